@@ -1,0 +1,129 @@
+"""Model folders: what a base, an adapter and full weights look like on disk, read and written byte for byte alike.
+
+An adapter is in PEFT's format. PEFT's own writer puts a set in random order, an absolute path and a README beside the
+weights; two identical trainings would differ by them, so the two files are written here.
+"""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.records import UserError, write_json
+from stages.settings import Base, Lora
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER, ADAPTER_CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def locate(base: str) -> Path:
+    """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …, "revision": 40 hex digits}.
+
+    Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, or a hub that does not answer.
+    """
+    path = Path(base)
+    if path.suffix == ".json":
+        return _snapshot(path)
+    if is_adapter(path):
+        raise UserError(f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent")
+    if not (path / "config.json").is_file():
+        raise UserError(f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a models/bases/NAME.json")
+    return path
+
+
+def _snapshot(reference: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    identity = _reference(reference)
+    try:
+        patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]  # never a pickle
+        return Path(snapshot_download(identity["hub_id"], revision=identity["revision"], allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had ({type(error).__name__}); "
+            "connect to the hub, log in where the model is gated, or name a local checkpoint folder as the base"
+        ) from None
+
+
+def _reference(path: Path) -> dict[str, str]:
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))
+        hub_id, revision = identity["hub_id"], identity["revision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so') from None
+    if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
+        raise UserError(f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag")
+    return {"hub_id": hub_id, "revision": revision}
+
+
+def identity(base: str) -> dict[str, str]:
+    """What lineage.json says of a base: its path, or its hub id and revision."""
+    return _reference(Path(base)) if base.endswith(".json") else {"path": base}
+
+
+def origin(folder: Path) -> str:
+    """The base that an adapter was grown on, as params.yaml named it."""
+    return str(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def check_continues(parent: Path, base: str, lora: Lora) -> None:
+    """Raise UserError where an adapter cannot be continued as the settings ask: another base, rank, scaling or targets."""
+    config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if config["base_model_name_or_path"] != base:
+        raise UserError(f"{parent}: grown on {config['base_model_name_or_path']}, this run's base is {base}; use that base or another parent")
+    wanted = {"r": lora.r, "lora_alpha": lora.lora_alpha}
+    if lora.target_modules != "all-linear":
+        wanted["target_modules"] = sorted(lora.target_modules)
+    for key, value in wanted.items():
+        if config[key] != value:
+            raise UserError(
+                f"{parent}: its adapter has lora.{key} {config[key]}, this run asks for {value}; a child continues its parent's "
+                f"adapter: set {config[key]}, or start again from the base"
+            )
+
+
+def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
+    """`adapter_model.safetensors` and a sorted `adapter_config.json` that names the base as params.yaml does."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file({key: value.contiguous() for key, value in sorted(state.items())}, folder / ADAPTER, metadata={"format": "pt"})
+    config = {key: _plain(value) for key, value in model.active_peft_config.to_dict().items()}
+    write_json(folder / ADAPTER_CONFIG, config | {"base_model_name_or_path": base, "inference_mode": True})
+
+
+def _plain(value: Any) -> Any:
+    """A set as a sorted list, an enum as its value: PEFT's config as JSON that does not change between processes."""
+    if isinstance(value, set):
+        return sorted(value)
+    return value.value if isinstance(value, Enum) else value
+
+
+def write_weights(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """A full checkpoint that transformers, PEFT and mlx-lm load."""
+    model.config._name_or_path = ""
+    model.save_pretrained(folder)
+    tokenizer.name_or_path = ""
+    tokenizer.save_pretrained(folder)
+
+
+def write_base(folder: Path, tokenizer: "PreTrainedTokenizerBase", base: Base) -> None:
+    """An untrained grouped-query Llama (Ainslie et al. 2023) in `folder`, with its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(base.seed)
+    architecture = base.model_dump(exclude={"corpus", "seed", "vocab_size"})
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **architecture, **special)
+    write_weights(folder, LlamaForCausalLM(config), tokenizer)

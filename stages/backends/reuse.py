@@ -1,0 +1,39 @@
+"""Answers given before, by the same weights with the same settings to the same row: kept in .scratch, outside DVC's outputs."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stages.backends import scratch
+from stages.corpus.clean import digest
+from stages.records import Row
+
+Answer = tuple[str, float, int]
+
+
+class Answers:
+    """The answers of one model with one way of answering; only the row is still open."""
+
+    def __init__(self, model: str, settings: str) -> None:
+        """model: its fingerprint.   settings: all that decides how it answers, as text."""
+        self.path = scratch.root() / "answers" / f"{model}-{digest(settings):016x}.jsonl"
+        self.known: dict[str, Answer] = {}
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # the last line of a process that was killed while it wrote
+                    continue
+                self.known[record["row"]] = (record["answer"], record["nats"], record["tokens"])
+
+    def complete(self, rows: Sequence[Row], predict: Callable[[list[Row]], list[Answer]]) -> list[Answer]:
+        """An answer for each row, in order; `predict` is asked for those that are new."""
+        keys = [f"{digest(json.dumps(row, sort_keys=True)):016x}" for row in rows]
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.known}
+        if new:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                for key, answer in zip(new, predict(list(new.values())), strict=True):
+                    self.known[key] = answer
+                    file.write(json.dumps({"row": key, "answer": answer[0], "nats": answer[1], "tokens": answer[2]}) + "\n")
+        return [self.known[key] for key in keys]

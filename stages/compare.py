@@ -1,0 +1,102 @@
+"""compare: a task's scored runs -> the chain with its verdicts, the forgetting matrix, and what plots read."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stages import settings
+from stages.records import read_json_lines, stage, whole, write_json
+from stages.scoring import bootstrap
+
+Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line of data/scored
+
+
+def main(task: str) -> None:
+    runs = {name: run for name, run in settings.load().runs.items() if run.task == task}
+    score = import_module(f"stages.tasks.{task}.score")
+    scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in runs}
+    folder = Path("metrics/compare", task)
+
+    chain = [link(name, run.parent.removeprefix("models/"), scored, score) for name, run in runs.items()]
+    write_json(folder / "chain.json", chain)
+    write_table(folder / "matrix.csv", ("run", "test_set", "score", "rows"), cells(scored, score, "corpus"))
+    write_table(folder / "categories.csv", ("run", "category", "score", "rows"), cells(scored, score, "category"))
+    write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, runs))
+    Console(width=110).print(table(task, chain))
+
+
+def read(path: Path) -> Scored:
+    records = (record for _, record in read_json_lines(path) if isinstance(record, dict))
+    return {(record["corpus"], record["id"]): record for record in records}
+
+
+def numbers(rows: Iterable[dict[str, Any]]) -> bootstrap.Floats:
+    """(N, K) statistics of some rows."""
+    return np.array([row["statistics"] for row in rows])
+
+
+def link(run: str, parent: str, scored: dict[str, Scored], score: Any) -> dict[str, Any]:
+    """A run on every test set, and against its parent on the same rows where the parent is a run of this task."""
+    own = scored[run]
+    low, high = bootstrap.interval(numbers(own.values()), score.headline)
+    entry: dict[str, Any] = {"run": run, "score": mean(score, own.values()), "low": round(low, 4), "high": round(high, 4)}
+    if parent in scored:
+        shared = sorted(own.keys() & scored[parent].keys())
+        pair = (numbers(system[key] for key in shared) for system in (own, scored[parent]))
+        against = asdict(bootstrap.paired(*pair, score.headline))
+        entry["parent"] = {"run": parent} | {key: round(value, 4) if isinstance(value, float) else value for key, value in against.items()}
+    return entry
+
+
+def mean(score: Any, rows: Iterable[dict[str, Any]]) -> float:
+    return round(float(score.headline(numbers(rows).sum(axis=0))), 4)
+
+
+def cells(scored: dict[str, Scored], score: Any, by: str) -> list[tuple[str, str, float, int]]:
+    """(run, group, score, rows) for each run and each test set or category: by test set, the forgetting matrix."""
+    found = []
+    for run, rows in scored.items():
+        for group in sorted({row[by] for row in rows.values()}):
+            chosen = [row for row in rows.values() if row[by] == group]
+            found.append((run, group, mean(score, chosen), len(chosen)))
+    return found
+
+
+def curves(task: str, runs: Iterable[str]) -> Iterable[list[str]]:
+    for run in runs:
+        with Path("metrics/curves", task, f"{run}.csv").open(encoding="utf-8", newline="") as file:
+            yield from list(csv.reader(file))[1:]
+
+
+def write_table(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> None:
+    with whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def table(task: str, chain: list[dict[str, Any]]) -> Table:
+    shown = Table("run", "score", "95 % interval", "parent", "difference", "verdict", title=f"{task}: every run on every held-out set so far")
+    for entry in chain:
+        shown.add_row(
+            entry["run"], f"{entry['score']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}", *versus(entry.get("parent"))
+        )
+    return shown
+
+
+def versus(parent: dict[str, Any] | None) -> tuple[str, str, str]:
+    """(parent, difference with interval, verdict), or blanks at the start of a chain."""
+    if parent is None:
+        return "", "", ""
+    return parent["run"], f"{parent['difference']:+.3f} ({parent['low']:+.3f} to {parent['high']:+.3f})", parent["verdict"]
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)

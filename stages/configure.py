@@ -1,0 +1,28 @@
+"""configure: params.yaml -> build/config, each run's settings resolved and validated, so that a change reaches only the runs it alters.
+
+RUN.json holds what decides the weights, RUN.predict.json how the run answers and on which test sets, RUN.run.json what it
+starts from.
+"""
+
+from pathlib import Path
+
+from stages import settings
+from stages.records import stage, write_json
+
+CONFIG = Path("build/config")
+
+
+def main() -> None:
+    params = settings.load()
+    for name, run in params.runs.items():
+        resolved = params.resolve(name).model_dump(exclude_defaults=True)
+        generation = {"generation": resolved.pop("generation", {})}
+        shared = {key: resolved[key] for key in ("backend", "max_length_tokens", "threads") if key in resolved}
+        tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task]
+        write_json(CONFIG / f"{name}.json", resolved)
+        write_json(CONFIG / f"{name}.predict.json", {"settings": shared | generation, "tests": tests})
+        write_json(CONFIG / f"{name}.run.json", {key: getattr(run, key) for key in ("task", "corpus", "base", "parent")})
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)

@@ -1,0 +1,63 @@
+"""evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and the figures of each row."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages import settings
+from stages.records import Prediction, Row, predictions, rows, stage, write_json, write_lines
+from stages.scoring import bootstrap
+
+
+def main(run: str) -> None:
+    spec = settings.spec(Path("build/config", f"{run}.run.json"))
+    score = import_module(f"stages.tasks.{spec.task}.score")
+    tests = [row for path in sorted(Path("data/prepared", spec.task, "test").glob("*.jsonl")) for row in rows(path)]
+    made = predictions(Path("data/predictions", f"{run}.jsonl"))
+    own, base = ([record for record in made if record.by == by] for by in ("run", "base"))
+    baseline = score.baseline(Path("data/prepared", spec.task, "train", f"{spec.corpus}.jsonl"), tests, Path(spec.base))
+
+    statistics = score.statistics(tests, own)
+    low, high = bootstrap.interval(statistics, score.headline)
+    write_json(
+        Path("metrics/evaluate", spec.task, f"{run}.json"),
+        {
+            "score": of(score, statistics),
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "baseline": of(score, score.statistics(tests, baseline)),
+            "base": of(score, score.statistics(tests, base)),
+            "loss": round(sum(record.nats for record in own) / sum(record.tokens for record in own), 4),
+            "n": len(tests),
+        },
+    )
+    write_json(
+        Path("metrics/details", spec.task, f"{run}.json"),
+        {key: round(value, 4) for key, value in score.details(tests, own).items()} | {"categories": categories(score, tests, statistics)},
+    )
+    write_lines(Path("data/scored", spec.task, f"{run}.jsonl"), scored(tests, own, statistics))
+
+
+def of(score: Any, statistics: np.ndarray) -> float:
+    """The headline of all rows together."""
+    return round(float(score.headline(statistics.sum(axis=0))), 4)
+
+
+def categories(score: Any, tests: list[Row], statistics: np.ndarray) -> dict[str, dict[str, float]]:
+    """Score and number of rows by category."""
+    names = np.array([row["category"] for row in tests])
+    return {str(name): {"score": of(score, statistics[names == name]), "n": int((names == name).sum())} for name in np.unique(names)}
+
+
+def scored(tests: list[Row], own: list[Prediction], statistics: np.ndarray) -> list[dict[str, Any]]:
+    """What `compare` needs of each row: where it is from and its statistics."""
+    return [
+        {"id": row["id"], "corpus": record.corpus, "category": row["category"], "statistics": numbers.tolist()}
+        for row, record, numbers in zip(tests, own, statistics, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)

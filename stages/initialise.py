@@ -1,0 +1,18 @@
+"""initialise: a corpus's training split and an architecture -> a tokenizer and an untrained base in models/bases/NAME."""
+
+from pathlib import Path
+
+from stages import settings
+from stages.backends import adapter
+from stages.records import rows, stage
+from stages.text import tokenizer
+
+
+def main(name: str) -> None:
+    base = settings.entry(settings.load().bases, name, "bases")
+    train = rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
+    adapter.write_base(Path("models/bases", name), tokenizer.train((row["text"] for row in train), base.vocab_size), base)
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)

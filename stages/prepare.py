@@ -1,0 +1,61 @@
+"""prepare: one raw corpus version -> train, valid and test rows, and a report of every row that was dropped."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stages import settings
+from stages.corpus import clean, split
+from stages.records import Row, stage, whole, write_json
+
+PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
+
+
+def main(name: str) -> None:
+    params = settings.load()
+    corpus = settings.entry(params.corpora, name, "corpora")
+    task = import_module(f"stages.tasks.{corpus.task}.corpus")
+
+    # Two passes: what is held out is known before the first training row is written, and no row stays in memory.
+    report = clean.Report(Path(corpus.file))
+    held_out = {clean.asked(row) for part, row in divided(task, params.split, report) if part != "train"}
+    report.judge(corpus.malformed, corpus.max_drop_fraction)
+
+    report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
+    with ExitStack() as stack:
+        paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
+        files = {part: stack.enter_context(whole(path)) for part, path in paths.items()}
+        for part, row in divided(task, params.split, report):
+            if part == "train" and clean.asked(row) in held_out:
+                report.drop("asked in a held-out row")
+                continue
+            files[part].write(json.dumps(row, ensure_ascii=False) + "\n")
+            counts[part, row["category"]] += 1
+        report.judge(corpus.malformed, corpus.max_drop_fraction)
+
+    totals = {part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS}
+    categories = {category: count for (part, category), count in sorted(counts.items()) if part == "train"}
+    write_json(
+        Path("metrics/prepare", f"{name}.json"),
+        {"read": report.read, "dropped": dict(report.dropped), "rows": totals, "train_categories": categories},
+    )
+
+
+def divided(task: Any, shares: settings.Split, report: clean.Report) -> Iterator[tuple[split.Part, Row]]:
+    """(part, prepared row) of every example that survives cleaning, in the file's order."""
+    for example in clean.deduplicate(clean.readable(task.read(report.path), report), report):
+        row: Row = {
+            "id": f"{clean.digest(example.source, example.target):016x}",
+            "category": example.category,
+            "source": example.source,
+            **task.show(example),
+        }
+        yield split.part(task.group_key(example), shares.valid, shares.test), row
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)

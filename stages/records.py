@@ -1,0 +1,176 @@
+"""Examples, rows and predictions; JSONL in and out; files written whole or not at all; errors that a user can act on."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, NotRequired, TypedDict
+
+LISTED_LINES = 20
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one sentence with the place and the remedy. Exit code 2, no traceback."""
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One raw record of a corpus, as its task read it.
+
+    line: 1-based, in the raw file.   source: what is given.   target: what should come out (for a text to be
+    learned as it is: the text, and an empty source).   category: error type, construct or kind of document.
+    prompt: the messages before the answer where the record brings its own; else the task writes them.
+    """
+
+    line: int
+    source: str
+    target: str
+    category: str
+    prompt: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that cannot be read, and why; yielded among the examples so that all of a file's faults are told at once."""
+
+    line: int
+    reason: str
+
+
+class Row(TypedDict):
+    """One prepared example, a line of data/prepared: mlx-lm and TRL read the same file by `messages` or `text`."""
+
+    id: str
+    category: str
+    source: str
+    messages: NotRequired[list[Message]]
+    text: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model made of one row.
+
+    answer: the generated text ("" for plain text rows).   nats: summed cross-entropy of the reference's labelled
+    tokens.   tokens: how many there were.   by: who answered, "run" or "base".
+    """
+
+    id: str
+    corpus: str
+    answer: str
+    nats: float
+    tokens: int
+    by: str = "run"
+
+
+def target(row: Row) -> str:
+    """The reference answer of a prepared row, or its whole text."""
+    return row["messages"][-1]["content"] if "messages" in row else row["text"]
+
+
+def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """(line number, line) of a UTF-8 text file without its byte-order mark, one line in memory at a time.
+
+    blank: whether lines of white space are told too.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; write the corpus there or correct its `file` in params.yaml")
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
+                    f"convert the file, for example `iconv -f CP932 -t UTF-8`"
+                ) from None
+            if blank or line.strip():
+                yield number, line
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(line number, object) of a JSONL file; for a line that is no JSON object, (line number, what is wrong with it)."""
+    for number, line in read_lines(path):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            yield number, f"not JSON: {error.msg} at column {error.colno}"
+            continue
+        yield number, record if isinstance(record, dict) else f"a JSON {type(record).__name__}; a record is an object"
+
+
+def rows(path: Path) -> list[Row]:
+    """All rows of a prepared file."""
+    return [json.loads(line) for _, line in read_lines(path)]
+
+
+def predictions(path: Path) -> list[Prediction]:
+    """All records of a file in data/predictions."""
+    return [Prediction(**json.loads(line)) for _, line in read_lines(path)]
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[str]]:
+    """A file that appears under its name only when the block has ended well; a full disk is the user's to mend."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{path}: not written ({error.strerror}); make room or correct its rights, then run again") from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted, indented JSON with a final newline: the same value gives the same bytes."""
+    with whole(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def write_lines(path: Path, records: Iterable[Any]) -> int:
+    """One JSON object a line, dataclasses included; how many were written."""
+    count = 0
+    with whole(path) as file:
+        for record in records:
+            file.write(json.dumps(record if isinstance(record, dict) else asdict(record), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def listed(path: Path, bad: list[BadLine], count: int, remedy: str) -> UserError:
+    """The error for a file with unreadable lines: the first of them by number and reason, the rest as a count."""
+    shown = [f"{path} line {item.line}: {item.reason}" for item in bad[:LISTED_LINES]]
+    more = [f"… and {count - len(shown)} more"] if count > len(shown) else []
+    return UserError("\n".join([*shown, *more, remedy]))
+
+
+def stage(main: Callable[..., None], description: str | None) -> None:
+    """Run a stage with its name from the command line. The user's mistake ends it with its sentence and exit code 2."""
+    wanted, given = main.__code__.co_argcount, sys.argv[1:]
+    asks = given in (["-h"], ["--help"])
+    if asks or len(given) != wanted:
+        verb = Path(sys.argv[0]).stem
+        print(f"{description}\n\nusage: python -m stages.{verb}{' NAME' * wanted}    (the usual way: dvc repro {verb}{'@NAME' * wanted})")
+        raise SystemExit(0 if asks else 2)
+    try:
+        main(*given)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None

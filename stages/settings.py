@@ -1,0 +1,300 @@
+"""params.yaml as types: every option's meaning, unit and bounds; its value is in params.yaml and nowhere else.
+
+A field's default here is the neutral value that old runs keep when an option is added: `configure` leaves values equal
+to it out of a run's resolved settings, so a new option makes no finished training stale.
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.records import UserError
+
+NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Strict):
+    """Low-rank adapters (Hu et al. 2021), named as in PEFT."""
+
+    r: int = Field(16, ge=1, description="rank")
+    lora_alpha: int = Field(32, ge=1, description="scaling is lora_alpha / r")
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class EarlyStopping(Strict):
+    patience: int = Field(0, ge=0, description="evaluations without improvement before the run stops; 0 = never")
+
+
+class Generation(Strict):
+    """How a run answers. None of it retrains anything: it is resolved into a file of its own."""
+
+    max_new_tokens: int = Field(128, ge=1)
+    temperature: float = Field(0.0, ge=0, description="0 = greedy")
+    top_p: float = Field(1.0, gt=0, le=1)
+    batch_size: int = Field(64, ge=1, description="rows answered at once")
+
+
+class Settings(Strict):
+    """All that decides what a run's weights become, and how it answers."""
+
+    seed: int = Field(42, ge=0)
+    backend: str = "pytorch"
+    method: Literal["lora", "full"] = "lora"
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products in training")
+    threads: int = Field(2, ge=1, description="CPU threads; another number gives other last bits, so it is pinned")
+    max_length_tokens: int = Field(512, ge=8, description="longer rows are cut from the prompt's middle, texts into windows")
+    learning_rate: float = Field(2e-4, gt=0)
+    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup_steps: int = Field(0, ge=0, description="optimizer steps")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    per_device_train_batch_size: int = Field(8, ge=1, description="rows of one forward pass")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="forward passes of one optimizer step")
+    num_train_epochs: float = Field(1.0, gt=0)
+    max_steps: int = Field(0, ge=0, description="optimizer steps; 0 = as many as num_train_epochs needs")
+    eval_steps: int = Field(0, ge=0, description="optimizer steps between evaluations and checkpoints; 0 = one an epoch")
+    logging_steps: int = Field(25, ge=1, description="optimizer steps")
+    save_total_limit: int = Field(2, ge=1, description="checkpoints kept beside the best while training")
+    early_stopping: EarlyStopping = EarlyStopping()
+    lora: Lora = Lora()
+    generation: Generation = Generation()
+
+
+class Split(Strict):
+    """Shares of the hash space held out, one pair for all corpora: else a row held out in 001 could be trained on in 002."""
+
+    valid: float = Field(0.1, gt=0, lt=0.5)
+    test: float = Field(0.1, gt=0, lt=0.5)
+
+
+class Synthetic(Strict):
+    """A demo corpus that `synthesize` writes from its task's grammar."""
+
+    task: str
+    file: str
+    rows: int = Field(ge=1)
+    level: int = Field(1, ge=1, description="difficulty of the material")
+    seed: int = Field(0, ge=0)
+
+
+class Corpus(Strict):
+    """One version of a task's data."""
+
+    task: str
+    file: str
+    max_drop_fraction: float = Field(0.2, ge=0, le=1, description="share of rows that cleaning may drop before it stops")
+    malformed: Literal["stop", "drop"] = Field("stop", description="what an unreadable line does")
+
+
+class Base(Strict):
+    """A base model made here: a tokenizer trained on one corpus and an untrained grouped-query Llama."""
+
+    corpus: str
+    vocab_size: int = Field(ge=300, description="tokens, the 256 bytes and the special ones included")
+    hidden_size: int = Field(ge=8)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    num_key_value_heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=8)
+    max_position_embeddings: int = Field(512, ge=32, description="tokens")
+    seed: int = Field(42, ge=0)
+
+
+class Run(BaseModel):
+    """What a run starts from and learns; its own overrides of Settings stand beside these keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    task: str
+    corpus: str
+    base: str
+    parent: str
+    preset: list[str] | str = []
+
+
+RUN_KEYS = tuple(Run.model_fields)
+
+
+class Params(Strict):
+    split: Split
+    defaults: dict[str, Any]
+    presets: dict[str, dict[str, Any]]
+    tasks: dict[str, dict[str, Any]]
+    synthetic: dict[str, Synthetic]
+    bases: dict[str, Base]
+    corpora: dict[str, Corpus]
+    runs: dict[str, Run]
+
+    def resolve(self, run: str) -> Settings:
+        """defaults < presets, in the order they are named < task < the run's own."""
+        spec = self.runs[run]
+        presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
+        layers = [self.defaults, *(self.presets[name] for name in presets), self.tasks[spec.task], spec.model_extra or {}]
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            merged = _merge(merged, layer)
+        return Settings.model_validate(merged)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """The whole file, validated: unknown keys, wrong types and references that lead nowhere are told all at once.
+
+    Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there is.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run this at the top of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
+    faults = _faults(Params, raw, "")
+    if not faults:
+        layers = {"defaults": raw["defaults"]}
+        layers |= {f"{group}.{name}": layer or {} for group in ("presets", "tasks") for name, layer in raw[group].items()}
+        layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
+        faults = [fault for place, layer in layers.items() for fault in _faults(Settings, layer, place)]
+    if faults:
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    params = Params.model_validate(raw)
+    if faults := _dangling(params):
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    return params
+
+
+def resolved(path: Path) -> Settings:
+    """The settings in one file of build/config."""
+    return Settings.model_validate(json.loads(path.read_text(encoding="utf-8")))
+
+
+def answering(path: Path) -> tuple[Settings, list[str]]:
+    """How a run answers, and the corpora whose test sets it answers: one RUN.predict.json of build/config."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return Settings.model_validate(record["settings"]), record["tests"]
+
+
+def spec(path: Path) -> Run:
+    """What a run starts from: one RUN.run.json of build/config."""
+    return Run.model_validate(json.loads(path.read_text(encoding="utf-8")))
+
+
+def entry(entries: dict[str, Any], name: str, group: str) -> Any:
+    """One entry of a map in params.yaml; raises UserError that names the nearest there is."""
+    if name not in entries:
+        raise UserError(f"params.yaml: no `{name}` under `{group}`{_nearest(name, list(entries))}")
+    return entries[name]
+
+
+def _faults(model: type[BaseModel], value: Any, place: str) -> list[str]:
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        return [_sentence(model, item, place) for item in error.errors()]
+    return []
+
+
+def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
+    parts = [str(part) for part in error["loc"]]
+    where = ".".join(filter(None, [place, *parts]))
+    if error["type"] == "extra_forbidden":
+        return f"`{where}` is no option{_nearest(parts[-1], _options(model, parts[:-1]))}"
+    if error["type"] == "missing":
+        return f"`{where}` is missing; add it"
+    return f"`{where}`: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}; correct the value"
+
+
+def _options(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys that are allowed where `path` leads."""
+    for name in path:
+        field = model.model_fields.get(name)
+        inner = [kind for kind in _kinds(field.annotation if field else None)]
+        if inner:
+            model = inner[0]
+    return list(model.model_fields)
+
+
+def _kinds(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(known) or 'none'}"
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in layer.items() if key not in keys}
+
+
+def _dangling(params: Params) -> list[str]:
+    """References between the maps that lead nowhere, and names that break the numbering."""
+    faults = []
+    backends = sorted(path.stem for path in Path(__file__).with_name("backends").glob("*.py") if _is_backend(path))
+    for group, entries in (("synthetic", params.synthetic), ("corpora", params.corpora), ("runs", params.runs)):
+        for name, item in entries.items():
+            if not NAME.fullmatch(name):
+                faults.append(f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`")
+            if item.task not in params.tasks:
+                faults.append(f"`{group}.{name}.task`: no task `{item.task}`{_nearest(item.task, list(params.tasks))}")
+    for task in params.tasks:
+        if not Path(__file__).with_name("tasks").joinpath(task, "corpus.py").is_file():
+            faults.append(f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py")
+    for name, base in params.bases.items():
+        texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
+        if base.corpus not in texts:
+            faults.append(f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{_nearest(base.corpus, texts)}")
+    for name, run in params.runs.items():
+        presets = [run.preset] if isinstance(run.preset, str) else run.preset
+        faults += [
+            f"`runs.{name}.preset`: no preset `{preset}`{_nearest(preset, list(params.presets))}"
+            for preset in presets
+            if preset not in params.presets
+        ]
+        corpus = params.corpora.get(run.corpus)
+        if corpus is None:
+            faults.append(f"`runs.{name}.corpus`: no corpus `{run.corpus}`{_nearest(run.corpus, list(params.corpora))}")
+        elif corpus.task != run.task:
+            faults.append(f"`runs.{name}.corpus`: {run.corpus} belongs to task {corpus.task}, the run to {run.task}")
+        faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
+    if not faults:
+        for name in params.runs:
+            settings = params.resolve(name)
+            if settings.backend not in backends:
+                faults.append(f"`runs.{name}`: no backend `{settings.backend}`{_nearest(settings.backend, backends)}")
+    return faults
+
+
+def _is_backend(path: Path) -> bool:
+    """A backend is a file of backends/ that can train."""
+    return "\ndef train(" in path.read_text(encoding="utf-8")
+
+
+def _no_model(params: Params, run: Run, key: str) -> str:
+    """Why `base` or `parent` cannot be started from, or ""."""
+    path = getattr(run, key)
+    made = {f"models/bases/{name}" for name in params.bases} | {f"models/{name}" for name in params.runs}
+    if path not in made and not Path(path).exists():
+        return f"no model `{path}`{_nearest(path, sorted(made))}"
+    grown = params.runs.get(path.removeprefix("models/"))
+    if key == "parent" and grown is not None and path != run.base and grown.base != run.base:
+        return f"{path} was grown on {grown.base}, this run's base is {run.base}; use the same base or another parent"
+    return ""

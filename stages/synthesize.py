@@ -1,0 +1,19 @@
+"""synthesize: a task's grammar -> one demo corpus version. Delete its entry in params.yaml when you bring your own."""
+
+import random
+from importlib import import_module
+from pathlib import Path
+
+from stages import settings
+from stages.records import stage, whole
+
+
+def main(name: str) -> None:
+    spec = settings.entry(settings.load().synthetic, name, "synthetic")
+    grammar = import_module(f"stages.tasks.{spec.task}.synthetic")
+    with whole(Path(spec.file)) as file:
+        file.writelines(f"{line}\n" for line in grammar.lines(random.Random(spec.seed), spec.rows, spec.level))
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)

@@ -1,0 +1,59 @@
+"""lm: texts to be learned as they are.
+
+Three published forms are read:
+    .jsonl            {"text": …}, or {"question": …, "answer": …} as one text
+    WikiText          an article from each ` = Title = ` to the next
+    any other text    a document from each blank line to the next
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.records import BadLine, Example, read_json_lines, read_lines
+
+TITLE = re.compile(r" = [^=].* = ?")
+
+
+def read(path: Path) -> Iterator[Example | BadLine]:
+    if path.suffix == ".jsonl":
+        return (_record(line, record) for line, record in read_json_lines(path))
+    return _documents(path)
+
+
+def show(example: Example) -> dict[str, Any]:
+    return {"text": example.target}
+
+
+def group_key(example: Example) -> str:
+    """A document is never divided between training and test."""
+    return example.target
+
+
+def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
+    if isinstance(record, str):
+        return BadLine(line, record)
+    parts = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
+    if not all(isinstance(part, str) for part in parts):
+        return BadLine(line, 'no "text" (or "question" and "answer") with a string in it; see data/lm/README.md#formats')
+    if not all(part.strip() for part in parts):
+        return BadLine(line, "nothing to learn: its text is empty; remove the line")
+    return Example(line, "", "\n".join(part.strip() for part in parts), str(record.get("category", "text")))
+
+
+def _documents(path: Path) -> Iterator[Example]:
+    """Documents of a text file; WikiText where the first line of text is a title."""
+    begin, lines = 0, list[str]()
+    articles: bool | None = None
+    for number, line in read_lines(path, blank=True):
+        if articles is None and line.strip():
+            articles = bool(TITLE.fullmatch(line))
+        if (TITLE.fullmatch(line) if articles else not line.strip()) and lines:
+            yield Example(begin, "", "\n".join(lines).strip(), "text")
+            lines = []
+        if line.strip():
+            begin = begin if lines else number
+            lines.append(line)
+    if lines:
+        yield Example(begin, "", "\n".join(lines).strip(), "text")

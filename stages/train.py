@@ -1,0 +1,52 @@
+"""train: a corpus version, a parent and settings -> models/RUN and its loss curve; a killed training goes on where it was."""
+
+import csv
+from importlib import import_module
+from pathlib import Path
+
+from stages import settings
+from stages.backends import adapter, scratch
+from stages.records import rows, stage, whole, write_json
+
+
+def main(run: str) -> None:
+    config = Path("build/config", f"{run}.json")
+    spec, chosen = settings.spec(config.with_suffix(".run.json")), settings.resolved(config)
+    train, valid = (Path("data/prepared", spec.task, part, f"{spec.corpus}.jsonl") for part in ("train", "valid"))
+    backend = import_module(f"stages.backends.{chosen.backend}")
+
+    code = Path(__file__).parent
+    inputs = scratch.fingerprint(config, train, valid, Path(spec.base), Path(spec.parent), code / "backends", code / "text")
+    with scratch.held(inputs) as checkpoints:
+        trained = backend.train(run, spec, chosen, rows(train), rows(valid), checkpoints)
+        backend.save(trained, Path("models", run), spec.base)
+        write_json(
+            Path("models", run, adapter.LINEAGE),
+            {
+                "run": run,
+                "task": spec.task,
+                "corpus": {"name": spec.corpus, "train_md5": scratch.md5(train), "valid_md5": scratch.md5(valid)},
+                "base": adapter.identity(spec.base),
+                "parent": {"path": spec.parent, "md5": scratch.fingerprint(Path(spec.parent))},
+                "config_md5": scratch.md5(config),
+                "rows": trained.rows,
+                "rows_too_long": trained.too_long,
+                "steps": trained.steps,
+                "best_step": trained.best_step,
+            },
+        )
+        write_curve(Path("metrics/curves", spec.task, f"{run}.csv"), run, trained.history)
+
+
+def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
+    """A Trainer's history as rows for dvc plots: the same however often the training was resumed."""
+    names = {"loss": "train", "eval_loss": "valid"}
+    with whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("run", "step", "split", "loss"))
+        for entry in history:
+            writer.writerows((run, entry["step"], names[key], f"{entry[key]:.6f}") for key in names.keys() & entry.keys())
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)
