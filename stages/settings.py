@@ -57,6 +57,7 @@ class Settings(Strict):
     lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_steps: int = Field(0, ge=0, description="optimizer steps")
     weight_decay: float = Field(0.0, ge=0)
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="decay of AdamW's second moment")
     max_grad_norm: float = Field(1.0, gt=0)
     per_device_train_batch_size: int = Field(8, ge=1, description="rows of one forward pass")
     gradient_accumulation_steps: int = Field(1, ge=1, description="forward passes of one optimizer step")
@@ -100,6 +101,7 @@ class Base(Strict):
     """A base model made here: a tokenizer trained on one corpus and an untrained grouped-query Llama."""
 
     corpus: str
+    split: Literal["gpt2", "atoms"] = Field("gpt2", description="what the tokenizer may merge; see stages/text/tokenizer.py")
     vocab_size: int = Field(ge=300, description="tokens, the 256 bytes and the special ones included")
     hidden_size: int = Field(ge=8)
     num_hidden_layers: int = Field(ge=1)
@@ -107,6 +109,7 @@ class Base(Strict):
     num_key_value_heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=8)
     max_position_embeddings: int = Field(512, ge=32, description="tokens")
+    initializer_range: float = Field(0.02, gt=0, description="standard deviation of the untrained weights")
     seed: int = Field(42, ge=0)
 
 

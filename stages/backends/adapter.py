@@ -123,7 +123,7 @@ def write_base(folder: Path, tokenizer: "PreTrainedTokenizerBase", base: Base) -
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(base.seed)
-    architecture = base.model_dump(exclude={"corpus", "seed", "vocab_size"})
+    architecture = base.model_dump(exclude={"corpus", "seed", "split", "vocab_size"})
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **architecture, **special)
     write_weights(folder, LlamaForCausalLM(config), tokenizer)

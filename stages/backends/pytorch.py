@@ -159,6 +159,7 @@ def fit(
         lr_scheduler_type=settings.lr_scheduler_type,
         warmup_steps=min(settings.warmup_steps, steps),
         weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
         max_grad_norm=settings.max_grad_norm,
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="steps",

@@ -17,21 +17,30 @@ CHAT_TEMPLATE = (
 )
 
 
-def train(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerFast":
-    """Any text is encodable: the 256 bytes are in the vocabulary (Radford et al. 2019, section 2.2)."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+# Where BPE may merge. "gpt2": within words, with the space before them (Radford et al. 2019). "atoms": within ASCII words and
+# LaTeX commands, with the space before them; digits, signs and all other characters stand alone, so that the same thing is
+# the same token wherever it stands, and a small model can copy and edit it.
+SPLITS = {"gpt2": None, "atoms": r" ?\\?[A-Za-z]+| ?[^\sA-Za-z]|\s"}
+
+
+def train(texts: Iterable[str], vocab_size: int, split: str) -> "PreTrainedTokenizerFast":
+    """Any text is encodable: the 256 bytes are in the vocabulary. At most vocab_size tokens, fewer where the texts have fewer."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    special = [PAD, BOS, END, *(f"<|{role}|>" for role in ROLES)]
     tokenizer = Tokenizer(models.BPE())
-    # Digits one by one, so that numbers of any length are copied by the same rule.
+    pattern = SPLITS[split]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            # Digits one by one, so that numbers of any length are copied by the same rule.
+            pre_tokenizers.Split(Regex(pattern), "isolated") if pattern else pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=special,
+        special_tokens=[PAD, BOS, END, *(f"<|{role}|>" for role in ROLES)],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
