@@ -1,7 +1,7 @@
 """Japanese inflection: verbs, both kinds of adjective, and nouns with the copula.
 
-One polite and one plain form for each meaning, so that a sentence has one right spelling: い-adjectives deny with くないです,
-な-adjectives and nouns with じゃありません.
+One polite and one plain form for each meaning, so that a sentence has one right spelling: い-adjectives deny with
+くないです, な-adjectives and nouns with じゃありません.
 """
 
 from dataclasses import dataclass

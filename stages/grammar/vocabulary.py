@@ -1,17 +1,18 @@
 """The words of the Japanese demo grammar, and which of them make sense together.
 
-Level 2 adds words to every table. A verb stands in one or more frames: the particle that its noun takes, particles that
-the same noun never takes with it (an error that has one correction), its nouns, the places and the manners that suit it.
+Level 2 adds words to every table. An action is a verb with the particle that its noun takes, the
+particles that would be wrong there (an error with one correction), its nouns, and the places and manners that suit it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import cast
 
 from stages.grammar.conjugation import Adjective, AdjectiveKind, Noun, Verb, VerbKind
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Action:
     """A verb with one particle.   never: particles that are wrong in its place.   manners: adverbs, or adjectives."""
 
     verb: Verb
@@ -21,6 +22,19 @@ class Frame:
     places: tuple[str, ...]
     manners: tuple[str | Adjective, ...]
     level: int
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _verb(text: str) -> Verb:
+    """From 読む五: the last character is the kind."""
+    return Verb(text[:-1], cast(VerbKind, text[-1]))
+
+
+def _nouns(texts: str) -> tuple[Noun, ...]:
+    return tuple(NOUNS[text] for text in texts.split())
 
 
 def _table(text: str, columns: int) -> list[list[str]]:
@@ -89,8 +103,9 @@ NOUNS = {
     for word in words.split()
 }
 
+PRAISE = {"+": True, "-": False, "": None}
 ADJECTIVES = {
-    word: Adjective(word, cast(AdjectiveKind, ending), frozenset(kinds.split()), {"+": True, "-": False}.get(sign), level)
+    word: Adjective(word, cast(AdjectiveKind, ending), frozenset(kinds.split()), PRAISE[sign], level)
     for level, text in enumerate(
         (
             """
@@ -157,12 +172,12 @@ ADJECTIVES = {
 }
 
 ACTIONS = tuple(
-    Frame(
-        Verb(verb[:-1], cast(VerbKind, verb[-1])),
+    Action(
+        _verb(verb),
         pattern[:1],
         pattern[1:],
-        tuple(NOUNS[noun] for noun in nouns.split()),
-        tuple(places.split()),
+        _nouns(nouns),
+        _texts(places),
         tuple(ADJECTIVES.get(manner, manner) for manner in manners.split()),
         level,
     )
@@ -173,7 +188,8 @@ ACTIONS = tuple(
             書く五 | をが | 手紙 日記 作文 漢字 | 部屋 教室 家 | ゆっくり 上手 きれい
             食べる一 | をがに | りんご みかん 卵 パン すし カレー ラーメン | 食堂 家 レストラン | ゆっくり たくさん
             飲む五 | をがに | お茶 コーヒー 牛乳 水 | 喫茶店 食堂 家 | ゆっくり 静か
-            買う五 | をがに | 本 雑誌 辞書 靴 靴下 シャツ セーター コート りんご みかん 卵 花 傘 ペン 鉛筆 | 店 デパート | たくさん
+            買う五 | をがに | 本 雑誌 辞書 りんご みかん 卵 花 傘 ペン 鉛筆 | 店 デパート | たくさん
+            買う五 | をがに | 靴 靴下 シャツ セーター コート | 店 デパート |
             買う五 | をがに | カメラ パソコン 自転車 車 | 店 |
             見る一 | をが | 映画 テレビ 写真 | 家 部屋 | ゆっくり 静か
             聞く五 | をが | 音楽 歌 ラジオ | 家 部屋 公園 | ゆっくり 静か
@@ -216,10 +232,10 @@ ACTIONS = tuple(
             直す五 | をがに | 時計 自転車 パソコン カメラ | 工場 | 丁寧 簡単
             運ぶ五 | をが | 荷物 机 椅子 箱 | | ゆっくり 丁寧
             切る五 | をがに | 野菜 にんじん 玉ねぎ 肉 | 台所 | 上手 丁寧
-            焼く五 | をがに | 肉 パン | 庭 台所 | 上手
-            払う五 | をがに | 家賃 お金 | | すぐに
+            焼く五 | をが | 肉 パン | 庭 台所 | 上手
+            払う五 | をが | 家賃 お金 | | すぐに
             磨く五 | をがに | 靴 歯 窓 | | 丁寧 きれい
-            片付ける一 | をがに | 部屋 机 荷物 台所 | | きれい すぐに
+            片付ける一 | をが | 部屋 机 荷物 台所 | | きれい すぐに
             調べる一 | をが | 言葉 歴史 文法 | 研究室 図書館 | 丁寧
             練習するサ | をが | ピアノ ダンス 漢字 文法 | 体育館 学校 | 真面目
             準備するサ | をが | 夕食 弁当 会議 授業 | | 丁寧 すぐに
@@ -239,27 +255,29 @@ ACTIONS = tuple(
     for verb, pattern, nouns, places, manners in _table(text, 5)
 )
 
-PEOPLE = {1: tuple("私 私 私 僕 父 母 兄 姉 弟 妹 友達 先生 田中さん 山田さん 鈴木さん 木村さん".split())}
-PEOPLE[2] = (*PEOPLE[1], *"祖父 祖母 先輩 後輩 同僚 社長 店長 佐藤さん 中村さん 小林さん 高橋さん 留学生".split())
+PEOPLE = {1: _texts("私 私 私 僕 父 母 兄 姉 弟 妹 友達 先生 田中さん 山田さん 鈴木さん 木村さん")}
+PEOPLE[2] = (*PEOPLE[1], *_texts("祖父 祖母 先輩 後輩 同僚 社長 店長 佐藤さん 中村さん 小林さん 高橋さん 留学生"))
 SPEAKERS = ("私", "僕")
+RELATIVES = _texts("母 父 兄 姉 弟 妹 友達 祖母 同僚")
 
 DAYS = {
-    ("past", 1): tuple("昨日 おととい 先週 先月 去年".split()),
-    ("future", 1): tuple("明日 あさって 来週 来月 来年".split()),
-    ("time", 1): tuple("毎日 毎朝 毎晩 毎週".split()),
-    ("past", 2): tuple("昨日 おととい 先週 先月 去年 昨夜 先日 先週の土曜日 昨日の朝 去年の夏".split()),
-    ("future", 2): tuple("明日 あさって 来週 来月 来年 明日の朝 明日の夜 来週の日曜日 来年の春".split()),
-    ("time", 2): tuple("毎日 毎朝 毎晩 毎週 毎月 週末 日曜日 いつも ときどき".split()),
+    ("past", 1): _texts("昨日 おととい 先週 先月 去年"),
+    ("future", 1): _texts("明日 あさって 来週 来月 来年"),
+    ("time", 1): _texts("毎日 毎朝 毎晩 毎週"),
+    ("past", 2): _texts("昨日 おととい 先週 先月 去年 昨夜 先日 先週の土曜日 昨日の朝 去年の夏"),
+    ("future", 2): _texts("明日 あさって 来週 来月 来年 明日の朝 明日の夜 来週の日曜日 来年の春"),
+    ("time", 2): _texts("毎日 毎朝 毎晩 毎週 毎月 週末 日曜日 いつも ときどき"),
 }
 """Days by the tense they call for: past, future, or the present of habits."""
 
-LONG_AGO = frozenset("先週 先月 去年 来週 来月 来年 去年の夏 来年の春 毎週 毎月".split())
+LONG_SPANS = frozenset(_texts("先週 先月 去年 来週 来月 来年 去年の夏 来年の春 毎週 毎月"))
 """Too long for a clock time beside them."""
 
+BY_THE_CLOCK = (Verb("起きる", "一"), Verb("寝る", "一"), Verb("出かける", "一"), Verb("帰る", "五"))
 HOURS = {1: tuple(f"{number}時" for number in "五六七八九十")}
 HOURS[2] = (*HOURS[1], *(f"{number}時半" for number in "五六七八九十"))
 
-NUMBERS = tuple("二三四五六七八九")
+NUMBERS = tuple("二三四五六七")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,25 +289,35 @@ class Motion:
     level: int
 
 
-MEANS = tuple("バス 電車 タクシー 自転車 車".split())
+MEANS = _texts("バス 電車 タクシー 自転車 車")
 FAR_MEANS = ("飛行機", "船")
-FAR = frozenset("日本 国 北海道 沖縄 外国".split())
+FAR = frozenset(_texts("日本 国 北海道 沖縄 外国"))
 MOTIONS = (
-    Motion(Verb("行く", "五"), tuple("図書館 学校 公園 駅 会社 病院 銀行 海 山 デパート 東京 京都 大阪".split()), 1),
-    Motion(Verb("来る", "カ"), tuple("学校 家 町 公園 会社 日本 東京".split()), 1),
-    Motion(Verb("帰る", "五"), tuple("家 国 町 日本".split()), 1),
-    Motion(Verb("行く", "五"), tuple("美術館 空港 大学 研究室 市場 郵便局 映画館 北海道 沖縄 外国".split()), 2),
-    Motion(Verb("出かける", "一"), tuple("美術館 市場 海岸 商店街 温泉 旅行".split()), 2),
-    Motion(Verb("着く", "五"), tuple("空港 駅 大学 旅館 北海道".split()), 2),
+    Motion(Verb("行く", "五"), _texts("図書館 学校 公園 駅 会社 病院 銀行 海 山 デパート 東京 京都 大阪"), 1),
+    Motion(Verb("来る", "カ"), _texts("学校 家 町 公園 会社 日本 東京"), 1),
+    Motion(Verb("帰る", "五"), _texts("家 国 町 日本"), 1),
+    Motion(Verb("行く", "五"), _texts("美術館 空港 大学 研究室 市場 郵便局 映画館 北海道 沖縄 外国"), 2),
+    Motion(Verb("出かける", "一"), _texts("美術館 市場 海岸 商店街 温泉 旅行"), 2),
+    Motion(Verb("着く", "五"), _texts("空港 駅 大学 旅館 北海道"), 2),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """A verb with somebody's に and something's を."""
+
+    verb: Verb
+    nouns: tuple[Noun, ...]
+    level: int
+
+
 GIFTS = tuple(
-    (Verb(verb[:-1], cast(VerbKind, verb[-1])), tuple(NOUNS[noun] for noun in nouns.split()), level)
+    Gift(_verb(verb), _nouns(nouns), level)
     for level, text in enumerate(
         (
             """
             書く五 | 手紙
-            あげる一 | 花 本 時計 ケーキ りんご
+            あげる一 | 花 本 ケーキ りんご
             教える一 | 日本語 英語 数学 歌 漢字
             貸す五 | 本 辞書 傘 自転車 ペン
             """,
@@ -304,42 +332,64 @@ GIFTS = tuple(
     )
     for verb, nouns in _table(text, 2)
 )
-"""Verbs with somebody's に and something's を."""
 
-RECEIVERS = tuple("友達 母 父 妹 弟 先生".split())
+RECEIVERS = _texts("友達 母 父 妹 弟 先生")
+
+
+@dataclass(frozen=True, slots=True)
+class Feeling:
+    """What takes が where a learner writes を.   of_others: said of others only, being praise."""
+
+    word: Verb | Adjective
+    nouns: tuple[str, ...]
+    level: int
+    of_others: bool = False
+
 
 FEELINGS = (
-    (Adjective("好き", "な"), tuple("音楽 映画 すし りんご 犬 猫 コーヒー 歌 料理 テニス サッカー 日本語 海 花".split()), 1),
-    (Adjective("嫌い", "な"), tuple("卵 牛乳 犬 猫 数学 テスト 宿題 ラーメン".split()), 1),
-    (Adjective("上手", "な"), tuple("料理 テニス サッカー ピアノ 歌 日本語 英語".split()), 1),
-    (Verb("わかる", "五"), tuple("日本語 英語 漢字 数学".split()), 1),
-    (Adjective("苦手", "な"), tuple("経済 文法 ダンス 掃除 料理 漢字".split()), 2),
-    (Adjective("得意", "な"), tuple("ダンス 文法 ピアノ 絵 水泳".split()), 2),
+    Feeling(Adjective("好き", "な"), _texts("音楽 映画 すし りんご 犬 猫 歌 料理 テニス 海 花"), 1),
+    Feeling(Adjective("嫌い", "な"), _texts("卵 牛乳 犬 猫 数学 テスト 宿題 ラーメン"), 1),
+    Feeling(Adjective("上手", "な"), _texts("料理 テニス サッカー ピアノ 歌 日本語 英語"), 1, of_others=True),
+    Feeling(Verb("わかる", "五"), _texts("日本語 英語 漢字 数学"), 1),
+    Feeling(Adjective("苦手", "な"), _texts("経済 文法 ダンス 掃除 料理 漢字"), 2),
+    Feeling(Adjective("得意", "な"), _texts("ダンス 文法 ピアノ 絵 水泳"), 2, of_others=True),
 )
-"""What takes が where a learner writes を."""
 
+ARU, IRU = Verb("ある", "五"), Verb("いる", "一")
 SPOTS = {
-    "thing": tuple("机の上 椅子の下 箱の中 かばんの中 部屋 教室".split()),
-    "being": tuple("公園 家の前 部屋 木の下 駅の前 店の前".split()),
+    (ARU, 1): _texts("机の上 椅子の下 箱の中 かばんの中 部屋 教室"),
+    (IRU, 1): _texts("公園 家の前 部屋 木の下 駅の前 店の前"),
 }
-FAR_SPOTS = {
-    "thing": tuple("棚の上 引き出しの中 ソファの横 台所 窓の近く 研究室".split()),
-    "being": tuple("橋の近く 銀行の隣 庭 校庭 門の前 郵便局の前".split()),
-}
-HERE = {
-    "thing": tuple(noun for noun in NOUNS.values() if noun.kind in ("reading", "long", "fruit", "letter", "plate", "flower")),
-    "being": tuple(noun for noun in NOUNS.values() if noun.kind in ("animal", "bird", "person") and noun.text != "先生"),
-}
+SPOTS[ARU, 2] = (*SPOTS[ARU, 1], *_texts("棚の上 引き出しの中 ソファの横 台所 窓の近く 研究室"))
+SPOTS[IRU, 2] = (*SPOTS[IRU, 1], *_texts("橋の近く 銀行の隣 庭 校庭 門の前 郵便局の前"))
 
-BE = {"thing": Verb("ある", "五"), "being": Verb("いる", "一")}
 
-REGIONS = tuple("東京 京都 大阪 北海道 沖縄".split())
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something that is somewhere, and the verb for its being there."""
+
+    noun: Noun
+    verb: Verb
+    level: int
+
+
+_BEINGS = ("animal", "bird", "person")
+THINGS = tuple(
+    Thing(noun, IRU if noun.kind in _BEINGS else ARU, noun.level)
+    for noun in NOUNS.values()
+    if noun.kind in (*_BEINGS, "reading", "long", "fruit", "letter", "plate", "flower")
+    and noun.text not in ("先生", "メール")
+)
+
+REGIONS = _texts("東京 京都 大阪 北海道 沖縄")
 WEATHER = {1: tuple(Adjective(text, "い") for text in ("暑い", "寒い", "暖かい", "涼しい"))}
 WEATHER[2] = (*WEATHER[1], Adjective("蒸し暑い", "い"), Adjective("静か", "な"), Adjective("穏やか", "な"))
 
 DURATIVE = frozenset(
-    "読む 書く 食べる 飲む 見る 聞く 作る 洗う 使う 習う 勉強する 待つ 歌う する 休む 働く 泳ぐ 走る 遊ぶ 描く 直す"
-    " 運ぶ 切る 焼く 磨く 片付ける 調べる 練習する 準備する 相談する 散歩する".split()
+    _texts(
+        "読む 書く 食べる 飲む 見る 聞く 作る 洗う 使う 習う 勉強する 待つ 歌う する 休む 働く 泳ぐ 走る 遊ぶ 描く 直す"
+        " 運ぶ 切る 焼く 磨く 片付ける 調べる 練習する 準備する 相談する 散歩する"
+    )
 )
 """Verbs whose ている means that it is going on."""
 
@@ -348,19 +398,19 @@ DURATIVE = frozenset(
 class Reason:
     """Something that is so, and what one does then.
 
-    subject: with its particle が, or "".   verbs: what may follow.   place: where, if that matters.
+    subject: what stands before が, or "".   past: its tense, None for the main clause's.   verbs: what may follow.
+    places: where, if that matters.
     """
 
     subject: str
     word: Verb | Adjective
     past: bool | None
     verbs: frozenset[str]
-    place: tuple[str, ...]
-    level: int = 2
+    places: tuple[str, ...]
 
 
 def _reason(subject: str, word: Verb | Adjective, past: bool | None, verbs: str, place: str = "") -> Reason:
-    return Reason(subject, word, past, frozenset(verbs.split()), tuple(place.split()))
+    return Reason(subject, word, past, frozenset(verbs.split()), _texts(place))
 
 
 INDOORS = "読む 見る 聞く 勉強する 作る"
@@ -385,14 +435,37 @@ REASONS = (
     _reason("仕事", Adjective("大変", "な"), None, "休む 寝る 相談する"),
 )
 
-OPPOSITES = (
-    ("面白い", "退屈"), ("新しい", "古い"), ("高い", "安い"), ("広い", "狭い"), ("明るい", "暗い"), ("優しい", "厳しい"),
-    ("重い", "軽い"), ("きれい", "汚い"), ("簡単", "難しい"), ("簡単", "大変"), ("簡単", "複雑"), ("楽しい", "退屈"),
-    ("親切", "厳しい"),
+APART = (
+    ("面白い", "退屈"), ("新しい", "古い"), ("高い", "安い"), ("広い", "狭い"), ("明るい", "暗い"),
+    ("優しい", "厳しい"), ("重い", "軽い"), ("きれい", "汚い"), ("簡単", "難しい"), ("簡単", "大変"), ("簡単", "複雑"),
+    ("楽しい", "退屈"), ("親切", "厳しい"), ("美しい", "きれい"),
 )  # fmt: skip
+"""Adjectives that are not said of one thing together: opposites, and two words for the same."""
+
+ONCE = frozenset(("買う", "卒業する", "直す", "借りる", "払う"))
+"""What nobody does every day."""
+
+COUNTING = frozenset(_texts("買う 食べる 飲む 読む 書く 借りる 洗う 見る 撮る 描く 集める 運ぶ 送る 切る 直す"))
+"""Verbs beside which it is natural to say how many."""
+
+TOWARDS = frozenset(("走る", "借りる", "送る", "描く", "書く"))
+"""Verbs that can have a place with に as well as with で."""
+
+DEGREES = {1: ("とても", "少し"), 2: ("とても", "少し", "本当に")}
+
+ADDRESSES = {1: ("先生", "部長"), 2: ("先生", "部長", "社長")}
+
+
+def apart(one: Adjective, other: Adjective) -> bool:
+    return one == other or any({one.text, other.text} == set(pair) for pair in APART)
+
+
+def _named(verb: str) -> Iterator[Action]:
+    return (action for action in ACTIONS if action.verb.text == verb)
+
 
 MADE_AND_USED = tuple(
-    (made, used)
+    (making, using, noun)
     for made, uses in (
         ("書く", "読む"),
         ("作る", "食べる 準備する"),
@@ -400,25 +473,28 @@ MADE_AND_USED = tuple(
         ("撮る", "見る"),
         ("借りる", "読む 使う"),
         ("描く", "見る 集める"),
-        ("送る", "読む 運ぶ 片付ける"),
-        ("洗う", "着る"),
+        ("送る", "読む 運ぶ"),
         ("歌う", "聞く 覚える"),
     )
     for used in uses.split()
+    for making in _named(made)
+    for using in _named(used)
+    for noun in making.nouns
+    if noun in using.nouns
 )
-"""What somebody did with a thing, and what another can do with the same."""
-
-RELATIVES = tuple("母 父 兄 姉 弟 妹 友達 先生 祖母 同僚".split())
+"""What somebody did, what another can do, and a thing that both are done to."""
 
 SIDE_BY_SIDE = tuple(
     (aside, main)
-    for aside, mains in (
+    for one, others in (
         ("聞く", "走る 勉強する 作る 洗う 片付ける 描く 直す 磨く 休む"),
         ("歌う", "洗う 作る 散歩する 描く 磨く"),
         ("飲む", "読む 見る 書く 待つ 休む 勉強する"),
         ("見る", "食べる 休む 練習する"),
         ("食べる", "見る 待つ 聞く"),
     )
-    for main in mains.split()
+    for other in others.split()
+    for aside in _named(one)
+    for main in _named(other)
 )
 """Two things that one can do at once."""

@@ -1,4 +1,4 @@
-"""lm: demo texts: Japanese and English prose, formulas in LaTeX and in Typst, and recitations.
+"""lm: demo texts: Japanese and English prose, formulas in LaTeX and in Typst, a glossary of both, and recitations.
 
 Recitations (a random sequence, a bar, the same again) teach a small model to copy: without them a 0.9M-parameter base
 stays on the plateau where copying has not emerged, and every later task of this repository is copying with changes.
@@ -20,9 +20,8 @@ VALID, TEST = 0.2, 0.2
 
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
     """JSONL records {"text", "category"}: level 1 is general; at level 2 notes and leaflets of a clinic make up half."""
-    characters, words = inventory(rng)
-    recite = partial(recitation, characters=characters, words=words)
-    general = (*(("recitation", recite),) * 5, *(("japanese", japanese_passage),) * 2, *GENERAL)
+    recite = partial(recitation, pieces=inventory(rng))
+    general = (*(("recitation", recite),) * 9, *(("glossary", glossary),) * 5, *(("japanese", japanese_passage),) * 4, *GENERAL)
     kinds: Sequence[tuple[str, Writer]] = general if level == 1 else (*CLINICAL, *general)
     seen: set[str] = set()
     while len(seen) < rows:
@@ -45,10 +44,10 @@ def sentence(rng: random.Random) -> str:
             return text
 
 
-def formula(rng: random.Random) -> mathematics.Node:
+def formula(rng: random.Random, levels: Sequence[int] = (1, 2, 2, 3)) -> mathematics.Node:
     """A formula that no test set of conversions asks for."""
     while True:
-        if open_to_all((node := mathematics.formula(rng, rng.choice((1, 2, 2, 3)))).latex()):
+        if open_to_all((node := mathematics.formula(rng, rng.choice(levels))).latex()):
             return node
 
 
@@ -64,30 +63,41 @@ def typst(rng: random.Random) -> str:
     return "\n".join(formula(rng).typst() for _ in range(rng.randint(1, 2)))
 
 
-def recitation(rng: random.Random, characters: Sequence[str], words: Sequence[str]) -> str:
-    """Japanese characters or words of a formula in random order, a bar, and the same again, spaced alike or not.
+def recitation(rng: random.Random, pieces: Sequence[str]) -> str:
+    """Pieces of all scripts in random order, a bar, and the same again; now and then without the spaces of the first time.
 
-    Drawn evenly, so that nothing but looking back tells what comes next: with pieces cut from running text a model learns
-    their frequencies instead, and copying had not emerged after 1,200 steps.
+    Drawn evenly, and from many, so that nothing but looking back tells what comes next: with pieces cut from running text,
+    or from the characters of one script, a model learns their frequencies and stays there.
     """
-    if rng.random() < 0.4:
-        once = again = "".join(rng.choices(characters, k=rng.randint(2, 16)))
-    else:
-        pieces = rng.choices(words, k=rng.randint(2, 16))
-        once, again = rng.choice(("", " ", " ")).join(pieces), rng.choice(("", " ", " ")).join(pieces)
-    return f"{once}\n|\n{again}"
+    drawn = [rng.choice(("", " ")) + piece for piece in rng.choices(pieces, k=rng.randint(2, 18))]
+    once, bare = "".join(drawn).strip(), "".join(piece.strip() for piece in drawn)
+    return f"{once}\n|\n{once if rng.random() < 0.8 else bare}"
 
 
-def inventory(rng: random.Random) -> tuple[list[str], list[str]]:
+def glossary(rng: random.Random) -> str:
+    """Symbols, or a simple formula, in LaTeX, a bar, and the same in Typst: which names mean the same."""
+    if rng.random() < 0.5:
+        drawn = rng.choices(SYMBOLS, k=rng.randint(2, 10))
+        return "\n|\n".join(" ".join(written) for written in ([n.latex() for n in drawn], [n.typst() for n in drawn]))
+    node = formula(rng, levels=(1,))
+    return f"{node.latex()}\n|\n{node.typst()}"
+
+
+def inventory(rng: random.Random) -> list[str]:
     """Every character of Japanese, and every word of a formula or of English, that turns up in some thousand draws."""
-    characters, words = set[str](), {*NOUNS, *ADJECTIVES, *VERBS}
+    found = {*NOUNS, *ADJECTIVES, *VERBS}
     for _ in range(1500):
-        characters |= set(sentence(rng))
+        found |= set(sentence(rng))
         node = formula(rng)
-        words |= set(re.findall(r"\\?[A-Za-z]+|\S", node.latex() + " " + node.typst()))
-    return sorted(characters), sorted(words)
+        found |= set(re.findall(r"\\?[A-Za-z]+|\S", node.latex() + " " + node.typst()))
+    return sorted(found)
 
 
+SYMBOLS = (
+    mathematics.LETTERS
+    + mathematics.DIGITS
+    + 2 * (mathematics.GREEK + mathematics.STYLED + mathematics.OPERATORS + mathematics.RELATIONS + mathematics.FUNCTIONS)
+)
 NOUNS = tuple("teacher student river garden letter window market bridge doctor song picture road kitchen lesson answer number".split())
 ADJECTIVES = tuple("old small quiet long simple bright heavy new warm open useful narrow".split())
 VERBS = {

@@ -1,0 +1,126 @@
+"""Measures of corrections by characters: edits that agree with the reference, F-beta, GLEU, loops.
+
+Characters are the units throughout: Japanese has no spaces, and no word segmenter stands between an answer and its score.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz.distance import Levenshtein
+
+GLEU_ORDER = 4
+LOOP = re.compile(r"(..{1,19}?)\1{2}|(.)\2{4}", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Characters start … end - 1 of the source become the replacement; start == end inserts, "" deletes."""
+
+    start: int
+    end: int
+    replacement: str
+
+
+def edits(source: str, corrected: str) -> tuple[Edit, ...]:
+    """The edits of a shortest character alignment (Levenshtein 1966), from left to right.
+
+    Neighbouring changes with no kept character between them are one edit, so that 高いでした → 高かった has one edit at
+    かった, as an annotator would mark it, rather than three. Ties between shortest alignments fall the same way each time.
+    """
+    found: list[Edit] = []
+    for step in Levenshtein.opcodes(source, corrected):
+        if step.tag == "equal":
+            continue
+        replacement = corrected[step.dest_start : step.dest_end]
+        if found and found[-1].end == step.src_start:
+            last = found.pop()
+            found.append(Edit(last.start, step.src_end, last.replacement + replacement))
+        else:
+            found.append(Edit(step.src_start, step.src_end, replacement))
+    return tuple(found)
+
+
+def counts(source: str, hypothesis: str, reference: str) -> tuple[int, int, int]:
+    """(true positives, false positives, false negatives).
+
+    A true positive is an edit with the same span and the same replacement in both (M2: Dahlmeier & Ng 2012, section 3;
+    ERRANT: Bryant et al. 2017). Unlike M2, which looks for the alignment that favours the hypothesis, both sides are
+    aligned once and for themselves.
+    """
+    made, wanted = set(edits(source, hypothesis)), set(edits(source, reference))
+    right = len(made & wanted)
+    return right, len(made) - right, len(wanted) - right
+
+
+def f_beta(
+    right: NDArray[np.float64], spurious: NDArray[np.float64], missed: NDArray[np.float64], beta: float = 0.5
+) -> NDArray[np.float64]:
+    """F-beta of summed counts of true positives, false positives and false negatives; arrays of one shape, or scalars.
+
+    beta 0.5 weighs precision twice as much as recall: a correction that is wrong annoys more than one that is missing
+    (CoNLL-2014: Ng et al. 2014, section 4). 1 where nothing was to be done and nothing was done; 0 where all is wrong.
+    """
+    square = beta * beta
+    weight = (1 + square) * right
+    return _ratio(weight, weight + square * missed + spurious)
+
+
+def precision(right: NDArray[np.float64], spurious: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the made edits that are right; 1 where none was made."""
+    return _ratio(right, right + spurious)
+
+
+def recall(right: NDArray[np.float64], missed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the wanted edits that were made; 1 where none was wanted."""
+    return _ratio(right, right + missed)
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
+    return ratio
+
+
+def gleu(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """GLEU of a corpus by characters, one reference each (Napoles et al. 2015, in the form without tuning of 2016).
+
+    BLEU against the reference, 1- to 4-grams, with a penalty for n-grams that the hypothesis kept from the source where
+    the reference did not:
+
+        p_n = sum_C [ min(C, R) - max(0, min(C, S) - min(C, R)) ] / sum_C C
+
+    with C, R, S the counts of an n-gram in hypothesis, reference and source. Numerators below 0 count as 0 for each
+    sentence, as in the authors' implementation; orders for which no hypothesis is long enough are left out.
+    """
+    agreed, made = np.zeros(GLEU_ORDER), np.zeros(GLEU_ORDER)
+    for source, hypothesis, reference in zip(sources, hypotheses, references, strict=True):
+        for order in range(GLEU_ORDER):
+            ours, theirs, given = (_ngrams(text, order + 1) for text in (hypothesis, reference, source))
+            kept = sum(max(0, min(count, given[gram]) - min(count, theirs[gram])) for gram, count in ours.items())
+            agreed[order] += max(0, (ours & theirs).total() - kept)
+            made[order] += ours.total()
+    used = made > 0
+    if not used.any() or not agreed[used].all():
+        return float(not used.any() and not any(references))
+    length, wanted = sum(map(len, hypotheses)), sum(map(len, references))
+    brevity = min(1.0, float(np.exp(1 - wanted / length)))
+    return brevity * float(np.exp(np.log(agreed[used] / made[used]).mean()))
+
+
+def _ngrams(text: str, order: int) -> Counter[str]:
+    return Counter(text[at : at + order] for at in range(len(text) - order + 1))
+
+
+def loops(text: str) -> bool:
+    """Whether a piece of 2 to 20 characters comes three times in a row, or one character five times."""
+    return LOOP.search(text) is not None
+
+
+def repetition_rate(sources: Sequence[str], answers: Sequence[str]) -> float:
+    """Share of the answers that loop where their source does not; 0 without answers."""
+    looped = [loops(answer) and not loops(source) for source, answer in zip(sources, answers, strict=True)]
+    return sum(looped) / len(looped) if looped else 0.0

@@ -1,0 +1,44 @@
+"""What several test files start from."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import nano
+
+ENVIRONMENT = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command in a folder; where it must succeed, its whole output is shown when it does not."""
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    if succeeds and done.returncode:
+        pytest.fail(f"{' '.join(command)} in {folder}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A nano clone in which the whole default graph has run: read it, never write to it."""
+    folder = nano.make(tmp_path_factory.mktemp("graph") / "repository")
+    run(folder, "dvc", "repro")
+    run(folder, "git", "-c", "user.name=nano", "-c", "user.email=nano@localhost", "commit", "--quiet", "--all", "--message", "graph")
+    return folder
+
+
+@pytest.fixture
+def clone(whole_graph: Path, tmp_path: Path) -> Path:
+    """A copy of the finished nano graph to change."""
+    return Path(shutil.copytree(whole_graph, tmp_path / "clone", symlinks=True))
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the test stands in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,0 +1,267 @@
+"""The PyTorch backend on tiny models: exact losses, chains that continue, batches that answer like single rows."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from stages.backends import adapter, pytorch, scratch
+from stages.backends.labelled import labelled_loss, row_nats, summed_nats
+from stages.records import UserError
+from stages.settings import EarlyStopping, Lora, Run, Settings
+from stages.text import batches, tokenizer
+from stages.text.chat import encode
+
+TEXTS = ["猫が本を読みます。", "犬は水を飲みました。", "The old teacher reads a letter.", "frac(a, b) = alpha"] * 10
+ROWS = [
+    {
+        "id": str(n),
+        "category": "",
+        "source": "",
+        "messages": [{"role": "user", "content": f"say {n} " + "x " * (n % 7)}, {"role": "assistant", "content": "猫" * (1 + n % 5)}],
+    }
+    for n in range(24)
+]
+SETTINGS = Settings(
+    threads=1,
+    max_steps=6,
+    eval_steps=2,
+    logging_steps=1,
+    per_device_train_batch_size=4,
+    learning_rate=1e-2,
+    lora=Lora(r=4, lora_alpha=8, lora_dropout=0.2),
+)
+
+
+def checkpoint(folder: Path, architecture: str) -> str:
+    """A local checkpoint of a real architecture at toy size, as a user would have one on disk."""
+    torch.manual_seed(3)
+    fast = tokenizer.train(TEXTS, 400, "gpt2")
+    shape = {
+        "vocab_size": len(fast), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id,
+        "bos_token_id": fast.bos_token_id, "initializer_range": 0.2,
+    }  # fmt: skip
+    model = LlamaForCausalLM(LlamaConfig(**shape)) if architecture == "llama" else Qwen3ForCausalLM(Qwen3Config(**shape, tie_word_embeddings=True))
+    adapter.write_weights(folder, model, fast)
+    return str(folder)
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3"])
+def base(request, tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("base") / request.param, request.param)
+
+
+def grow(base: str, parent: str, folder: Path, settings: Settings = SETTINGS, rows: list | None = None) -> str:
+    """A trained run in `folder`."""
+    spec = Run(task="gec", corpus="gec-001", base=base, parent=parent)
+    trained = pytorch.train(folder.name, spec, settings, rows or ROWS[:16], ROWS[16:], folder.parent / f"scratch-{folder.name}")
+    pytorch.save(trained, folder, base)
+    return str(folder)
+
+
+def sequences(base: str) -> list:
+    fast = pytorch.load_tokenizer(base)
+    return [sequence for row in ROWS for sequence in encode(fast, row, 64)]
+
+
+# Loss
+
+
+def test_the_loss_at_labelled_positions_equals_that_of_full_logits():
+    torch.manual_seed(0)
+    hidden, head = torch.randn(3, 7, 8), torch.nn.Linear(8, 11, bias=False)
+    labels = torch.randint(0, 11, (3, 7)).masked_fill(torch.rand(3, 7) < 0.5, -100)
+    full = torch.nn.functional.cross_entropy(head(hidden)[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=-100, reduction="sum")
+    torch.testing.assert_close(labelled_loss(hidden, head, labels), full)
+
+
+def test_a_padded_batch_costs_what_its_rows_cost_one_by_one(base):
+    model, rows = pytorch.load_weights(Path(base)).eval(), sequences(base)
+    alone = [summed_nats(model, batches.pad([row], 0)).item() for row in rows]
+    together = summed_nats(model, batches.pad(rows, 0)).item()
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+    assert [nats for nats, _ in row_nats(model, rows, 5, 0)] == pytest.approx(alone, rel=1e-4)
+
+
+def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
+    plain = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8), "max_steps": 2, "eval_steps": 2})
+    states = []
+    for micro, accumulation in [(8, 1), (1, 8)]:
+        cut = plain.model_copy(update={"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation})
+        folder = inside / f"cut-{micro}"
+        grow(base, base, folder, cut, rows=ROWS[:13])  # the second step has 5 rows, so three of its micro-batches are empty
+        states.append(pytorch.load_model(str(folder), base).state_dict())
+    for name in states[0]:
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-4, atol=1e-6)
+
+
+# Chains
+
+
+def test_a_child_starts_from_its_parents_exact_weights_and_its_own_schedule(base, inside):
+    parent = grow(base, base, inside / "one")
+    rows = sequences(base)
+    before = row_nats(pytorch.load_model(parent, base), rows, 8, 0)
+    started = row_nats(pytorch.graft(base, parent, SETTINGS), rows, 8, 0)
+    assert [nats for nats, _ in started] == pytest.approx([nats for nats, _ in before], rel=1e-5)
+    untuned = row_nats(pytorch.load_weights(Path(base)), rows, 8, 0)
+    assert sum(nats for nats, _ in started) < sum(nats for nats, _ in untuned)
+
+    grow(base, parent, inside / "two")
+    log = [json.loads(line) for line in Path("logs/two.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log if "train/loss" in record] == [1, 2, 3, 4, 5, 6]
+    assert (inside / "two" / adapter.ADAPTER).read_bytes() != (inside / "one" / adapter.ADAPTER).read_bytes()
+
+
+def test_training_twice_writes_the_same_bytes_and_another_seed_others(base, inside):
+    first, second = (Path(grow(base, base, inside / name)) for name in ("one", "two"))
+    other = Path(grow(base, base, inside / "three", SETTINGS.model_copy(update={"seed": 7})))
+    for name in (adapter.ADAPTER, adapter.ADAPTER_CONFIG):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert (first / adapter.ADAPTER).read_bytes() != (other / adapter.ADAPTER).read_bytes()
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(base, inside):
+    whole = Path(grow(base, base, inside / "whole"))
+    # As if killed after step 4: the checkpoints of a finished training without the last one.
+    shutil.copytree(inside / "scratch-whole", inside / "scratch-resumed")
+    shutil.rmtree(inside / "scratch-resumed" / "checkpoint-6")
+    for state in (inside / "scratch-resumed").glob("*/trainer_state.json"):
+        state.write_text(state.read_text().replace("scratch-whole", "scratch-resumed"))
+    resumed = Path(grow(base, base, inside / "resumed"))
+    assert "resumed at step 4" in Path("logs/resumed.log").read_text()
+    assert (resumed / adapter.ADAPTER).read_bytes() == (whole / adapter.ADAPTER).read_bytes()
+
+
+def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(base, inside):
+    from peft import PeftModel
+
+    folder = Path(grow(base, base, inside / "one"))
+    assert sorted(path.name for path in folder.iterdir()) == [adapter.ADAPTER_CONFIG, adapter.ADAPTER]
+    loaded = PeftModel.from_pretrained(pytorch.load_weights(Path(base)), str(folder))
+    assert loaded.peft_config["default"].r == 4
+    assert json.loads((folder / adapter.ADAPTER_CONFIG).read_text())["target_modules"] == sorted(
+        json.loads((folder / adapter.ADAPTER_CONFIG).read_text())["target_modules"]
+    )
+
+
+def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
+    full = grow(base, base, inside / "full", SETTINGS.model_copy(update={"method": "full", "learning_rate": 1e-3}))
+    assert not adapter.is_adapter(Path(full))
+    AutoTokenizer.from_pretrained(full)
+    child = grow(full, full, inside / "child")
+    assert adapter.origin(Path(child)) == full
+
+
+def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
+    settings = SETTINGS.model_copy(update={"max_steps": 60, "learning_rate": 0.3, "early_stopping": EarlyStopping(patience=2)})
+    spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
+    trained = pytorch.train("early", spec, settings, ROWS[:16], ROWS[16:], inside / "scratch")
+    losses = {entry["step"]: entry["eval_loss"] for entry in trained.history if "eval_loss" in entry}
+    assert trained.steps < 60
+    assert trained.best_step == min(losses, key=lambda step: losses[step])
+    valid = [sequence for row in ROWS[16:] for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)]
+    sums = row_nats(trained.model, valid, 8, 0)
+    assert sum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums) == pytest.approx(losses[trained.best_step], rel=1e-4)
+
+
+# Answers
+
+
+def test_batched_answers_equal_those_given_one_by_one(base, inside):
+    run = grow(base, base, inside / "one")
+    settings = Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12}})
+    prompts = [row["messages"][:-1] for row in ROWS]
+    together = pytorch.Answerer(run, base, settings).answer(prompts, lambda count: None)
+    single = pytorch.Answerer(run, base, Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}}))
+    assert together == single.answer(prompts, lambda count: None)
+    assert len({*together}) > 1
+
+
+def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
+    answerer = pytorch.Answerer(base, base, Settings(threads=1, max_length_tokens=16))
+    rows = [{"id": str(n), "category": "", "source": "", "text": TEXTS[n % 4] * (n + 1)} for n in range(6)]
+    together = answerer.predict(rows, lambda count: None)
+    alone = [answerer.predict([row], lambda count: None)[0] for row in rows]
+    assert [nats for _, nats, _ in together] == pytest.approx([nats for _, nats, _ in alone], rel=1e-5)
+    assert [tokens for *_, tokens in together] == [len(answerer.tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
+
+
+# Bad input
+
+
+def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
+    run = grow(base, base, inside / "one")
+    wider = SETTINGS.model_copy(update={"lora": Lora(r=8, lora_alpha=8)})
+    with pytest.raises(UserError, match=r"its adapter has lora.r 4, this run asks for 8; a child continues its parent's adapter: set 4"):
+        pytorch.graft(base, run, wider)
+    with pytest.raises(UserError, match=r"an adapter cannot be a base; name the base it was grown on"):
+        adapter.locate(run)
+    other = checkpoint(inside / "other", "llama")
+    with pytest.raises(UserError, match=r"this run's base is .*other; use that base or another parent"):
+        pytorch.graft(other, run, SETTINGS)
+    with pytest.raises(UserError, match=r"full weights, not an adapter on"):
+        pytorch.graft(base, other, SETTINGS)
+    with pytest.raises(UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"):
+        pytorch.graft(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
+    (inside / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no config.json in it"):
+        adapter.locate(str(inside / "empty"))
+    with pytest.raises(UserError, match=r"no train row has an answer that fits max_length_tokens 8 \(16 rows\)"):
+        long = [row | {"messages": [*row["messages"][:-1], {"role": "assistant", "content": "猫" * 30}]} for row in ROWS[:16]]
+        grow(base, base, inside / "long", SETTINGS.model_copy(update={"max_length_tokens": 8}), long)
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, inside, monkeypatch):
+    from stages.backends import labelled
+
+    real, calls = labelled.summed_nats, []
+    monkeypatch.setattr(labelled, "summed_nats", lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1])
+    with pytest.raises(UserError, match=r"step 3: the loss is nan; nothing was written. Lower learning_rate \(now 0.01\)"):
+        grow(base, base, inside / "one")
+    assert not (inside / "one").exists()
+
+
+def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
+    with scratch.held("abc") as folder:
+        assert folder.is_dir()
+        with pytest.raises(UserError, match=r"another process is training this run"), scratch.held("abc"):
+            pass
+    assert not folder.exists()
+
+
+# Hub references
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"hub_id": "a/b", "revision": "main"}', "revision 'main' is not pinned; write the 40-digit commit hash"),
+        ('{"hub_id": "a/b"}', "a base reference is"),
+        ("no json", "a base reference is"),
+    ],
+)
+def test_a_reference_without_a_pinned_revision_is_refused(inside, content, says):
+    (inside / "x.json").write_text(content)
+    with pytest.raises(UserError, match=says):
+        adapter.locate("x.json")
+
+
+def test_a_pinned_reference_is_loaded_from_the_hubs_cache(base, inside, monkeypatch):
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = inside / "hub" / "models--owner--name" / "snapshots" / revision
+    shutil.copytree(base, snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(inside / "hub"))
+    (inside / "name.json").write_text(json.dumps({"hub_id": "owner/name", "revision": revision}))
+    run = grow("name.json", "name.json", inside / "one")
+    assert adapter.origin(Path(run)) == "name.json"
+    assert adapter.identity("name.json") == {"hub_id": "owner/name", "revision": revision}
+
+    (inside / "absent.json").write_text(json.dumps({"hub_id": "owner/absent", "revision": revision}))
+    with pytest.raises(UserError, match=r"owner/absent at 0123456789ab could not be had"):
+        adapter.locate("absent.json")

@@ -1,0 +1,108 @@
+"""params.yaml: what is wrong is said with the key's path and the nearest key there is, before anything runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import settings
+from stages.records import UserError
+
+GOOD = {
+    "split": {"valid": 0.1, "test": 0.1},
+    "defaults": {"learning_rate": 1e-3, "lora": {"r": 8, "lora_alpha": 16}},
+    "presets": {"large": {"lora": {"r": 32}}, "slow": {"learning_rate": 1e-5}},
+    "tasks": {"gec": {"max_steps": 7}, "lm": {}},
+    "synthetic": {},
+    "bases": {"tiny": {"corpus": "lm-001", "vocab_size": 300, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                       "num_key_value_heads": 1, "intermediate_size": 8}},
+    "corpora": {"gec-001": {"task": "gec", "file": "a.tsv"}, "lm-001": {"task": "lm", "file": "a.txt"}},
+    "runs": {
+        "gec-001": {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny", "parent": "models/bases/tiny"},
+        "gec-002": {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny", "parent": "models/gec-001", "preset": ["large", "slow"]},
+    },
+}  # fmt: skip
+
+
+def load(tmp_path: Path, *changes: tuple[str, object]) -> settings.Params:
+    params = yaml.safe_load(yaml.safe_dump(GOOD))
+    for path, value in changes:
+        *above, last = path.split("/")
+        at = params
+        for key in above:
+            at = at[key]
+        at[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(params), encoding="utf-8")
+    return settings.load(file)
+
+
+def test_a_run_overrides_its_task_its_presets_and_the_defaults_in_this_order(tmp_path):
+    params = load(tmp_path, ("runs/gec-002/seed", 5))
+    chosen = params.resolve("gec-002")
+    assert (chosen.seed, chosen.max_steps, chosen.learning_rate, chosen.lora.r, chosen.lora.lora_alpha) == (5, 7, 1e-5, 32, 16)
+    assert params.resolve("gec-001").lora.r == 8
+
+
+def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
+    # `dvc exp run -S learning_rate=5e-5` writes 5e-05, which YAML 1.1 reads as a string.
+    assert load(tmp_path, ("runs/gec-001/learning_rate", "5e-05")).resolve("gec-001").learning_rate == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("defaults/learning_rat", 1, "`defaults.learning_rat` is no option; did you mean `learning_rate`?"),
+        ("runs/gec-001/lora", {"rr": 4}, "`runs.gec-001.lora.rr` is no option; did you mean `r`?"),
+        ("presets/large/loro", {}, "`presets.large.loro` is no option; did you mean `lora`?"),
+        ("tasks/gec/max_steps", "many", "`tasks.gec.max_steps`: input should be a valid integer"),
+        ("defaults/method", "lora+", "`defaults.method`: input should be 'lora' or 'full', not 'lora+'"),
+        ("runs/gec-001/learning_rate", -1, "`runs.gec-001.learning_rate`: input should be greater than 0, not -1"),
+        ("corpora/gec-001/fil", "b", "`corpora.gec-001.fil` is no option; did you mean `file`?"),
+        ("runs/gec-001/corpus", "gec-01", "`runs.gec-001.corpus`: no corpus `gec-01`; did you mean `gec-001`?"),
+        ("runs/gec-001/corpus", "lm-001", "`runs.gec-001.corpus`: lm-001 belongs to task lm, the run to gec"),
+        ("runs/gec-001/task", "gecc", "`runs.gec-001.task`: no task `gecc`; did you mean `gec`?"),
+        ("runs/gec-001/parent", "models/gec-003", "`runs.gec-001.parent`: no model `models/gec-003`; did you mean `models/gec-00"),
+        ("runs/gec-001/backend", "pytorsh", "`runs.gec-001`: no backend `pytorsh`; did you mean `pytorch`?"),
+        ("runs/gec-002/preset", "larg", "`runs.gec-002.preset`: no preset `larg`; did you mean `large`?"),
+        ("tasks/poetry", {}, "`tasks.poetry`: there is no folder stages/tasks/poetry"),
+        ("corpora/gec-1", {"task": "gec", "file": "a"}, "`corpora.gec-1`: a version is named TASK-NNN with three digits"),
+        ("bases/tiny/corpus", "gec-001", "`bases.tiny.corpus`: no corpus of texts `gec-001`"),
+        ("runs/gec-001", {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny"}, "`runs.gec-001.parent` is missing"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, value, says):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, (path, value))
+    assert says in str(error.value)
+    assert "params.yaml: " in str(error.value)
+
+
+def test_a_parent_grown_on_another_base_is_refused(tmp_path):
+    other = dict(GOOD["bases"]["tiny"])
+    with pytest.raises(UserError, match=r"models/gec-001 was grown on models/bases/tiny, this run's base is models/bases/other"):
+        load(tmp_path, ("bases/other", other), ("runs/gec-002/base", "models/bases/other"))
+
+
+def test_every_mistake_is_told_at_once(tmp_path):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, ("defaults/seeed", 1), ("runs/gec-001/treads", 1))
+    assert str(error.value).count("\n") == 1
+
+
+def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
+    from peft import LoraConfig
+    from transformers import TrainingArguments
+
+    known = set(TrainingArguments.__dataclass_fields__) | set(LoraConfig.__dataclass_fields__)
+    unexplained = {
+        name
+        for model in (settings.Settings, settings.Lora, settings.EarlyStopping, settings.Generation)
+        for name, field in model.model_fields.items()
+        if not field.description and name not in known and not isinstance(field.annotation, type)
+    }
+    assert unexplained <= {"method", "top_p"}
+
+
+def test_the_repositorys_own_params_are_sound():
+    assert len(settings.load(Path(__file__).parents[1] / "params.yaml").runs) >= 7
