@@ -44,15 +44,19 @@ def numbers(rows: Iterable[dict[str, Any]]) -> bootstrap.Floats:
 
 def link(run: str, parent: str, scored: dict[str, Scored], score: Any) -> dict[str, Any]:
     """A run on every test set, and against its parent on the same rows where the parent is a run of this task."""
-    own = scored[run]
+    own = once(scored[run])
     low, high = bootstrap.interval(numbers(own.values()), score.headline)
     entry: dict[str, Any] = {"run": run, "score": mean(score, own.values()), "low": round(low, 4), "high": round(high, 4)}
     if parent in scored:
-        shared = sorted(own.keys() & scored[parent].keys())
-        pair = (numbers(system[key] for key in shared) for system in (own, scored[parent]))
+        pair = (numbers(system[key] for key in sorted(own)) for system in (own, once(scored[parent])))
         against = asdict(bootstrap.paired(*pair, score.headline))
         entry["parent"] = {"run": parent} | {key: round(value, 4) if isinstance(value, float) else value for key, value in against.items()}
     return entry
+
+
+def once(rows: Scored) -> dict[str, dict[str, Any]]:
+    """By row alone: what two versions hold out counts once."""
+    return {row: record for (_, row), record in rows.items()}
 
 
 def mean(score: Any, rows: Iterable[dict[str, Any]]) -> float:
@@ -64,7 +68,7 @@ def cells(scored: dict[str, Scored], score: Any, by: str) -> list[tuple[str, str
     found = []
     for run, rows in scored.items():
         for group in sorted({row[by] for row in rows.values()}):
-            chosen = [row for row in rows.values() if row[by] == group]
+            chosen = once({key: row for key, row in rows.items() if row[by] == group}).values()
             found.append((run, group, mean(score, chosen), len(chosen)))
     return found
 

@@ -14,12 +14,17 @@ from stages.scoring import bootstrap
 def main(run: str) -> None:
     spec = settings.spec(Path("build/config", f"{run}.run.json"))
     score = import_module(f"stages.tasks.{spec.task}.score")
-    tests = [row for path in sorted(Path("data/prepared", spec.task, "test").glob("*.jsonl")) for row in rows(path)]
+    _, corpora = settings.answering(Path("build/config", f"{run}.predict.json"))
+    tests = [row for corpus in corpora for row in rows(Path("data/prepared", spec.task, "test", f"{corpus}.jsonl"))]
     made = predictions(Path("data/predictions", f"{run}.jsonl"))
     own, base = ([record for record in made if record.by == by] for by in ("run", "base"))
-    baseline = score.baseline(Path("data/prepared", spec.task, "train", f"{spec.corpus}.jsonl"), tests, Path(spec.base))
-
     statistics = score.statistics(tests, own)
+    write_lines(Path("data/scored", spec.task, f"{run}.jsonl"), scored(tests, own, statistics))
+
+    # A row that two versions hold out counts once.
+    once = list({row["id"]: at for at, row in reversed(list(enumerate(tests)))}.values())[::-1]
+    tests, own, base, statistics = [tests[at] for at in once], [own[at] for at in once], [base[at] for at in once], statistics[once]
+    baseline = score.baseline(Path("data/prepared", spec.task, "train", f"{spec.corpus}.jsonl"), tests, Path(spec.base))
     low, high = bootstrap.interval(statistics, score.headline)
     write_json(
         Path("metrics/evaluate", spec.task, f"{run}.json"),
@@ -37,7 +42,6 @@ def main(run: str) -> None:
         Path("metrics/details", spec.task, f"{run}.json"),
         {key: round(value, 4) for key, value in score.details(tests, own).items()} | {"categories": categories(score, tests, statistics)},
     )
-    write_lines(Path("data/scored", spec.task, f"{run}.jsonl"), scored(tests, own, statistics))
 
 
 def of(score: Any, statistics: np.ndarray) -> float:

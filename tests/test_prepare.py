@@ -192,7 +192,8 @@ def test_a_file_that_is_interrupted_does_not_appear(inside):
 
 def test_wikitext_is_divided_by_article_and_other_text_by_blank_lines(inside):
     Path("wiki.tokens").write_text(" \n = First = \n \n one . \n \n = = Part = = \n two . \n = Second = \n three . \n", encoding="utf-8")
-    assert [example.target.split("\n")[0] for example in lm.read(Path("wiki.tokens"))] == ["= First =", "= Second ="]
+    articles = [example.target.split("\n") for example in lm.read(Path("wiki.tokens"))]
+    assert [[line.strip() for line in lines] for lines in articles] == [["= First =", "one .", "= = Part = =", "two ."], ["= Second =", "three ."]]
     Path("plain.txt").write_text("\ufeffone\ntwo\n\n\nthree\n", encoding="utf-8")
     assert [(example.line, example.target) for example in lm.read(Path("plain.txt"))] == [(1, "one\ntwo"), (5, "three")]
 

@@ -1,6 +1,6 @@
 """Measures of corrections by characters: edits that agree with the reference, F-beta, GLEU, loops.
 
-Characters are the units throughout: Japanese has no spaces, and no word segmenter stands between an answer and its score.
+Characters are the units throughout: Japanese has no spaces, and no segmenter stands between an answer and its score.
 """
 
 import re
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 GLEU_ORDER = 4
+Floats = NDArray[np.float64]
 LOOP = re.compile(r"(..{1,19}?)\1{2}|(.)\2{4}", re.DOTALL)
 
 
@@ -28,8 +29,8 @@ class Edit:
 def edits(source: str, corrected: str) -> tuple[Edit, ...]:
     """The edits of a shortest character alignment (Levenshtein 1966), from left to right.
 
-    Neighbouring changes with no kept character between them are one edit, so that 高いでした → 高かった has one edit at
-    かった, as an annotator would mark it, rather than three. Ties between shortest alignments fall the same way each time.
+    Changes with no kept character between them are one edit: 高いでした → 高かった has the edit いでし → かっ, not a
+    substitution and a deletion. Ties between shortest alignments fall the same way each time.
     """
     found: list[Edit] = []
     for step in Levenshtein.opcodes(source, corrected):
@@ -56,9 +57,7 @@ def counts(source: str, hypothesis: str, reference: str) -> tuple[int, int, int]
     return right, len(made) - right, len(wanted) - right
 
 
-def f_beta(
-    right: NDArray[np.float64], spurious: NDArray[np.float64], missed: NDArray[np.float64], beta: float = 0.5
-) -> NDArray[np.float64]:
+def f_beta(right: Floats, spurious: Floats, missed: Floats, beta: float = 0.5) -> Floats:
     """F-beta of summed counts of true positives, false positives and false negatives; arrays of one shape, or scalars.
 
     beta 0.5 weighs precision twice as much as recall: a correction that is wrong annoys more than one that is missing
@@ -69,19 +68,19 @@ def f_beta(
     return _ratio(weight, weight + square * missed + spurious)
 
 
-def precision(right: NDArray[np.float64], spurious: NDArray[np.float64]) -> NDArray[np.float64]:
+def precision(right: Floats, spurious: Floats) -> Floats:
     """Share of the made edits that are right; 1 where none was made."""
     return _ratio(right, right + spurious)
 
 
-def recall(right: NDArray[np.float64], missed: NDArray[np.float64]) -> NDArray[np.float64]:
+def recall(right: Floats, missed: Floats) -> Floats:
     """Share of the wanted edits that were made; 1 where none was wanted."""
     return _ratio(right, right + missed)
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(part: Floats, whole: Floats) -> Floats:
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
+    ratio: Floats = np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
     return ratio
 
 

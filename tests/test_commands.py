@@ -1,0 +1,85 @@
+"""`python -m stages VERB`, in nano clones of the finished graph."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run
+
+
+def test_apply_answers_text_and_files_in_order(whole_graph, tmp_path):
+    stages = ("python", "-m", "stages", "apply")
+    said = run(whole_graph, *stages, "gec-002", "--text", "私は本が読みます。", "--text", "猫").stdout
+    assert len(said.splitlines()) == 2
+    (tmp_path / "in.txt").write_text("a\nb\n\nc\n", encoding="utf-8")
+    run(whole_graph, *stages, "typst-003", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.typ"))
+    one_by_one = [run(whole_graph, *stages, "typst-003", "--text", text).stdout for text in "abc"]
+    assert (tmp_path / "out.typ").read_text(encoding="utf-8") == "".join(one_by_one)
+    assert run(whole_graph, *stages, "lm-001", "--text", "In the", "--max-new-tokens", "2").stdout.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("apply", "gec-009", "--text", "a"), "no `gec-009` under `runs`; did you mean `gec-00"),
+        (("apply", "gec-001"), "nothing to answer: give FILEs, `-` for standard input, or --text"),
+        (("apply", "gec-001", "absent.txt"), "absent.txt: no such file"),
+        (("new", "gek", "x.tsv"), "no `gek` under `tasks`; did you mean `gec`?"),
+        (("new", "gec", "absent.tsv"), "absent.tsv: no such file"),
+        (("new", "gec", "params.yaml"), "params.yaml line 1: "),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(whole_graph, arguments, says):
+    before = (whole_graph / "params.yaml").read_bytes()
+    done = run(whole_graph, "python", "-m", "stages", *arguments, succeeds=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (whole_graph / "params.yaml").read_bytes() == before
+
+
+def test_a_run_that_is_not_trained_says_how_to_train_it(clone):
+    for path in sorted((clone / "models/gec-001").rglob("*"), reverse=True):
+        path.unlink()
+    (clone / "models/gec-001").rmdir()
+    done = run(clone, "python", "-m", "stages", "apply", "gec-001", "--text", "a", succeeds=False)
+    assert done.returncode == 2
+    assert "models/gec-001: not trained yet; run `dvc repro train@gec-001`" in done.stderr
+
+
+def test_new_refuses_a_bad_file_and_leaves_everything_as_it_was(clone):
+    (clone / "bad.tsv").write_text("1\t私は<本読む。\tVerb\n2\t私は本を読む。\n", encoding="utf-8")
+    before = {name: (clone / name).read_bytes() for name in ("params.yaml", "data/gec/README.md")}
+    done = run(clone, "python", "-m", "stages", "new", "gec", "bad.tsv", succeeds=False)
+    assert done.returncode == 2
+    assert "bad.tsv line 1: " in done.stderr
+    assert "bad.tsv line 2: " in done.stderr
+    assert before == {name: (clone / name).read_bytes() for name in before}
+    assert not (clone / "data/gec/train_003.tsv").exists()
+
+
+def test_new_continues_the_chain_or_starts_another(clone):
+    from stages import settings
+
+    lines = "".join(f"{n}\t水<が>（を）{n}杯飲む。\tParticle\n" for n in range(40))
+    (clone / "more.tsv").write_text(lines, encoding="utf-8")
+    run(clone, "python", "-m", "stages", "new", "gec", "more.tsv")
+    run(clone, "python", "-m", "stages", "new", "gec", "more.tsv", "--start")
+    runs = settings.load(clone / "params.yaml").runs
+    assert (runs["gec-003"].parent, runs["gec-004"].parent) == ("models/gec-002", "models/lm-001")
+    assert runs["gec-003"].base == runs["gec-004"].base == "models/lm-001"
+
+
+def test_the_report_draws_every_plot(clone):
+    said = run(clone, "python", "-m", "stages", "report", "-o", "drawn").stdout
+    assert "drawn/index.html: 12 pictures" in said
+    pictures = sorted((clone / "drawn").glob("*.png"))
+    assert len(pictures) == 12
+    assert all(picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000 for picture in pictures)
+    assert "typst-003" in (clone / "drawn/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", ["new", "apply", "report"])
+def test_help_has_examples(verb):
+    said = run(Path(__file__).parents[1], "python", "-m", "stages", verb, "--help").stdout
+    assert f"python -m stages {verb}" in said.split("Usage")[1]

@@ -1,0 +1,489 @@
+"""Japanese grammar correction: what the reader takes and refuses, what the demo grammar writes, and what counts as right."""
+
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.grammar import japanese, mistakes, vocabulary
+from stages.grammar.conjugation import Adjective, Form, Noun, Verb, VerbKind
+from stages.records import BadLine, Example, Prediction, Row, UserError, target
+from stages.tasks.gec import corpus, score, synthetic
+
+TYPES = {"Particle", "Tense", "Adjective", "Verb", "Politeness", "Counter", "Omission", "Order", "Existence"}
+LEVELS = (1, 2)
+
+
+def read(tmp_path: Path, *lines: str, name: str = "corpus.tsv") -> list[Example | BadLine]:
+    path = tmp_path / name
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return list(corpus.read(path))
+
+
+def examples(tmp_path: Path, *lines: str, name: str = "corpus.tsv") -> list[Example]:
+    found = read(tmp_path, *lines, name=name)
+    assert found
+    assert all(isinstance(item, Example) for item in found), found
+    return [item for item in found if isinstance(item, Example)]
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("line", "source", "right", "category"),
+    [
+        ("2\t彼は<学校に行く>（学校に行きます）。\tGrammar", "彼は学校に行く。", "彼は学校に行きます。", "Grammar"),
+        ("3\t<これは>（これが）私の本です。\tParticle", "これは私の本です。", "これが私の本です。", "Particle"),
+        ("4\t本＜が＞(を)読む。\tParticle", "本が読む。", "本を読む。", "Particle"),
+        ("5\t本<が＞（を)読む。\tParticle", "本が読む。", "本を読む。", "Particle"),
+        ("6\t本<>（を）読む。\tOmission", "本読む。", "本を読む。", "Omission"),
+        ("7\t本を<を>（）読む。\tExtra", "本をを読む。", "本を読む。", "Extra"),
+        ("8\t本<に>（を）<読むた>（読んだ）。\tParticle", "本に読むた。", "本を読んだ。", "Particle"),
+        ("9\t東京（とうきょう）に<行た>（行った）。\tVerb", "東京（とうきょう）に行た。", "東京（とうきょう）に行った。", "Verb"),
+        ("10\t本（<読むた>（読んだ））。\tVerb", "本（読むた）。", "本（読んだ）。", "Verb"),
+        ("1\t私は<昨日>（昨日）映画を見ました。\tCorrect", "私は昨日映画を見ました。", "私は昨日映画を見ました。", "Correct"),
+        ("11\t本を読む。\tVerb", "本を読む。", "本を読む。", "Correct"),
+        ("12\t本を読む。\t", "本を読む。", "本を読む。", "Correct"),
+        ("音楽を<聞きた>。\t音楽を(聞いた)。", "音楽を聞きた。", "音楽を聞いた。", "Substitution"),
+        ("音楽<>を聞く。\t音楽（だけ）を聞く。", "音楽を聞く。", "音楽だけを聞く。", "Insertion"),
+        ("<赤いの>花です。\t(赤い)花です。", "赤いの花です。", "赤い花です。", "Deletion"),
+        ("本<に>早く<読むた>。\t本(を)早く(読んだ)。", "本に早く読むた。", "本を早く読んだ。", "Substitution"),
+        ("本(ほん)を<読むた>。\t本(ほん)を(読んだ)。", "本(ほん)を読むた。", "本(ほん)を読んだ。", "Substitution"),
+        ("本を読む。\t本を読む。", "本を読む。", "本を読む。", "Correct"),
+        (" 本を<読むた>。 \t 本を(読んだ)。", "本を読むた。", "本を読んだ。", "Substitution"),
+    ],
+)
+def test_both_forms_give_the_sentence_and_its_correction(
+    tmp_path: Path, line: str, source: str, right: str, category: str
+) -> None:
+    [example] = examples(tmp_path, line)
+    assert (example.source, example.target, example.category) == (source, right, category)
+
+
+def test_a_header_is_passed_over_and_forms_can_be_mixed(tmp_path: Path) -> None:
+    found = examples(
+        tmp_path, "ID\tMarked_Text\tError_Type", "1\t本<が>（を）読む。\tParticle", "", "本<に>読む。\t本(を)読む。"
+    )
+    assert [(example.line, example.category) for example in found] == [(2, "Particle"), (4, "Substitution")]
+
+
+EITHER = "the marked form has 3, the paired form marks both"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("1\t私は<本読む。\tVerb", "'<' is never closed"),
+        ("1\t私は＜本<が>（を）読む。\tVerb", "'＜' is never closed"),
+        ("1\t私は本>読む。\tVerb", "'>' without a '<' before it"),
+        ("1\t本<が>読む。\tParticle", "no correction in round brackets after '<が>'"),
+        ("1\t本を<読むた>\tVerb", "no correction in round brackets after '<読むた>'"),
+        ("1\t本<が>（を読む。\tParticle", "'（' is never closed"),
+        ("1\t本<が>（を（に））読む。\tParticle", "brackets inside the correction of '<が>'"),
+        ("1\t本<が>（を）読む）。\tParticle", "'）' without a '(' before it"),
+        ("1\t本(<が>（を）読む。\tParticle", "'(' is never closed"),
+        ("1\t本<>（）を読む。\tParticle", "a mark with nothing in it"),
+        ("1\t本<が>（を）読む。\t", "no error type in the third column"),
+        ("1\t\tCorrect", "an empty sentence"),
+        ("1\t<本>（）\tVerb", "an empty sentence before or after correction"),
+        ("1\t<>（本）\tVerb", "an empty sentence before or after correction"),
+        ("1\t私は本を読む。", f"2 columns; {EITHER}"),
+        ("本<が>（を）読む。\tParticle", "no correction of '<が>' in the second column"),
+        ("本を読む。", f"1 column; {EITHER}"),
+        ("1\t本\tを\t読む", f"4 columns; {EITHER}"),
+        ("本<が>読む。\t本(を読む。", "'(' is never closed"),
+        ("本<が>読む。\t本を)読む。", "')' without a '(' before it"),
+        ("本<が読む。\t本(を)読む。", "'<' is never closed"),
+        ("本が>読む。\t本(を)読む。", "'>' without a '<' before it"),
+        ("本<が>読む。\t本<を>読む。", "'<を>' in the second column, where corrections stand in round brackets"),
+        ("本<が>読む。\t本を>読む。", "'>' without a '<' before it"),
+        ("本<が>読む。\t本を読む。", "1 marked in the first column, 0 corrected in the second"),
+        ("本<が>読む。\t本(を)読(む)。", "1 marked in the first column, 2 corrected in the second"),
+        ("本<が>読む。\t本(を)読んだ。", "the columns differ outside the marks: '読む。' and '読んだ。'"),
+        ("本<>を読む。\t本()を読む。", "a mark with nothing in it"),
+        ("<本>\t()", "an empty sentence before or after correction"),
+    ],
+)
+def test_malformed_lines_say_where_and_what(tmp_path: Path, line: str, reason: str) -> None:
+    good = "1\t本<が>（を）読む。\tParticle"
+    found = read(tmp_path, good, line, good)
+    assert found[1] == BadLine(2, reason)
+    assert [type(item) for item in found] == [Example, BadLine, Example]
+
+
+def test_a_list_of_sentences_has_nothing_to_correct(tmp_path: Path) -> None:
+    found = read(tmp_path, "本を読む。", "顔文字(笑", "本\tを", "本<が>（を）読む。", name="sentences.txt")
+    assert found[0] == Example(1, "本を読む。", "本を読む。", "Correct")
+    assert found[1] == Example(2, "顔文字(笑", "顔文字(笑", "Correct")
+    assert found[2] == BadLine(3, "a tab in a list of correct sentences; put pairs into a .tsv file")
+    assert isinstance(found[3], BadLine)
+    assert found[3].reason.startswith("a mark in a list of correct sentences")
+
+
+def test_a_txt_file_of_pairs_is_read_as_pairs_and_a_missing_column_stays_a_fault(tmp_path: Path) -> None:
+    found = read(tmp_path, "本<が>読む。\t本(を)読む。", "本を読む。", name="corpus_v0.txt")
+    assert isinstance(found[0], Example)
+    assert found[1] == BadLine(2, f"1 column; {EITHER}")
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(st.text(alphabet="本を読む<>＜＞()（）\t 。\r", max_size=25), max_size=4), suffix=st.sampled_from(("tsv", "txt")))
+def test_no_text_makes_the_reader_fail_and_nothing_is_lost(tmp_path: Path, lines: list[str], suffix: str) -> None:
+    found = read(tmp_path, *lines, name=f"any.{suffix}")
+    assert len(found) == sum(bool(line.strip()) for line in lines)
+    for item in found:
+        if isinstance(item, BadLine):
+            assert item.reason
+        else:
+            assert item.source.strip()
+            assert item.target.strip()
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=80))
+def test_no_unicode_makes_the_reader_fail(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "any.tsv"
+    path.write_bytes(text.encode("utf-8", errors="ignore"))
+    assert all(isinstance(item, Example | BadLine) for item in corpus.read(path))
+
+
+plain = st.text(alphabet="本を読むたがに。、Aア", max_size=6)
+marks = st.lists(st.tuples(plain, plain, plain).filter(lambda mark: bool(mark[1] or mark[2])), min_size=1, max_size=4)
+brackets = st.sampled_from(("<>（）", "＜＞()", "<>()", "＜＞（）"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(marks=marks, end=plain, with_brackets=brackets)
+def test_marks_come_back_as_they_were_written(
+    tmp_path: Path, marks: list[tuple[str, str, str]], end: str, with_brackets: str
+) -> None:
+    left, right, opens, closes = with_brackets
+    end += "本"  # so that no side is empty
+    marked = "".join(f"{outside}{left}{wrong}{right}{opens}{good}{closes}" for outside, wrong, good in marks) + end
+    errors = "".join(f"{outside}{left}{wrong}{right}" for outside, wrong, _ in marks) + end
+    corrections = "".join(f"{outside}{opens}{good}{closes}" for outside, _, good in marks) + end
+    source = "".join(outside + wrong for outside, wrong, _ in marks) + end
+    wanted = "".join(outside + good for outside, _, good in marks) + end
+    for example in examples(tmp_path, f"1\t{marked}\tVerb", f"{errors}\t{corrections}"):
+        assert (example.source, example.target) == (source, wanted)
+        assert (example.category == "Correct") == (source == wanted)
+
+
+def test_a_row_is_shown_as_a_users_sentence_is(tmp_path: Path) -> None:
+    [example] = examples(tmp_path, "1\t本<が>（を）読む。\tParticle")
+    asked = corpus.prompt("本が読む。")
+    assert asked == [{"role": "user", "content": "次の文の誤りを直してください。\n本が読む。"}]
+    assert corpus.show(example) == {"messages": [*asked, {"role": "assistant", "content": "本を読む。"}]}
+
+
+def test_sentences_with_one_correction_share_a_group(tmp_path: Path) -> None:
+    found = examples(tmp_path, "1\t本<が>（を）読む。\tParticle", "本を<読むる>。\t本を(読む)。", "3\t本を読む。\tCorrect")
+    assert {corpus.group_key(example) for example in found} == {"本を読む。"}
+
+
+# Conjugation, from the tables of a textbook
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind", "forms"),
+    [
+        ("買う", "五", "買います 買って 買った 買わない 買いたい"),
+        ("書く", "五", "書きます 書いて 書いた 書かない 書きたい"),
+        ("行く", "五", "行きます 行って 行った 行かない 行きたい"),
+        ("泳ぐ", "五", "泳ぎます 泳いで 泳いだ 泳がない 泳ぎたい"),
+        ("話す", "五", "話します 話して 話した 話さない 話したい"),
+        ("待つ", "五", "待ちます 待って 待った 待たない 待ちたい"),
+        ("死ぬ", "五", "死にます 死んで 死んだ 死なない 死にたい"),
+        ("遊ぶ", "五", "遊びます 遊んで 遊んだ 遊ばない 遊びたい"),
+        ("飲む", "五", "飲みます 飲んで 飲んだ 飲まない 飲みたい"),
+        ("帰る", "五", "帰ります 帰って 帰った 帰らない 帰りたい"),
+        ("ある", "五", "あります あって あった ない ありたい"),
+        ("食べる", "一", "食べます 食べて 食べた 食べない 食べたい"),
+        ("見る", "一", "見ます 見て 見た 見ない 見たい"),
+        ("する", "サ", "します して した しない したい"),
+        ("勉強する", "サ", "勉強します 勉強して 勉強した 勉強しない 勉強したい"),
+        ("来る", "カ", "来ます 来て 来た 来ない 来たい"),
+    ],
+)
+def test_verbs_conjugate_as_in_the_textbook(verb: str, kind: VerbKind, forms: str) -> None:
+    word = Verb(verb, kind)
+    asked = (Form(polite=True), Form("te"), Form(past=True), Form(negative=True), Form("wish"))
+    assert " ".join(word.inflect(form) for form in asked) == forms
+
+
+@pytest.mark.parametrize(
+    ("word", "forms"),
+    [
+        (Verb("読む", "五"), "読みました 読みません 読みませんでした 読まなかった"),
+        (Verb("ある", "五"), "ありました ありません ありませんでした なかった"),
+        (Adjective("高い", "い"), "高かったです 高くないです 高くなかったです 高くなかった"),
+        (Adjective("いい", "い"), "よかったです よくないです よくなかったです よくなかった"),
+        (Adjective("静か", "な"), "静かでした 静かじゃありません 静かじゃありませんでした 静かじゃなかった"),
+        (Noun("医者", "job"), "医者でした 医者じゃありません 医者じゃありませんでした 医者じゃなかった"),
+    ],
+)
+def test_predicates_have_tense_and_denial(word: Verb | Adjective | Noun, forms: str) -> None:
+    asked = (Form(polite=True, past=True), Form(polite=True, negative=True))
+    both = (Form(polite=True, past=True, negative=True), Form(past=True, negative=True))
+    assert " ".join(word.inflect(form) for form in (*asked, *both)) == forms
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "forms"),
+    [("高い", "い", "高い本 高くて 高く"), ("いい", "い", "いい本 よくて よく"), ("静か", "な", "静かな本 静かで 静かに")],
+)
+def test_adjectives_stand_before_nouns_join_and_modify_verbs(word: str, kind: Literal["い", "な"], forms: str) -> None:
+    adjective = Adjective(word, kind)
+    found = (adjective.inflect(Form("attribute")) + "本", adjective.inflect(Form("te")), adjective.inflect(Form("adverb")))
+    assert " ".join(found) == forms
+
+
+# The grammar
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_sentences_are_many_short_and_seeded(level: int) -> None:
+    drawn = [japanese.sentence(rng, level) for rng in [random.Random(3)] for _ in range(8000)]
+    texts = [sentence.text for sentence in drawn]
+    again = random.Random(3)
+    assert texts[:100] == [japanese.sentence(again, level).text for _ in range(100)]
+    assert len(set(texts)) > 6000
+    inside = [10 <= len(text) <= 28 for text in texts]
+    assert sum(inside) > 0.75 * len(texts)
+    assert all(len(text) <= japanese.LONGEST[level] and text.endswith("。") for text in texts)
+    assert all(text == "".join(part.text for part in sentence.segments) for text, sentence in zip(texts, drawn, strict=True))
+
+
+def test_a_sentences_tense_and_register_can_be_told_from_it() -> None:
+    rng = random.Random(4)
+    called = clauses = past = future = 0
+    for level in LEVELS * 4000:
+        sentence = japanese.sentence(rng, level)
+        predicates = [part for part in sentence.segments if part.role == "predicate" and part.form]
+        roles = {part.role for part in sentence.segments}
+        for part in predicates:
+            assert part.form
+            polite = re.search(r"(です|でした|ます|ました|ません)$", part.text) is not None
+            assert polite == part.form.polite
+            if "address" in roles:
+                called += 1
+                assert polite, sentence.text
+            if any(other.role == "clause" and other.form and other.form.polite for other in sentence.segments):
+                clauses += 1
+                assert polite, sentence.text
+            if "past" in roles and "clause" not in roles:
+                past += 1
+                assert part.form.past, sentence.text
+            if "future" in roles:
+                future += 1
+                assert not part.form.past, sentence.text
+        for part in sentence.segments:
+            if part.role == "inner" and part.form:
+                assert not part.form.polite, sentence.text
+    assert min(called, clauses, past, future) > 50
+
+
+def test_level_2_has_words_that_level_1_lacks() -> None:
+    rng = random.Random(5)
+    simple, longer = ("".join(japanese.sentence(rng, level).text for _ in range(5000)) for level in LEVELS)
+    new = [noun.text for noun in vocabulary.NOUNS.values() if noun.level == 2]
+    absent = [word for word in new if word not in simple]
+    assert len(absent) > 30
+    assert sum(word in longer for word in absent) > 0.8 * len(absent)
+
+
+# The planted errors
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[int, list[Example]]:
+    """Each level's demo corpus as the reader gives it back."""
+    found = {}
+    for level in LEVELS:
+        rows = list(synthetic.lines(random.Random(level), 4000, level))
+        parsed = [corpus._corrected(row.split("\t")) for row in rows[1:]]
+        found[level] = [Example(line, *row) for line, row in enumerate(parsed, start=2)]
+    return found
+
+
+def test_lines_are_a_header_and_as_many_different_rows_as_asked() -> None:
+    for level in LEVELS:
+        rows = list(synthetic.lines(random.Random(1), 300, level))
+        assert rows[0] == "ID\tMarked_Text\tError_Type"
+        assert len(rows) == len(set(rows)) == 301
+        assert [row.split("\t")[0] for row in rows[1:]] == [str(number) for number in range(1, 301)]
+        assert rows == list(synthetic.lines(random.Random(1), 300, level))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_all_types_are_there_and_some_rows_are_correct(planted: dict[int, list[Example]], level: int) -> None:
+    counts = Counter(example.category for example in planted[level])
+    assert set(counts) == TYPES | {"Correct"}
+    assert min(counts.values()) > 0.04 * len(planted[level])
+    assert 0.12 < counts["Correct"] / len(planted[level]) < 0.19
+    for example in planted[level]:
+        assert (example.category == "Correct") == (example.source == example.target)
+
+
+def test_a_source_has_one_correction_and_no_planted_error_is_a_correct_sentence() -> None:
+    """Over far more draws than a corpus has, and over both levels together: test sets of one chain are shared."""
+    rng = random.Random(6)
+    corrected: dict[str, str] = {}
+    right = {japanese.sentence(rng, level).text for level in LEVELS * 8000}
+    for level in LEVELS * 8000:
+        drawn, slips, _ = synthetic.draw(rng, level)
+        source = synthetic.written(drawn, slips)
+        right.add(drawn.text)
+        assert bool(slips) == (source != drawn.text)
+        assert corrected.setdefault(source, drawn.text) == drawn.text
+    faulty = {source for source, wanted in corrected.items() if source != wanted}
+    assert len(faulty) > 10_000
+    assert not faulty & right
+
+
+def test_what_the_generator_marks_the_reader_applies(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    for level in LEVELS * 400:
+        drawn, slips, category = synthetic.draw(rng, level)
+        [example] = examples(tmp_path, f"1\t{synthetic.marked(rng, drawn, slips)}\t{category}")
+        assert (example.source, example.target) == (synthetic.written(drawn, slips), drawn.text)
+        assert example.category == category
+
+
+def test_level_1_has_one_error_and_level_2_often_two() -> None:
+    rng = random.Random(8)
+    counts = {level: Counter(len(synthetic.draw(rng, level)[1]) for _ in range(1500)) for level in LEVELS}
+    assert set(counts[1]) == {0, 1}
+    assert set(counts[2]) == {0, 1, 2}
+    assert 0.33 < counts[2][2] / 1500 < 0.45
+
+
+def test_two_errors_are_of_two_types_apart_from_one_another_and_named_from_the_left() -> None:
+    rng = random.Random(9)
+    seen = 0
+    for _ in range(1500):
+        drawn, slips, category = synthetic.draw(rng, 2)
+        if len(slips) == 2:
+            seen += 1
+            first, second = slips
+            assert first.stop < second.start
+            kinds = [{kind for kind, planter in mistakes.PLANTERS.items() if slip in planter(drawn)} for slip in slips]
+            assert category in kinds[0]
+            assert kinds[0] != kinds[1]
+    assert seen > 300
+
+
+def test_too_many_rows_are_refused_rather_than_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = japanese.sentence(random.Random(0), 1)
+    monkeypatch.setattr(synthetic, "sentence", lambda rng, level: only)
+    monkeypatch.setattr(synthetic, "CLEAN", 1.0)
+    monkeypatch.setattr(synthetic, "PATIENCE", 50)
+    with pytest.raises(UserError, match="ran out after 1 rows"):
+        list(synthetic.lines(random.Random(0), 2, 1))
+
+
+WRONG_FORMS = [
+    ("Verb", Verb("飲む", "五"), Form("te"), {"飲むて", "飲みて", "飲って", "飲いて"}),
+    ("Verb", Verb("買う", "五"), Form("te"), {"買うて", "買いて", "買て"}),
+    ("Verb", Verb("話す", "五"), Form("te"), {"話すて"}),
+    ("Verb", Verb("食べる", "一"), Form("te"), {"食べるて", "食べって"}),
+    ("Verb", Verb("食べる", "一"), Form(polite=True), {"食べるます", "食べります"}),
+    ("Verb", Verb("帰る", "五"), Form(polite=True), {"帰るます", "帰らます", "帰ます"}),
+    ("Verb", Verb("する", "サ"), Form(polite=True), {"するます"}),
+    ("Verb", Verb("来る", "カ"), Form(negative=True), {"来るない", "来らない"}),
+    ("Verb", Verb("飲む", "五"), Form(negative=True), {"飲むない", "飲みない"}),
+    ("Verb", Verb("ある", "五"), Form(negative=True), {"あらない", "あるない"}),
+    ("Verb", Verb("聞く", "五"), Form("while"), {"聞くながら", "聞かながら"}),
+    ("Adjective", Adjective("高い", "い"), Form(polite=True, past=True), {"高いでした", "高いかったです"}),
+    ("Adjective", Adjective("高い", "い"), Form(negative=True), {"高いじゃない", "高いくない"}),
+    ("Adjective", Adjective("高い", "い"), Form("attribute"), {"高いの", "高いな"}),
+    ("Adjective", Adjective("静か", "な"), Form("attribute"), {"静かい", "静かの", "静か"}),
+    ("Adjective", Adjective("簡単", "な"), Form("attribute"), {"簡単い", "簡単の"}),  # 簡単料理 may be a compound
+    ("Adjective", Adjective("静か", "な"), Form(polite=True, negative=True), {"静かくありません"}),
+    ("Adjective", Adjective("早い", "い"), Form("adverb"), {"早い", "早いに", "早いく"}),
+    ("Adjective", Adjective("上手", "な"), Form("adverb"), {"上手"}),  # 上手く is right, read うまく
+]
+
+
+@pytest.mark.parametrize(("kind", "word", "form", "wrong"), WRONG_FORMS)
+def test_wrong_forms_are_those_of_learners(kind: str, word: Verb | Adjective, form: Form, wrong: set[str]) -> None:
+    only = japanese.Sentence((japanese.spoken(word, form, "predicate"), japanese.Segment("。", "end")))
+    assert {slip.wrong for slip in mistakes.PLANTERS[kind](only)} == wrong
+
+
+def test_a_day_before_a_clause_says_nothing_of_the_last_predicate() -> None:
+    """昨日、雨が降ったので、家で休みます is right: such sentences get no error of tense."""
+    rng = random.Random(10)
+    for _ in range(3000):
+        sentence = japanese.sentence(rng, 2)
+        if {part.role for part in sentence.segments} & {"clause", "inner"}:
+            assert not list(mistakes.tenses(sentence))
+
+
+# Scores
+
+
+def row(source: str, right: str, category: str = "Verb") -> Row:
+    return {
+        "id": source,
+        "category": category,
+        "source": source,
+        "messages": [*corpus.prompt(source), {"role": "assistant", "content": right}],
+    }
+
+
+ROWS = [
+    row("本に聞きた", "本を聞いた"),
+    row("三枚の本", "三冊の本", "Counter"),
+    row("すしを食べます。", "すしを食べます。", "Correct"),
+    row("水を飲みます。", "水を飲みます。", "Correct"),
+]
+
+
+def answered(*texts: str) -> list[Prediction]:
+    return [Prediction(one["id"], "", text, 0.0, 0) for one, text in zip(ROWS, texts, strict=True)]
+
+
+def test_score_by_hand() -> None:
+    answers = answered("本を聞きた", "三台の本", "すしを食べます。\n", "お水を飲みます。")
+    found = score.statistics(ROWS, answers)
+    assert found.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0], [0, 1, 0]]
+    # 1 right, 2 spurious, 2 missed: precision 1/3, recall 1/3
+    assert float(score.headline(found.sum(axis=0))) == pytest.approx(1 / 3)
+    details = score.details(ROWS, answers)
+    assert details["precision"] == pytest.approx(1 / 3)
+    assert details["recall"] == pytest.approx(1 / 3)
+    assert details["exact_match"] == 0.25
+    assert details["over_correction_rate"] == 0.5
+    assert details["repetition_rate"] == 0
+    assert 0 < details["gleu"] < 1
+    assert 0 < details["chrf"] < 1
+
+
+def test_right_answers_score_one_and_copies_none(tmp_path: Path) -> None:
+    perfect = answered(*(target(one) for one in ROWS))
+    copied = score.baseline(tmp_path / "none.jsonl", ROWS, tmp_path)
+    assert float(score.headline(score.statistics(ROWS, perfect).sum(axis=0))) == 1
+    assert float(score.headline(score.statistics(ROWS, copied).sum(axis=0))) == 0
+    best, lazy = score.details(ROWS, perfect), score.details(ROWS, copied)
+    assert {best[key] for key in ("precision", "recall", "exact_match", "gleu", "chrf")} == {pytest.approx(1)}
+    assert (lazy["precision"], lazy["recall"], lazy["exact_match"], lazy["over_correction_rate"]) == (1, 0, 0.5, 0)
+
+
+def test_headline_takes_a_thousand_resamples_at_once_and_defines_nothing_over_nothing() -> None:
+    totals = np.array([[0, 0, 0], [0, 3, 0], [0, 0, 3], [2, 0, 0], [1, 1, 1]], dtype=np.float64)
+    assert score.headline(totals).tolist() == [1, 0, 0, 1, 0.5]
+    assert score.headline(np.zeros((1000, 3))).shape == (1000,)
+    assert score.statistics([], []).shape == (0, len(score.STATISTICS))
+
+
+def test_a_test_set_without_correct_sentences_says_nothing_of_over_correction() -> None:
+    assert "over_correction_rate" not in score.details(ROWS[:2], answered("", "", "", "")[:2])
+    assert score.details([], [])["exact_match"] == 0
