@@ -11,7 +11,8 @@ from stages.text import tokenizer
 def main(name: str) -> None:
     base = settings.entry(settings.load().bases, name, "bases")
     train = rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
-    trained = tokenizer.train((row["text"] for row in train), base.vocab_size, base.split)
+    texts = (message["content"] for row in train for message in row.get("messages", [{"content": row.get("text", "")}]))
+    trained = tokenizer.train(texts, base.vocab_size, base.split)
     adapter.write_base(Path("models/bases", name), trained, base)
 
 

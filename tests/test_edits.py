@@ -1,5 +1,6 @@
 """Character edits, F-beta, GLEU and loops against values worked out by hand and against slow, obvious twins."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -55,7 +56,7 @@ def test_edits_rebuild_the_correction_and_never_touch_one_another(source: str, c
         text += source[done : edit.start] + edit.replacement
         done = edit.end
     assert text + source[done:] == corrected
-    assert all(one.end < other.start for one, other in zip(made, made[1:], strict=False))
+    assert all(one.end < other.start for one, other in itertools.pairwise(made))
 
 
 @pytest.mark.parametrize(
@@ -87,16 +88,16 @@ def test_counts_add_up_to_what_was_made_and_what_was_wanted(source: str, hypothe
 def test_f_beta_is_the_weighted_harmonic_mean_of_precision_and_recall(
     right: int, spurious: int, missed: int, beta: float
 ) -> None:
-    arrays = [np.array(count, dtype=np.float64) for count in (right, spurious, missed)]
-    found = float(edits.f_beta(*arrays, beta=beta))
+    hits, excess, gaps = (np.array(count, dtype=np.float64) for count in (right, spurious, missed))
+    found = float(edits.f_beta(hits, excess, gaps, beta))
     if right == 0:
         assert found == (1.0 if spurious == missed == 0 else 0.0)
     else:
         precise, complete = right / (right + spurious), right / (right + missed)
         weighted = (1 + beta**2) * precise * complete / (beta**2 * precise + complete)
         assert found == pytest.approx(weighted)
-        assert float(edits.precision(arrays[0], arrays[1])) == pytest.approx(precise)
-        assert float(edits.recall(arrays[0], arrays[2])) == pytest.approx(complete)
+        assert float(edits.precision(hits, excess)) == pytest.approx(precise)
+        assert float(edits.recall(hits, gaps)) == pytest.approx(complete)
 
 
 def test_f05_prefers_precision() -> None:
@@ -176,7 +177,8 @@ def test_loops_are_pieces_that_come_three_times_in_a_row(text: str, expected: bo
 
 
 def test_repetition_rate_forgives_what_the_source_repeats() -> None:
-    assert edits.repetition_rate(["はははははは", "本を", "花"], ["はははははは", "本を本を本を", "花"]) == pytest.approx(1 / 3)
+    sources, answers = ["はははははは", "本を", "花"], ["はははははは", "本を本を本を", "花"]
+    assert edits.repetition_rate(sources, answers) == pytest.approx(1 / 3)
     assert edits.repetition_rate([], []) == 0
 
 

@@ -40,18 +40,19 @@ def adjectives(sentence: Sentence) -> Iterator[Slip]:
     """高いでした, 高くの本, 静かい部屋."""
     for at, segment in enumerate(sentence.segments):
         if isinstance(segment.word, Adjective) and segment.form:
-            after = sentence.segments[at + 1].text
-            for wrong in _misinflected(segment.word, segment.form, after):
+            for wrong in _misinflected(segment.word, segment.form, sentence.segments[at + 1]):
                 yield Slip(at, at + 1, wrong)
 
 
-def _misinflected(adjective: Adjective, form: Form, after: str) -> Iterator[str]:
+def _misinflected(adjective: Adjective, form: Form, after: Segment) -> Iterator[str]:
     text, root, meaning = adjective.text, adjective.root, (form.past, form.negative)
     if adjective.kind == "い":
         if form.use == "attribute":
             yield from (text + "の", text + "な")
         elif form.use == "adverb":
-            yield from (text, text + "に", text + "く")
+            yield from (text + "に", text + "く")
+            if isinstance(after.word, Verb):  # 楽しいテニスをする is right, 楽しい遊ぶ is not
+                yield text
         elif form.use == "te":
             yield from (text + "で", text + "て", root + "くで")
         elif form.polite:
@@ -73,7 +74,7 @@ def _misinflected(adjective: Adjective, form: Form, after: str) -> Iterator[str]
             yield text
         return
     if form.use == "attribute":
-        if after == "ので、":
+        if after.text == "ので、":
             yield from (text, text + "だ")
             return
         yield from (text + "い", text + "の")
@@ -92,7 +93,7 @@ def _misinflected(adjective: Adjective, form: Form, after: str) -> Iterator[str]
         }[meaning]
     else:
         yield from {
-            (False, False): (text + "い",) if after == "。" else (text, text + "い"),
+            (False, False): (text + "い",) if after.text == "。" else (text, text + "い"),
             (True, False): (text + "かった",),
             (False, True): (text + "くない",),
             (True, True): (text + "くなかった",),
@@ -113,7 +114,7 @@ def _misconjugated(verb: Verb, form: Form, text: str, happened: bool) -> Iterato
     if form.use == "te" or (form.use == "finite" and form.past and not form.polite and not form.negative):
         te, ends = form.use == "te", "て" if form.use == "te" else "た"
         yield verb.text + ends
-        if verb == IRU:  # いって would be 行って
+        if verb in (ARU, IRU):  # あいた would be 開いた, いった 行った
             return
         if verb.kind != "五":
             yield verb.root + ("しっ" if verb.kind == "サ" else "っ") + ends
@@ -216,7 +217,8 @@ def orders(sentence: Sentence) -> Iterator[Slip]:
             yield Slip(at - 1, at + 1, case.text + noun.text)
         if at + 1 == verb and not (at > 1 and segments[at - 2].text == "の"):
             start = at - 2 if at > 1 and segments[at - 2].role == "attribute" else at - 1
-            yield Slip(start, last, _text(segments[verb:last]) + _text(segments[start:verb]))
+            if start == 0 or segments[start - 1].role != "inner":
+                yield Slip(start, last, _text(segments[verb:last]) + _text(segments[start:verb]))
 
 
 def existences(sentence: Sentence) -> Iterator[Slip]:

@@ -96,11 +96,15 @@ def _marked(text: str) -> tuple[str, str]:
     _check_angles("".join(outsides))
     _check_rounds("".join(outsides))
     _check_marks(wrongs, rights)
+    if not wrongs and text and text.isascii():
+        raise Malformed(f"no mark and no Japanese in '{text}'; a header reads ID, Marked_Text, Error_Type")
     return _woven(outsides, wrongs), _woven(outsides, rights)
 
 
 def _paired(left: str, right: str) -> tuple[str, str]:
     """(source, target) of a sentence with its errors in angle brackets, and the same with corrections in round ones."""
+    if MARK.search(left) and not RIGHT.search(right):
+        raise Malformed(f"2 columns; {EITHER}")
     parts = WRONG.split(left)  # outside, wrong, outside, …, outside
     outsides, wrongs = parts[::2], parts[1::2]
     _check_angles("".join(outsides))

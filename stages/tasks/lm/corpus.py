@@ -1,7 +1,8 @@
 """lm: texts to be learned as they are.
 
 Three published forms are read:
-    .jsonl            {"text": …}, or {"question": …, "answer": …} as one text
+    .jsonl            {"text": …}, {"question": …, "answer": …} as one text, or {"messages": [{"role": …, "content": …}, …]}:
+                      a conversation, of which the last answer is learned
     WikiText          an article from each ` = Title = ` to the next
     any other text    a document from each blank line to the next
 """
@@ -11,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.records import BadLine, Example, read_json_lines, read_lines
+from stages.records import BadLine, Example, Message, read_json_lines, read_lines
 
+ROLES = ("system", "user", "assistant")
 TITLE = re.compile(r" = [^=].* = ?")
 
 
@@ -23,6 +25,8 @@ def read(path: Path) -> Iterator[Example | BadLine]:
 
 
 def show(example: Example) -> dict[str, Any]:
+    if example.prompt:
+        return {"messages": [*example.prompt, {"role": "assistant", "content": example.target}]}
     return {"text": example.target}
 
 
@@ -34,12 +38,27 @@ def group_key(example: Example) -> str:
 def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
     if isinstance(record, str):
         return BadLine(line, record)
+    if "messages" in record:
+        return _conversation(line, record)
     parts = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
     if not all(isinstance(part, str) for part in parts):
-        return BadLine(line, 'no "text" (or "question" and "answer") with a string in it; see data/lm/README.md#formats')
+        return BadLine(line, 'no "text" (or "question" and "answer", or "messages") with a string in it; see data/lm/README.md#formats')
     if not all(part.strip() for part in parts):
         return BadLine(line, "nothing to learn: its text is empty; remove the line")
     return Example(line, "", "\n".join(part.strip() for part in parts), str(record.get("category", "text")))
+
+
+def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
+    turns = record["messages"]
+    sound = isinstance(turns, list) and all(
+        isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str) for turn in turns
+    )
+    if not sound or [turn["role"] for turn in turns][-2:] != ["user", "assistant"]:
+        return BadLine(line, '"messages" is no list of {"role": system, user or assistant, "content": "…"} that ends with user, assistant')
+    if not turns[-1]["content"].strip():
+        return BadLine(line, "nothing to learn: its answer is empty; remove the line")
+    prompt = tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns[:-1])
+    return Example(line, turns[-2]["content"], turns[-1]["content"], str(record.get("category", "conversation")), prompt)
 
 
 def _documents(path: Path) -> Iterator[Example]:

@@ -1,5 +1,6 @@
 """lm: bits per byte, which compares across tokenizers, and perplexities, which do not."""
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -7,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.records import Prediction, Row, read_json_lines
+from stages.records import Prediction, Row, read_lines, target
 
 STATISTICS = ("nats", "bytes", "tokens", "words")
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
-    """(N, 4): summed nats of the text, its UTF-8 bytes, its tokens (the end of the text among them), its words."""
+    """(N, 4): summed nats of the text (of a conversation's answer), its UTF-8 bytes, its tokens (the end of the text among them), its words."""
     return np.array(
         [
-            (answer.nats, len(row["text"].encode()), answer.tokens, len(row["text"].split()))
+            (answer.nats, len(target(row).encode()), answer.tokens, len(target(row).split()))
             for row, answer in zip(rows, answers, strict=True)
         ],
         dtype=np.float64,
@@ -66,14 +67,13 @@ def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     counts = np.ones(tokenizer.get_vocab_size())
     documents = 0
-    for _, record in read_json_lines(train):
-        if isinstance(record, dict):
-            documents += 1
-            np.add.at(counts, tokenizer.encode(record["text"], add_special_tokens=False).ids, 1)
+    for _, line in read_lines(train):
+        documents += 1
+        np.add.at(counts, tokenizer.encode(target(json.loads(line)), add_special_tokens=False).ids, 1)
     end = -math.log(documents / (counts.sum() + documents))
     nats = -np.log(counts / (counts.sum() + documents))
     answers = []
     for row in rows:
-        ids = tokenizer.encode(row["text"], add_special_tokens=False).ids
+        ids = tokenizer.encode(target(row), add_special_tokens=False).ids
         answers.append(Prediction(row["id"], "", "", float(nats[ids].sum()) + end, len(ids) + 1))
     return answers

@@ -1,7 +1,8 @@
-"""lm: demo texts: Japanese and English prose, formulas in LaTeX and in Typst, a glossary of both, and recitations.
+"""lm: demo texts: Japanese and English prose, formulas in LaTeX and in Typst, and two drills as conversations.
 
-Recitations (a random sequence, a bar, the same again) teach a small model to copy: without them a 0.9M-parameter base
-stays on the plateau where copying has not emerged, and every later task of this repository is copying with changes.
+The drills (say a random sequence again; name LaTeX symbols in Typst) teach a small model what a question and its answer are,
+and to copy: without them a 0.9M-parameter base stays on the plateau where copying has not emerged, and every later task of
+this repository is copying with changes.
 """
 
 import json
@@ -9,9 +10,13 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from stages.corpus import split
 from stages.grammar import japanese, mathematics
+
+Record = dict[str, Any]
+Writer = Callable[[random.Random], str | Record]
 
 # What stands in a text here may be asked for in a test set elsewhere. Shares twice as large as any held-out share in use
 # contain every held-out sentence and formula, because a larger share holds out the same items and more.
@@ -19,17 +24,18 @@ VALID, TEST = 0.2, 0.2
 
 
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
-    """JSONL records {"text", "category"}: level 1 is general; at level 2 notes and leaflets of a clinic make up half."""
+    """JSONL records, texts and conversations: level 1 is general; at level 2 notes and leaflets of a clinic make up half."""
     recite = partial(recitation, pieces=inventory(rng))
     general = (*(("recitation", recite),) * 9, *(("glossary", glossary),) * 5, *(("japanese", japanese_passage),) * 4, *GENERAL)
     kinds: Sequence[tuple[str, Writer]] = general if level == 1 else (*CLINICAL, *general)
     seen: set[str] = set()
     while len(seen) < rows:
         category, write = rng.choice(kinds)
-        text = write(rng)
-        if text not in seen:
-            seen.add(text)
-            yield json.dumps({"text": text, "category": category}, ensure_ascii=False)
+        made = write(rng)
+        line = json.dumps((made if isinstance(made, dict) else {"text": made}) | {"category": category}, ensure_ascii=False)
+        if line not in seen:
+            seen.add(line)
+            yield line
 
 
 def open_to_all(key: str) -> bool:
@@ -63,24 +69,26 @@ def typst(rng: random.Random) -> str:
     return "\n".join(formula(rng).typst() for _ in range(rng.randint(1, 2)))
 
 
-def recitation(rng: random.Random, pieces: Sequence[str]) -> str:
-    """Pieces of all scripts in random order, a bar, and the same again; now and then without the spaces of the first time.
+def recitation(rng: random.Random, pieces: Sequence[str]) -> Record:
+    """Pieces of all scripts in random order, to be said again; now and then without the spaces between them.
 
     Drawn evenly, and from many, so that nothing but looking back tells what comes next: with pieces cut from running text,
     or from the characters of one script, a model learns their frequencies and stays there.
     """
     drawn = [rng.choice(("", " ")) + piece for piece in rng.choices(pieces, k=rng.randint(2, 18))]
-    once, bare = "".join(drawn).strip(), "".join(piece.strip() for piece in drawn)
-    return f"{once}\n|\n{once if rng.random() < 0.8 else bare}"
+    if rng.random() < 0.8:
+        return said("Repeat:", "".join(drawn).strip(), "".join(drawn).strip())
+    return said("Repeat without spaces:", "".join(drawn).strip(), "".join(piece.strip() for piece in drawn))
 
 
-def glossary(rng: random.Random) -> str:
-    """Symbols, or a simple formula, in LaTeX, a bar, and the same in Typst: which names mean the same."""
-    if rng.random() < 0.5:
-        drawn = rng.choices(SYMBOLS, k=rng.randint(2, 10))
-        return "\n|\n".join(" ".join(written) for written in ([n.latex() for n in drawn], [n.typst() for n in drawn]))
-    node = formula(rng, levels=(1,))
-    return f"{node.latex()}\n|\n{node.typst()}"
+def glossary(rng: random.Random) -> Record:
+    """Symbols in LaTeX, to be named in Typst."""
+    drawn = rng.choices(SYMBOLS, k=rng.randint(2, 10))
+    return said("Name in Typst:", " ".join(node.latex() for node in drawn), " ".join(node.typst() for node in drawn))
+
+
+def said(request: str, given: str, answer: str) -> Record:
+    return {"messages": [{"role": "user", "content": f"{request}\n{given}"}, {"role": "assistant", "content": answer}]}
 
 
 def inventory(rng: random.Random) -> list[str]:
@@ -154,6 +162,5 @@ def leaflet(rng: random.Random) -> str:
     )
 
 
-Writer = Callable[[random.Random], str]
 GENERAL: tuple[tuple[str, Writer], ...] = (("latex", latex), ("typst", typst), ("english", english_passage))
 CLINICAL: tuple[tuple[str, Writer], ...] = (*(("note", note),) * 6, *(("leaflet", leaflet),) * 4)
