@@ -22,7 +22,6 @@ check: lint test
 
 smoke: .venv/installed-dev
 	python -m tests.nano .scratch/smoke
-	cd .scratch/smoke && dvc repro
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -7,7 +7,9 @@ import typer
 from stages.commands import apply, new, report
 from stages.records import UserError
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 app.command("new")(new.new)
 app.command("apply")(apply.apply)
 app.command("report")(report.report)

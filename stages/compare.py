@@ -46,11 +46,19 @@ def link(run: str, parent: str, scored: dict[str, Scored], score: Any) -> dict[s
     """A run on every test set, and against its parent on the same rows where the parent is a run of this task."""
     own = once(scored[run])
     low, high = bootstrap.interval(numbers(own.values()), score.headline)
-    entry: dict[str, Any] = {"run": run, "score": mean(score, own.values()), "low": round(low, 4), "high": round(high, 4)}
+    entry: dict[str, Any] = {
+        "run": run,
+        "score": mean(score, own.values()),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
     if parent in scored:
-        pair = (numbers(system[key] for key in sorted(own)) for system in (own, once(scored[parent])))
-        against = asdict(bootstrap.paired(*pair, score.headline))
-        entry["parent"] = {"run": parent} | {key: round(value, 4) if isinstance(value, float) else value for key, value in against.items()}
+        before = once(scored[parent])
+        rows = sorted(own)
+        against = asdict(bootstrap.paired(numbers(own[r] for r in rows), numbers(before[r] for r in rows), score.headline))
+        entry["parent"] = {"run": parent} | {
+            key: round(value, 4) if isinstance(value, float) else value for key, value in against.items()
+        }
     return entry
 
 
@@ -87,10 +95,21 @@ def write_table(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[Any
 
 
 def table(task: str, chain: list[dict[str, Any]]) -> Table:
-    shown = Table("run", "score", "95 % interval", "parent", "difference", "verdict", title=f"{task}: every run on every held-out set so far")
+    shown = Table(
+        "run",
+        "score",
+        "95 % interval",
+        "parent",
+        "difference",
+        "verdict",
+        title=f"{task}: every run on every held-out set so far",
+    )
     for entry in chain:
         shown.add_row(
-            entry["run"], f"{entry['score']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}", *versus(entry.get("parent"))
+            entry["run"],
+            f"{entry['score']:.3f}",
+            f"{entry['low']:.3f} to {entry['high']:.3f}",
+            *versus(entry.get("parent")),
         )
     return shown
 
@@ -99,7 +118,11 @@ def versus(parent: dict[str, Any] | None) -> tuple[str, str, str]:
     """(parent, difference with interval, verdict), or blanks at the start of a chain."""
     if parent is None:
         return "", "", ""
-    return parent["run"], f"{parent['difference']:+.3f} ({parent['low']:+.3f} to {parent['high']:+.3f})", parent["verdict"]
+    return (
+        parent["run"],
+        f"{parent['difference']:+.3f} ({parent['low']:+.3f} to {parent['high']:+.3f})",
+        parent["verdict"],
+    )
 
 
 if __name__ == "__main__":

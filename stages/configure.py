@@ -1,4 +1,4 @@
-"""configure: params.yaml -> build/config, each run's settings resolved and validated, so that a change reaches only the runs it alters.
+"""configure: params.yaml -> build/config, each run's settings resolved and validated: a change reaches the runs it alters.
 
 RUN.json holds what decides the weights, RUN.predict.json how the run answers and on which test sets, RUN.run.json what it
 starts from.

@@ -23,7 +23,12 @@ def main(run: str) -> None:
 
     # A row that two versions hold out counts once.
     once = list({row["id"]: at for at, row in reversed(list(enumerate(tests)))}.values())[::-1]
-    tests, own, base, statistics = [tests[at] for at in once], [own[at] for at in once], [base[at] for at in once], statistics[once]
+    tests, own, base, statistics = (
+        [tests[at] for at in once],
+        [own[at] for at in once],
+        [base[at] for at in once],
+        statistics[once],
+    )
     baseline = score.baseline(Path("data/prepared", spec.task, "train", f"{spec.corpus}.jsonl"), tests, Path(spec.base))
     low, high = bootstrap.interval(statistics, score.headline)
     write_json(
@@ -40,7 +45,8 @@ def main(run: str) -> None:
     )
     write_json(
         Path("metrics/details", spec.task, f"{run}.json"),
-        {key: round(value, 4) for key, value in score.details(tests, own).items()} | {"categories": categories(score, tests, statistics)},
+        {key: round(value, 4) for key, value in score.details(tests, own).items()}
+        | {"categories": categories(score, tests, statistics)},
     )
 
 
@@ -52,7 +58,9 @@ def of(score: Any, statistics: np.ndarray) -> float:
 def categories(score: Any, tests: list[Row], statistics: np.ndarray) -> dict[str, dict[str, float]]:
     """Score and number of rows by category."""
     names = np.array([row["category"] for row in tests])
-    return {str(name): {"score": of(score, statistics[names == name]), "n": int((names == name).sum())} for name in np.unique(names)}
+    return {
+        str(name): {"score": of(score, statistics[names == name]), "n": int((names == name).sum())} for name in np.unique(names)
+    }
 
 
 def scored(tests: list[Row], own: list[Prediction], statistics: np.ndarray) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ def main(run: str) -> None:
         )
 
 
-def answered(by: str, model: str, base: str, chosen: settings.Settings, tests: dict[str, list[Row]], bar: Progress) -> list[Prediction]:
+def answered(
+    by: str, model: str, base: str, chosen: settings.Settings, tests: dict[str, list[Row]], bar: Progress
+) -> list[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
     backend = import_module(f"stages.backends.{chosen.backend}")
     loaded = cache(lambda: backend.Answerer(model, base, chosen))

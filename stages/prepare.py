@@ -48,12 +48,9 @@ def main(name: str) -> None:
 def divided(task: Any, shares: settings.Split, report: clean.Report) -> Iterator[tuple[split.Part, Row]]:
     """(part, prepared row) of every example that survives cleaning, in the file's order."""
     for example in clean.deduplicate(clean.readable(task.read(report.path), report), report):
-        row: Row = {
-            "id": f"{clean.digest(example.source, example.target):016x}",
-            "category": example.category,
-            "source": example.source,
-            **task.show(example),
-        }
+        identity = f"{clean.digest(example.source, example.target):016x}"
+        row = Row(id=identity, category=example.category, source=example.source)
+        row.update(task.show(example))
         yield split.part(task.group_key(example), shares.valid, shares.test), row
 
 

@@ -128,12 +128,14 @@ def whole(path: Path) -> Iterator[IO[str]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise UserError(f"{path}: not written ({error.strerror}); make room or correct its rights, then run again") from error
+            raise UserError(
+                f"{path}: not written ({error.strerror}); make room or correct its rights, then run again"
+            ) from error
         raise
 
 
@@ -166,8 +168,8 @@ def stage(main: Callable[..., None], description: str | None) -> None:
     wanted, given = main.__code__.co_argcount, sys.argv[1:]
     asks = given in (["-h"], ["--help"])
     if asks or len(given) != wanted:
-        verb = Path(sys.argv[0]).stem
-        print(f"{description}\n\nusage: python -m stages.{verb}{' NAME' * wanted}    (the usual way: dvc repro {verb}{'@NAME' * wanted})")
+        verb, name = Path(sys.argv[0]).stem, "NAME" if wanted else ""
+        print(f"{description}\n\nusage: python -m stages.{verb} {name}    (the usual way: dvc repro {verb}{name and '@NAME'})")
         raise SystemExit(0 if asks else 2)
     try:
         main(*given)

@@ -141,7 +141,12 @@ class Params(Strict):
         """defaults < presets, in the order they are named < task < the run's own."""
         spec = self.runs[run]
         presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
-        layers = [self.defaults, *(self.presets[name] for name in presets), self.tasks[spec.task], spec.model_extra or {}]
+        layers = [
+            self.defaults,
+            *(self.presets[name] for name in presets),
+            self.tasks[spec.task],
+            spec.model_extra or {},
+        ]
         merged: dict[str, Any] = {}
         for layer in layers:
             merged = _merge(merged, layer)
@@ -219,7 +224,7 @@ def _options(model: type[BaseModel], path: list[str]) -> list[str]:
     """The keys that are allowed where `path` leads."""
     for name in path:
         field = model.model_fields.get(name)
-        inner = [kind for kind in _kinds(field.annotation if field else None)]
+        inner = _kinds(field.annotation if field else None)
         if inner:
             model = inner[0]
     return list(model.model_fields)

@@ -1,5 +1,6 @@
 """What several test files start from."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,7 +11,12 @@ import pytest
 
 from tests import nano
 
-ENVIRONMENT = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+ENVIRONMENT = os.environ | {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "COLUMNS": "200",
+}
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -24,10 +30,17 @@ def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.Comple
 
 @pytest.fixture(scope="session")
 def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nano clone in which the whole default graph has run: read it, never write to it."""
-    folder = nano.make(tmp_path_factory.mktemp("graph") / "repository")
-    run(folder, "dvc", "repro")
-    run(folder, "git", "-c", "user.name=nano", "-c", "user.email=nano@localhost", "commit", "--quiet", "--all", "--message", "graph")
+    """A nano clone in which the whole default graph has run, one for all test processes: read it, never write to it."""
+    folder = tmp_path_factory.getbasetemp().parent / "whole_graph" / "repository"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder.parent / "done").exists():
+            nano.make(folder)
+            nano.reproduce(folder, ENVIRONMENT)
+            run(folder, "git", "add", "--all")
+            run(folder, *nano.GIT, "commit", "--quiet", "--message", "graph")
+            (folder.parent / "done").touch()
     return folder
 
 

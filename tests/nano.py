@@ -1,6 +1,6 @@
 """The whole repository in another folder at nano settings: what `make smoke` runs and the tests of the graph start from.
 
-    python -m tests.nano FOLDER
+    python -m tests.nano FOLDER        makes it and runs the whole graph there
 
 Every file that git tracks, or would, is copied; corpora shrink to some dozen rows and trainings to a few steps. DVC's
 cache is the folder's own.
@@ -25,7 +25,14 @@ NANO = {
     "generation": {"max_new_tokens": 4, "temperature": 0.0, "top_p": 1.0, "batch_size": 64},
 }
 ROWS = 80
-BASE = {"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+GIT = ["git", "-c", "user.name=nano", "-c", "user.email=nano@localhost", "-c", "init.defaultBranch=main"]
+BASE = {
+    "vocab_size": 400,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
 
 
 def make(folder: Path) -> Path:
@@ -38,10 +45,20 @@ def make(folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)
     shrink(folder / "params.yaml")
-    git = ["git", "-c", "user.name=nano", "-c", "user.email=nano@localhost", "-c", "init.defaultBranch=main"]
     for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "nano"]):
-        subprocess.run([*git, *arguments], cwd=folder, check=True)
+        subprocess.run([*GIT, *arguments], cwd=folder, check=True)
     return folder
+
+
+def reproduce(folder: Path, environment: dict[str, str] | None = None) -> None:
+    """`dvc repro`, the chains that share nothing side by side: imports take most of the time at this size."""
+    lanes = [["train@lm-001"], ["compare@gec", "compare@lm"], ["compare@typst"], []]
+    for together in (lanes[:1], lanes[1:3], lanes[3:]):
+        running = [
+            subprocess.Popen(["dvc", "--wait-for-lock", "repro", *lane], cwd=folder, env=environment) for lane in together
+        ]
+        if sum(process.wait() for process in running):
+            raise SystemExit(f"{folder}: dvc repro failed; see above")
 
 
 def shrink(path: Path) -> None:
@@ -67,4 +84,4 @@ def shrink(path: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         raise SystemExit(__doc__)
-    print(f"{make(Path(sys.argv[1]))}: the whole graph at nano settings; `dvc repro` there runs it")
+    reproduce(make(Path(sys.argv[1])))

@@ -70,9 +70,7 @@ def test_edits_rebuild_the_correction_and_never_touch_one_another(source: str, c
         ("", (0, 1, 2)),
     ],
 )
-def test_an_edit_counts_only_with_the_same_span_and_replacement(
-    hypothesis: str, expected: tuple[int, int, int]
-) -> None:
+def test_an_edit_counts_only_with_the_same_span_and_replacement(hypothesis: str, expected: tuple[int, int, int]) -> None:
     assert edits.counts("本に聞きた", hypothesis, "本を聞いた") == expected
 
 

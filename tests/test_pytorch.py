@@ -21,7 +21,10 @@ ROWS = [
         "id": str(n),
         "category": "",
         "source": "",
-        "messages": [{"role": "user", "content": f"say {n} " + "x " * (n % 7)}, {"role": "assistant", "content": "猫" * (1 + n % 5)}],
+        "messages": [
+            {"role": "user", "content": f"say {n} " + "x " * (n % 7)},
+            {"role": "assistant", "content": "猫" * (1 + n % 5)},
+        ],
     }
     for n in range(24)
 ]
@@ -45,7 +48,11 @@ def checkpoint(folder: Path, architecture: str) -> str:
         "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id,
         "bos_token_id": fast.bos_token_id, "initializer_range": 0.2,
     }  # fmt: skip
-    model = LlamaForCausalLM(LlamaConfig(**shape)) if architecture == "llama" else Qwen3ForCausalLM(Qwen3Config(**shape, tie_word_embeddings=True))
+    model = (
+        LlamaForCausalLM(LlamaConfig(**shape))
+        if architecture == "llama"
+        else Qwen3ForCausalLM(Qwen3Config(**shape, tie_word_embeddings=True))
+    )
     adapter.write_weights(folder, model, fast)
     return str(folder)
 
@@ -75,7 +82,9 @@ def test_the_loss_at_labelled_positions_equals_that_of_full_logits():
     torch.manual_seed(0)
     hidden, head = torch.randn(3, 7, 8), torch.nn.Linear(8, 11, bias=False)
     labels = torch.randint(0, 11, (3, 7)).masked_fill(torch.rand(3, 7) < 0.5, -100)
-    full = torch.nn.functional.cross_entropy(head(hidden)[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=-100, reduction="sum")
+    full = torch.nn.functional.cross_entropy(
+        head(hidden)[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=-100, reduction="sum"
+    )
     torch.testing.assert_close(labelled_loss(hidden, head, labels), full)
 
 
@@ -166,7 +175,9 @@ def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
     assert trained.best_step == min(losses, key=lambda step: losses[step])
     valid = [sequence for row in ROWS[16:] for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)]
     sums = row_nats(trained.model, valid, 8, 0)
-    assert sum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums) == pytest.approx(losses[trained.best_step], rel=1e-4)
+    assert sum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums) == pytest.approx(
+        losses[trained.best_step], rel=1e-4
+    )
 
 
 # Answers
@@ -177,7 +188,9 @@ def test_batched_answers_equal_those_given_one_by_one(base, inside):
     settings = Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12}})
     prompts = [row["messages"][:-1] for row in ROWS]
     together = pytorch.Answerer(run, base, settings).answer(prompts, lambda count: None)
-    single = pytorch.Answerer(run, base, Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}}))
+    single = pytorch.Answerer(
+        run, base, Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}})
+    )
     assert together == single.answer(prompts, lambda count: None)
     assert len({*together}) > 1
 
@@ -197,7 +210,9 @@ def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
 def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
     run = grow(base, base, inside / "one")
     wider = SETTINGS.model_copy(update={"lora": Lora(r=8, lora_alpha=8)})
-    with pytest.raises(UserError, match=r"its adapter has lora.r 4, this run asks for 8; a child continues its parent's adapter: set 4"):
+    with pytest.raises(
+        UserError, match=r"its adapter has lora.r 4, this run asks for 8; a child continues its parent's adapter: set 4"
+    ):
         pytorch.graft(base, run, wider)
     with pytest.raises(UserError, match=r"an adapter cannot be a base; name the base it was grown on"):
         adapter.locate(run)
@@ -206,21 +221,27 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
         pytorch.graft(other, run, SETTINGS)
     with pytest.raises(UserError, match=r"full weights, not an adapter on"):
         pytorch.graft(base, other, SETTINGS)
-    with pytest.raises(UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"):
+    with pytest.raises(
+        UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+    ):
         pytorch.graft(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
     (inside / "empty").mkdir()
     with pytest.raises(UserError, match=r"no config.json in it"):
         adapter.locate(str(inside / "empty"))
+    answer = {"role": "assistant", "content": "猫" * 30}
+    long = [row | {"messages": [*row["messages"][:-1], answer]} for row in ROWS[:16]]
+    short = SETTINGS.model_copy(update={"max_length_tokens": 8})
     with pytest.raises(UserError, match=r"no train row has an answer that fits max_length_tokens 8 \(16 rows\)"):
-        long = [row | {"messages": [*row["messages"][:-1], {"role": "assistant", "content": "猫" * 30}]} for row in ROWS[:16]]
-        grow(base, base, inside / "long", SETTINGS.model_copy(update={"max_length_tokens": 8}), long)
+        grow(base, base, inside / "long", short, long)
 
 
 def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, inside, monkeypatch):
-    from stages.backends import labelled
+    from stages.backends import fitting
 
-    real, calls = labelled.summed_nats, []
-    monkeypatch.setattr(labelled, "summed_nats", lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1])
+    real, calls = fitting.summed_nats, []
+    monkeypatch.setattr(
+        fitting, "summed_nats", lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1]
+    )
     with pytest.raises(UserError, match=r"step 3: the loss is nan; nothing was written. Lower learning_rate \(now 0.01\)"):
         grow(base, base, inside / "one")
     assert not (inside / "one").exists()

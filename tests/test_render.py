@@ -198,10 +198,7 @@ def test_marks_are_absolute_whatever_the_groups() -> None:
         f'{head}<g transform="translate(2 3)"><g transform="matrix(1 0 0 -1 1 1)"><use xlink:href="#g1" x="4" y="0"/>'
         f"</g></g>{glyph}</svg>"
     )
-    flat = (
-        f'{head}<use xlink:href="#g2" x="0" y="0"/>'
-        '<use xlink:href="#g1" x="7" y="-4" transform="matrix(1 0 0 -1 0 0)"/>'
-    )
+    flat = f'{head}<use xlink:href="#g2" x="0" y="0"/><use xlink:href="#g1" x="7" y="-4" transform="matrix(1 0 0 -1 0 0)"/>'
     assert marks(nested.encode()) == [("use", (1.0, 0.0, 0.0, -1.0, 7.0, 4.0), ("href", "#g1"))]
     assert marks(f"{flat}{glyph}</svg>".encode()) == marks(nested.encode())
 

@@ -67,7 +67,7 @@ def test_bits_per_byte_and_perplexities_by_hand():
     assert details["word_perplexity"] == pytest.approx(2 ** (7 / 3))
     assert details["distinct_1"] == pytest.approx(3 / 9)
     assert details["repetition_rate"] == 0.0
-    assert lm.repetition(["x y z x y z x y z".split(), []]) == 0.5
+    assert lm.repetition([["x", "y", "z", "x", "y", "z", "x", "y", "z"], []]) == 0.5
 
 
 def test_the_unigram_baseline_costs_the_entropy_of_the_training_text(tmp_path):
@@ -88,7 +88,9 @@ def test_a_row_that_two_versions_hold_out_counts_once(tmp_path, monkeypatch):
         return {"corpus": corpus, "id": name, "category": "c", "statistics": [right, 1.0]}
 
     scored = {
-        "x-001": {(line["corpus"], line["id"]): line for line in (line("x-001", "a", 1), line("x-002", "a", 1), line("x-002", "b", 0))},
+        "x-001": {
+            (line["corpus"], line["id"]): line for line in (line("x-001", "a", 1), line("x-002", "a", 1), line("x-002", "b", 0))
+        },
     }
 
     class Score:

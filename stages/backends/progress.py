@@ -1,4 +1,4 @@
-"""What a training says while it runs: one line format on the screen and in logs/RUN.log, the same as records in logs/RUN.jsonl."""
+"""What a training says while it runs: one line format on the screen and in logs/RUN.log, as records in logs/RUN.jsonl."""
 
 import json
 import math
@@ -31,8 +31,8 @@ class Progress(TrainerCallback):
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         batch = max(len(batch) for batch in plan.micro_batches)
         self.say(
-            f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, {sum(self.row_tokens):,} tokens; "
-            f"{plan.steps:,} steps of {batch} x {plan.accumulation} rows"
+            f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
+            f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows"
         )
 
     def say(self, line: str, **record: Any) -> None:
@@ -51,7 +51,14 @@ class Progress(TrainerCallback):
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
         step = state.global_step
         if logs and "loss" in logs:
             (before, then), now = self.at, time.monotonic()
@@ -67,12 +74,18 @@ class Progress(TrainerCallback):
             )
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
     ) -> None:
         loss = (metrics or {})["eval_loss"]
         better = state.best_metric is None or loss < state.best_metric
         self.say(
-            f"Iter {state.global_step}/{state.max_steps}: Val loss {loss:.4f}, ppl {_perplexity(loss)}{' (best so far)' if better else ''}",
+            f"Iter {state.global_step}/{state.max_steps}: Val loss {loss:.4f}, ppl {_perplexity(loss)}"
+            f"{' (best so far)' if better else ''}",
             **{"step": state.global_step, "val/loss": loss},
         )
         self.at = (state.global_step, time.monotonic())  # the time that evaluating took is no training time
@@ -80,4 +93,3 @@ class Progress(TrainerCallback):
 
 def _perplexity(loss: float) -> str:
     return f"{math.exp(min(loss, 50)):.2f}"
-

@@ -1,35 +1,36 @@
 """The PyTorch backend: transformers loads and trains, PEFT grafts. LoRA and full training differ in `graft` alone."""
 
+import logging
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    EarlyStoppingCallback,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
-    TrainerState,
-    TrainingArguments,
 )
-from transformers.utils import logging
+from transformers.utils import logging as hub_logging
 
 from stages.backends import adapter
-from stages.backends.labelled import LabelledTrainer, row_nats
-from stages.backends.progress import Progress
+from stages.backends.labelled import row_nats
 from stages.records import Message, Row, UserError
 from stages.settings import Run, Settings
 from stages.text import batches
 from stages.text.chat import Encoded, encode, end_of_turn, opening_ids, prompt_ids, windows
 
-logging.disable_progress_bar()  # a bar for each of a checkpoint's two files says nothing
+# Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two files, the tied head that is not in
+# a checkpoint, the optional `kernels` package of bitsandbytes, and PEFT 0.21.2 calling an old name of transformers 5.23.
+hub_logging.disable_progress_bar()
+hub_logging.set_verbosity_error()
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
 
@@ -43,18 +44,24 @@ def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
 
 def load_weights(folder: Path) -> PreTrainedModel:
     """Full weights in float32 from safetensors. Raises UserError for weights that transformers cannot read."""
-    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention made such steps 2.0 x as fast.
+    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention)
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def load_model(model: str, base: str) -> PreTrainedModel:
     """The weights that answer: a full checkpoint, or an adapter merged into its base in float32."""
     if not adapter.is_adapter(Path(model)):
         return load_weights(adapter.locate(model))
+    from peft import PeftModel
+
     return PeftModel.from_pretrained(load_weights(adapter.locate(base)), model).merge_and_unload()
 
 
@@ -66,6 +73,8 @@ def graft(base: str, parent: str, settings: Settings) -> nn.Module:
     torch.manual_seed(settings.seed)  # before any adapter matrix is made
     if settings.method == "full":
         return load_weights(adapter.locate(parent))
+    from peft import LoraConfig, PeftModel, get_peft_model
+
     weights = load_weights(adapter.locate(base))
     if parent == base:
         config = LoraConfig(task_type="CAUSAL_LM", **settings.lora.model_dump())
@@ -73,7 +82,9 @@ def graft(base: str, parent: str, settings: Settings) -> nn.Module:
             return get_peft_model(weights, config)
         except ValueError as error:
             linear = sorted({name.rsplit(".")[-1] for name, module in weights.named_modules() if isinstance(module, nn.Linear)})
-            raise UserError(f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}") from None
+            raise UserError(
+                f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}"
+            ) from None
     if not adapter.is_adapter(Path(parent)):
         raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
     adapter.check_continues(Path(parent), base, settings.lora)
@@ -87,7 +98,11 @@ def graft(base: str, parent: str, settings: Settings) -> nn.Module:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.   history: the Trainer's log.   steps: optimizer steps made.   too_long: rows without room for a label."""
+    """A finished training.
+
+    history: the Trainer's log.   steps: optimizer steps made.   rows: sequences trained on.   too_long: rows without room
+    for a label.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -100,9 +115,13 @@ class Trained:
 
 def train(run: str, spec: Run, settings: Settings, train_rows: list[Row], valid_rows: list[Row], checkpoints: Path) -> Trained:
     """The parent's weights, trained on the rows."""
+    # Here, because transformers' Trainer takes three seconds to import and prediction goes without it.
+    from stages.backends import fitting
+    from stages.backends.progress import Progress
+
     torch.set_num_threads(settings.threads)
     tokenizer = load_tokenizer(spec.base)
-    encoded = {"train": [], "valid": []}
+    encoded: dict[str, list[Encoded]] = {"train": [], "valid": []}
     too_long = 0
     for part, rows in (("train", train_rows), ("valid", valid_rows)):
         for row in rows:
@@ -118,86 +137,18 @@ def train(run: str, spec: Run, settings: Settings, train_rows: list[Row], valid_
     progress = Progress(run, [len(row.ids) for row in encoded["train"]])
     if too_long:
         progress.say(f"{too_long} rows left out: their answers do not fit max_length_tokens {settings.max_length_tokens}")
-    state = fit(model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress)
-    return Trained(model, tokenizer, state.log_history, state.global_step, state.best_global_step, len(encoded["train"]), too_long)
+    state = fitting.fit(model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress)
+    return Trained(
+        model, tokenizer, state.log_history, state.global_step, state.best_global_step, len(encoded["train"]), too_long
+    )
 
 
 def save(trained: Trained, folder: Path, base: str) -> None:
     """`models/RUN`: an adapter, or full weights with their tokenizer."""
-    if isinstance(trained.model, PeftModel):
+    if hasattr(trained.model, "peft_config"):
         adapter.write_adapter(folder, trained.model, base)
     else:
         adapter.write_weights(folder, trained.model, trained.tokenizer)
-
-
-def fit(
-    model: nn.Module,
-    train_rows: Sequence[Encoded],
-    valid_rows: Sequence[Encoded],
-    settings: Settings,
-    pad_id: int,
-    checkpoints: Path,
-    progress: Progress,
-) -> TrainerState:
-    """Train in place; at the end the model holds its weights of the lowest validation loss.
-
-    checkpoints: a training that was killed goes on from the last one there, to the same bytes.
-    """
-    accumulation = settings.gradient_accumulation_steps
-    effective = settings.per_device_train_batch_size * accumulation
-    steps = settings.max_steps or batches.steps_in(len(train_rows), effective, settings.num_train_epochs)
-    plan = batches.plan([len(row.ids) for row in train_rows], settings.per_device_train_batch_size, accumulation, steps, settings.seed)
-    every = settings.eval_steps or min(steps, batches.steps_in(len(train_rows), effective, 1))
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        seed=settings.seed,
-        max_steps=steps,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        per_device_eval_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler_type,
-        warmup_steps=min(settings.warmup_steps, steps),
-        weight_decay=settings.weight_decay,
-        adam_beta2=settings.adam_beta2,
-        max_grad_norm=settings.max_grad_norm,
-        use_cpu=not torch.cuda.is_available(),
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=settings.save_total_limit,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        logging_steps=min(settings.logging_steps, steps),
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to=[],
-        remove_unused_columns=False,
-    )
-    patience = settings.early_stopping.patience
-    trainer = LabelledTrainer(
-        plan,
-        valid_rows,
-        pad_id,
-        settings.precision,
-        model=model,
-        args=arguments,
-        train_dataset=train_rows,
-        eval_dataset=valid_rows,
-        callbacks=[progress, *([EarlyStoppingCallback(patience)] if patience else [])],
-    )
-    trainer.pop_callback(PrinterCallback)
-    progress.begin(plan, model)
-    trainer.train(resume_from_checkpoint=latest(checkpoints))
-    return trainer.state
-
-
-def latest(folder: Path) -> str | None:
-    """The newest complete checkpoint: the Trainer writes trainer_state.json last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(complete, key=lambda path: int(path.name.rsplit("-")[-1]))) if complete else None
 
 
 class Answerer:

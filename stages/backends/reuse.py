@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from stages.backends import scratch
 from stages.corpus.clean import digest

@@ -45,6 +45,8 @@ def held(name: str) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)") from None
+            raise UserError(
+                f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)"
+            ) from None
         yield folder
     shutil.rmtree(folder)

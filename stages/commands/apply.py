@@ -17,7 +17,9 @@ def apply(
     run: Annotated[str, typer.Argument(help="a run of params.yaml that has been trained")],
     files: Annotated[list[Path] | None, typer.Argument(help="UTF-8 files, an input a line")] = None,
     text: Annotated[list[str] | None, typer.Option(help="an input; may be given several times")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="where the answers go, a line each; else the screen")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="where the answers go, a line each; else the screen")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="the run's own where not given")] = None,
 ) -> None:
     """Answer one's own text with a trained run, in the order of the input. `-` as a file is standard input.
@@ -33,12 +35,16 @@ def apply(
     params = settings.load()
     spec, chosen = settings.entry(params.runs, run, "runs"), params.resolve(run)
     if not Path("models", run).is_dir():
-        raise UserError(f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull models/{run}` where a remote has it")
+        raise UserError(
+            f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull models/{run}` where a remote has it"
+        )
     inputs = [*(text or []), *(line for file in files or [] for line in _lines(file))]
     if not inputs:
         raise UserError("nothing to answer: give FILEs, `-` for standard input, or --text")
     if max_new_tokens:
-        chosen = chosen.model_copy(update={"generation": chosen.generation.model_copy(update={"max_new_tokens": max_new_tokens})})
+        chosen = chosen.model_copy(
+            update={"generation": chosen.generation.model_copy(update={"max_new_tokens": max_new_tokens})}
+        )
 
     answerer = import_module(f"stages.backends.{chosen.backend}").Answerer(f"models/{run}", spec.base, chosen)
     task = import_module(f"stages.tasks.{spec.task}.corpus")

@@ -22,7 +22,9 @@ def new(
     task: Annotated[str, typer.Argument(help="a task of params.yaml: lm, gec, typst, …")],
     file: Annotated[Path, typer.Argument(help="the corpus, in one of the task's formats (data/TASK/README.md)")],
     note: Annotated[str, typer.Option(help="what is new in this version, for data/TASK/README.md")] = "",
-    start: Annotated[bool, typer.Option("--start", help="start a new chain at the base instead of continuing the last version")] = False,
+    start: Annotated[
+        bool, typer.Option("--start", help="start a new chain at the base instead of continuing the last version")
+    ] = False,
     malformed: Annotated[str, typer.Option(help="what an unreadable line does: stop or drop")] = "stop",
 ) -> None:
     """Check FILE, take it in as the next version of TASK's corpus, and enter its corpus and run into params.yaml.
@@ -38,7 +40,9 @@ def new(
         settings.entry(params.tasks, task, "tasks")
     report = check(task, file, malformed)
 
-    version = f"{task}-{1 + max((int(name[-3:]) for name in params.corpora if params.corpora[name].task == task), default=0):03d}"
+    version = (
+        f"{task}-{1 + max((int(name[-3:]) for name in params.corpora if params.corpora[name].task == task), default=0):03d}"
+    )
     path = Path("data", task, f"train_{version[-3:]}{file.suffix}")
     if path.exists():
         raise UserError(f"{path} is there already, but no corpus in params.yaml names it; enter it by hand, or move it away")
@@ -55,7 +59,9 @@ def new(
             left.unlink(missing_ok=True)
         raise
 
-    typer.echo(f"{version}: {report.read - report.dropped.total():,} rows of {file} are now {path}; the run continues from {parent}.")
+    typer.echo(
+        f"{version}: {report.read - report.dropped.total():,} rows of {file} are now {path}; the run continues from {parent}."
+    )
     typer.echo(f"Next:  dvc repro evaluate@{version} compare@{task}")
 
 
@@ -111,7 +117,11 @@ def append(entries: CommentedMap, key: str, value: dict[str, Any]) -> None:
 def list_version(task: str, version: str, path: Path, report: clean.Report, note: str) -> None:
     """A row in the task's table of versions."""
     readme = path.with_name("README.md")
-    text = readme.read_text(encoding="utf-8") if readme.exists() else f"# {task}\n\n## Versions\n\n| version | file | rows | what is new |\n|---|---|---|---|\n"
+    text = (
+        readme.read_text(encoding="utf-8")
+        if readme.exists()
+        else f"# {task}\n\n## Versions\n\n| version | file | rows | what is new |\n|---|---|---|---|\n"
+    )
     row = f"| {version} | {path.name} | {report.read - report.dropped.total():,} | {note or '–'} |\n"
     with whole(readme) as file:
         file.write(text.rstrip("\n") + "\n" + row)

@@ -14,7 +14,9 @@ from stages.records import UserError, whole
 
 
 def report(
-    revisions: Annotated[list[str] | None, typer.Argument(help="git revisions or experiments to draw beside the workspace")] = None,
+    revisions: Annotated[
+        list[str] | None, typer.Argument(help="git revisions or experiments to draw beside the workspace")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the page and its pictures")] = Path("build/report"),
 ) -> None:
     """Draw what `dvc plots` knows as PNG, and a page with the chain's figures: build/report/index.html.
@@ -43,8 +45,11 @@ def report(
         raise UserError("metrics/compare: nothing has been compared yet; run `dvc repro` first")
     with whole(output / "index.html") as page:
         page.write(
-            '<!doctype html><meta charset="utf-8"><title>Tsugiki</title><style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto}'
-            "img{display:block;margin:1rem 0;max-width:100%}td,th{padding:.2rem .8rem;text-align:left}</style>" + "\n".join(parts) + "\n"
+            '<!doctype html><meta charset="utf-8"><title>Tsugiki</title>'
+            "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto}"
+            "img{display:block;margin:1rem 0;max-width:100%}td,th{padding:.2rem .8rem;text-align:left}</style>"
+            + "\n".join(parts)
+            + "\n"
         )
     typer.echo(f"{output / 'index.html'}: {sum(part.startswith('<img') for part in parts)} pictures")
 
@@ -63,7 +68,9 @@ def _table(chain: list[dict[str, object]]) -> str:
     rows = []
     for entry in chain:
         against = entry.get("parent")
-        verdict = f"{against['verdict']} than {against['run']} ({against['difference']:+.3f})" if isinstance(against, dict) else ""
+        verdict = (
+            f"{against['verdict']} than {against['run']} ({against['difference']:+.3f})" if isinstance(against, dict) else ""
+        )
         cells = (entry["run"], f"{entry['score']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}", verdict)
         rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
     return "<table><tr><th>run<th>score<th>95 % interval<th>against its parent</tr>" + "".join(rows) + "</table>"

@@ -195,9 +195,7 @@ def chain(rng: random.Random, level: int) -> Segments:
 
 def two_actions(rng: random.Random, level: int, scene: Scene) -> tuple[words.Action, words.Action]:
     first = action_of(rng, level, scene.allows)
-    return first, action_of(
-        rng, level, lambda other: bool(other.nouns) and other.verb != first.verb and scene.allows(other)
-    )
+    return first, action_of(rng, level, lambda other: bool(other.nouns) and other.verb != first.verb and scene.allows(other))
 
 
 def because(rng: random.Random, level: int) -> Segments:

@@ -377,8 +377,7 @@ _BEINGS = ("animal", "bird", "person")
 THINGS = tuple(
     Thing(noun, IRU if noun.kind in _BEINGS else ARU, noun.level)
     for noun in NOUNS.values()
-    if noun.kind in (*_BEINGS, "reading", "long", "fruit", "letter", "plate", "flower")
-    and noun.text not in ("先生", "メール")
+    if noun.kind in (*_BEINGS, "reading", "long", "fruit", "letter", "plate", "flower") and noun.text not in ("先生", "メール")
 )
 
 REGIONS = _texts("東京 京都 大阪 北海道 沖縄")

@@ -1,4 +1,4 @@
-"""Intervals and comparisons by resampling examples (Efron & Tibshirani 1993; paired, for systems on the same test set: Koehn 2004).
+"""Intervals and comparisons by resampling examples (Efron & Tibshirani 1993; two systems on one test set: Koehn 2004).
 
 A measure is computed from sums of per-example statistics (F0.5 from counts, bits per byte from nats and bytes), so one
 matrix product resamples it: draws (R, N) @ statistics (N, K) -> totals (R, K).

@@ -112,9 +112,7 @@ class Renderer:
         nowhere = "http://127.0.0.1:9"  # the discard port: where a package would be fetched through
         environment = {
             **os.environ,
-            **dict.fromkeys(
-                ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), nowhere
-            ),
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), nowhere),
             "NO_PROXY": "",
             "no_proxy": "",
             "RAYON_NUM_THREADS": "1",  # each thread takes address space, whose limit must not depend on the cores
@@ -166,9 +164,7 @@ def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
 
 def _admissible(source: str) -> bool:
     """Whether a source is worth the worker's time: no package, no comment left open (which `eval` would let pass)."""
-    return (
-        len(source) <= MAX_SOURCE_CHARACTERS and not PACKAGE.search(source) and source.count("/*") <= source.count("*/")
-    )
+    return len(source) <= MAX_SOURCE_CHARACTERS and not PACKAGE.search(source) and source.count("/*") <= source.count("*/")
 
 
 class Unfamiliar(ValueError):

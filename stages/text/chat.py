@@ -56,7 +56,11 @@ def windows(tokenizer: "PreTrainedTokenizerBase", row: Row, context: int, stride
 
     The text starts with BOS (EOS where the tokenizer has none), so that its first token is predicted too, and ends with EOS.
     """
-    ids = [*opening_ids(tokenizer), *tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = [
+        *opening_ids(tokenizer),
+        *tokenizer(row["text"], add_special_tokens=False)["input_ids"],
+        tokenizer.eos_token_id,
+    ]
     done = 1
     while done < len(ids):
         end = min(len(ids), context if done == 1 else done + stride)
@@ -109,4 +113,5 @@ def _templated(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], ad
         add_generation_prompt=add_generation_prompt,
         enable_thinking=False,
     )
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

@@ -24,7 +24,7 @@ SPLITS = {"gpt2": None, "atoms": r" ?\\?[A-Za-z]+| ?[^\sA-Za-z]|\s"}
 
 
 def train(texts: Iterable[str], vocab_size: int, split: str) -> "PreTrainedTokenizerFast":
-    """Any text is encodable: the 256 bytes are in the vocabulary. At most vocab_size tokens, fewer where the texts have fewer."""
+    """Any text is encodable: the 256 bytes are in the vocabulary. At most vocab_size tokens; short texts give fewer."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

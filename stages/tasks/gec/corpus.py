@@ -84,7 +84,8 @@ def _corrected(columns: list[str]) -> tuple[str, str, str]:
         category = _edited(source, target)
     else:
         raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
-    if not source.strip() or not target.strip():
+    source, target = source.strip(), target.strip()  # marks can bring spaces to the ends; answers are stripped too
+    if not source or not target:
         raise Malformed("an empty sentence" if source == target else "an empty sentence before or after correction")
     return source, target, CORRECT if source == target else category
 

@@ -18,8 +18,7 @@ STATISTICS = ("right_edits", "spurious_edits", "missed_edits")
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
     """(N, 3): true positives, false positives and false negatives of each row's edits."""
     counts = [
-        edits.counts(row["source"], answer.answer.strip(), target(row))
-        for row, answer in zip(rows, answers, strict=True)
+        edits.counts(row["source"], answer.answer.strip(), target(row)) for row, answer in zip(rows, answers, strict=True)
     ]
     return np.array(counts, dtype=np.float64).reshape(-1, len(STATISTICS))
 

@@ -40,12 +40,16 @@ def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
         return BadLine(line, record)
     if "messages" in record:
         return _conversation(line, record)
-    parts = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
-    if not all(isinstance(part, str) for part in parts):
-        return BadLine(line, 'no "text" (or "question" and "answer", or "messages") with a string in it; see data/lm/README.md#formats')
-    if not all(part.strip() for part in parts):
+    given = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
+    parts = [part.strip() for part in given if isinstance(part, str)]
+    if len(parts) < len(given):
+        return BadLine(
+            line,
+            'no "text" (or "question" and "answer", or "messages") with a string in it; see data/lm/README.md#formats',
+        )
+    if not all(parts):
         return BadLine(line, "nothing to learn: its text is empty; remove the line")
-    return Example(line, "", "\n".join(part.strip() for part in parts), str(record.get("category", "text")))
+    return Example(line, "", "\n".join(parts), str(record.get("category", "text")))
 
 
 def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
@@ -54,7 +58,10 @@ def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
         isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str) for turn in turns
     )
     if not sound or [turn["role"] for turn in turns][-2:] != ["user", "assistant"]:
-        return BadLine(line, '"messages" is no list of {"role": system, user or assistant, "content": "…"} that ends with user, assistant')
+        return BadLine(
+            line,
+            '"messages" is no list of {"role": system, user or assistant, "content": "…"} that ends with user, assistant',
+        )
     if not turns[-1]["content"].strip():
         return BadLine(line, "nothing to learn: its answer is empty; remove the line")
     prompt = tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns[:-1])

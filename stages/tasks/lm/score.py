@@ -14,7 +14,7 @@ STATISTICS = ("nats", "bytes", "tokens", "words")
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
-    """(N, 4): summed nats of the text (of a conversation's answer), its UTF-8 bytes, its tokens (the end of the text among them), its words."""
+    """(N, 4): summed nats of the text (of a conversation's answer), its UTF-8 bytes, its tokens with its end, its words."""
     return np.array(
         [
             (answer.nats, len(target(row).encode()), answer.tokens, len(target(row).split()))
@@ -56,7 +56,9 @@ def distinct(texts: list[list[str]], n: int) -> float:
 
 def repetition(texts: list[list[str]], n: int = 3) -> float:
     """Share of texts in which some n-gram of words comes three times or more."""
-    looped = sum(max(Counter(tuple(words[at : at + n]) for at in range(len(words) - n + 1)).values(), default=0) > 2 for words in texts)
+    looped = sum(
+        max(Counter(tuple(words[at : at + n]) for at in range(len(words) - n + 1)).values(), default=0) > 2 for words in texts
+    )
     return looped / len(texts) if texts else 0.0
 
 

@@ -26,7 +26,12 @@ VALID, TEST = 0.2, 0.2
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
     """JSONL records, texts and conversations: level 1 is general; at level 2 notes and leaflets of a clinic make up half."""
     recite = partial(recitation, pieces=inventory(rng))
-    general = (*(("recitation", recite),) * 9, *(("glossary", glossary),) * 5, *(("japanese", japanese_passage),) * 4, *GENERAL)
+    general: tuple[tuple[str, Writer], ...] = (
+        *(("recitation", recite),) * 9,
+        *(("glossary", glossary),) * 5,
+        *(("japanese", japanese_passage),) * 4,
+        *GENERAL,
+    )
     kinds: Sequence[tuple[str, Writer]] = general if level == 1 else (*CLINICAL, *general)
     seen: set[str] = set()
     while len(seen) < rows:
@@ -106,8 +111,25 @@ SYMBOLS = (
     + mathematics.DIGITS
     + 2 * (mathematics.GREEK + mathematics.STYLED + mathematics.OPERATORS + mathematics.RELATIONS + mathematics.FUNCTIONS)
 )
-NOUNS = tuple("teacher student river garden letter window market bridge doctor song picture road kitchen lesson answer number".split())
-ADJECTIVES = tuple("old small quiet long simple bright heavy new warm open useful narrow".split())
+NOUNS = (
+    "teacher",
+    "student",
+    "river",
+    "garden",
+    "letter",
+    "window",
+    "market",
+    "bridge",
+    "doctor",
+    "song",
+    "picture",
+    "road",
+    "kitchen",
+    "lesson",
+    "answer",
+    "number",
+)
+ADJECTIVES = ("old", "small", "quiet", "long", "simple", "bright", "heavy", "new", "warm", "open", "useful", "narrow")
 VERBS = {
     "reads": ("letter", "answer", "lesson", "number"),
     "crosses": ("river", "bridge", "road", "market"),

@@ -30,9 +30,7 @@ LABELS = {
 }  # fmt: skip
 LABEL = re.compile(rf"(?:\A\s*|\n[ \t]*\n)({'|'.join(LABELS)})[ \t]*[:：]", re.IGNORECASE | re.ASCII)
 
-DOCUMENT = re.compile(
-    r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b"
-)
+DOCUMENT = re.compile(r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b")
 BOLD = re.compile(r"\\text(?:bf|it)\b")
 ONLY_IN_MATHS = re.compile(r"(?<!\\)[_^&=]|\\frac\b")
 TEXT_GROUP = re.compile(r"\\(?:text|mbox)\{[^{}]*\}")

@@ -38,9 +38,7 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
         if source in seen:
             misses += 1
             if misses == PATIENCE:
-                raise UserError(
-                    f"level {level} of the typst grammar ran out after {len(seen)} rows; ask for fewer than {rows}"
-                )
+                raise UserError(f"level {level} of the typst grammar ran out after {len(seen)} rows; ask for fewer than {rows}")
             continue
         misses = 0
         seen.add(source)
