@@ -115,8 +115,10 @@ def test_a_child_starts_from_its_parents_exact_weights_and_its_own_schedule(base
     parent = grow(base, base, inside / "one")
     rows = sequences(base)
     before = row_nats(pytorch.load_model(parent, base), rows, 8, 0)
-    started = row_nats(pytorch.graft(base, parent, SETTINGS), rows, 8, 0)
-    assert [nats for nats, _ in started] == pytest.approx([nats for nats, _ in before], rel=1e-5)
+    wider = SETTINGS.model_copy(update={"lora": Lora(r=6, lora_alpha=24)})
+    for settings in (SETTINGS, wider):  # a higher rank and another scaling change no output either
+        started = row_nats(pytorch.graft(base, parent, settings), rows, 8, 0)
+        assert [nats for nats, _ in started] == pytest.approx([nats for nats, _ in before], rel=1e-5)
     untuned = row_nats(pytorch.load_weights(Path(base)), rows, 8, 0)
     assert sum(nats for nats, _ in started) < sum(nats for nats, _ in untuned)
 
@@ -209,11 +211,14 @@ def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
 
 def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
     run = grow(base, base, inside / "one")
-    wider = SETTINGS.model_copy(update={"lora": Lora(r=8, lora_alpha=8)})
+    narrower = SETTINGS.model_copy(update={"lora": Lora(r=2, lora_alpha=8)})
     with pytest.raises(
-        UserError, match=r"its adapter has lora.r 4, this run asks for 8; a child continues its parent's adapter: set 4"
+        UserError, match=r"its adapter has lora.r 4, this run asks for 2; a child keeps what its parent learned: set 4"
     ):
-        pytorch.graft(base, run, wider)
+        pytorch.graft(base, run, narrower)
+    fewer = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8, target_modules=["q_proj"])})
+    with pytest.raises(UserError, match=r"this run asks for q_proj; set those, or start again from the base"):
+        pytorch.graft(base, run, fewer)
     with pytest.raises(UserError, match=r"an adapter cannot be a base; name the base it was grown on"):
         adapter.locate(run)
     other = checkpoint(inside / "other", "llama")

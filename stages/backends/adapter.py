@@ -81,19 +81,43 @@ def origin(folder: Path) -> str:
 
 
 def check_continues(parent: Path, base: str, lora: Lora) -> None:
-    """Raise UserError where an adapter cannot be continued as the settings ask: another base, rank, scaling or targets."""
+    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other targets, a lower rank."""
     config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     if (other := config["base_model_name_or_path"]) != base:
         raise UserError(f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent")
-    wanted: dict[str, Any] = {"r": lora.r, "lora_alpha": lora.lora_alpha}
-    if lora.target_modules != "all-linear":
-        wanted["target_modules"] = sorted(lora.target_modules)
-    for key, value in wanted.items():
-        if config[key] != value:
-            raise UserError(
-                f"{parent}: its adapter has lora.{key} {config[key]}, this run asks for {value}; a child continues its "
-                f"parent's adapter: set {config[key]}, or start again from the base"
-            )
+    if lora.r < config["r"]:
+        raise UserError(
+            f"{parent}: its adapter has lora.r {config['r']}, this run asks for {lora.r}; a child keeps what its parent "
+            f"learned: set {config['r']} or more, or start again from the base"
+        )
+    if lora.target_modules != "all-linear" and sorted(lora.target_modules) != config["target_modules"]:
+        raise UserError(
+            f"{parent}: its adapter has lora.target_modules {', '.join(config['target_modules'])}, this run asks for "
+            f"{', '.join(sorted(lora.target_modules))}; set those, or start again from the base"
+        )
+
+
+def continue_adapter(model: "PeftModel", parent: Path) -> None:
+    """The parent's adapter into a fresh one of the same or a higher rank, so that every output stays what it was.
+
+    W + s' B' A' = W + s B A with A' = [A; random] and B' = [B s/s', 0]: (r', in) and (out, r'), s = lora_alpha / r.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    old, rank = load_file(parent / ADAPTER), config["r"]
+    ours = model.active_peft_config
+    rescale = (config["lora_alpha"] / rank) / (ours.lora_alpha / ours.r)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if not weights.requires_grad:
+                continue
+            learned = old[name.replace(".default", "")]
+            if "lora_A" in name:
+                weights[:rank] = learned
+            else:
+                weights[:, :rank] = learned * rescale
 
 
 def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:

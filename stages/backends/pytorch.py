@@ -73,26 +73,22 @@ def graft(base: str, parent: str, settings: Settings) -> nn.Module:
     torch.manual_seed(settings.seed)  # before any adapter matrix is made
     if settings.method == "full":
         return load_weights(adapter.locate(parent))
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
+    if parent != base:
+        if not adapter.is_adapter(Path(parent)):
+            raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
+        adapter.check_continues(Path(parent), base, settings.lora)
     weights = load_weights(adapter.locate(base))
-    if parent == base:
-        config = LoraConfig(task_type="CAUSAL_LM", **settings.lora.model_dump())
-        try:
-            return get_peft_model(weights, config)
-        except ValueError as error:
-            linear = sorted({name.rsplit(".")[-1] for name, module in weights.named_modules() if isinstance(module, nn.Linear)})
-            raise UserError(
-                f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}"
-            ) from None
-    if not adapter.is_adapter(Path(parent)):
-        raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
-    adapter.check_continues(Path(parent), base, settings.lora)
-    grafted = PeftModel.from_pretrained(weights, parent, is_trainable=True)
-    grafted.active_peft_config.lora_dropout = settings.lora.lora_dropout
-    for module in grafted.modules():
-        if isinstance(dropout := getattr(module, "lora_dropout", None), nn.ModuleDict):
-            dropout["default"] = nn.Dropout(settings.lora.lora_dropout) if settings.lora.lora_dropout else nn.Identity()
+    try:
+        grafted = get_peft_model(weights, LoraConfig(task_type="CAUSAL_LM", **settings.lora.model_dump()))
+    except ValueError as error:
+        linear = sorted({name.rsplit(".")[-1] for name, module in weights.named_modules() if isinstance(module, nn.Linear)})
+        raise UserError(
+            f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}"
+        ) from None
+    if parent != base:
+        adapter.continue_adapter(grafted, Path(parent))
     return grafted
 
 
