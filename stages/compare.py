@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from stages import settings
-from stages.records import read_json_lines, stage, whole, write_json
+from stages.records import read_json_lines, stage, whole
 from stages.scoring import bootstrap
 
+CHAIN = ("run", "score", "low", "high", "parent", "difference", "difference_low", "difference_high", "verdict")
 Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line of data/scored
 
 
@@ -25,7 +25,7 @@ def main(task: str) -> None:
     folder = Path("metrics/compare", task)
 
     chain = [link(name, run.parent.removeprefix("models/"), scored, score) for name, run in runs.items()]
-    write_json(folder / "chain.json", chain)
+    write_table(folder / "chain.csv", CHAIN, ([entry.get(key, "") for key in CHAIN] for entry in chain))
     write_table(folder / "matrix.csv", ("run", "test_set", "score", "rows"), cells(scored, score, "corpus"))
     write_table(folder / "categories.csv", ("run", "category", "score", "rows"), cells(scored, score, "category"))
     write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, runs))
@@ -55,10 +55,9 @@ def link(run: str, parent: str, scored: dict[str, Scored], score: Any) -> dict[s
     if parent in scored:
         before = once(scored[parent])
         rows = sorted(own)
-        against = asdict(bootstrap.paired(numbers(own[r] for r in rows), numbers(before[r] for r in rows), score.headline))
-        entry["parent"] = {"run": parent} | {
-            key: round(value, 4) if isinstance(value, float) else value for key, value in against.items()
-        }
+        against = bootstrap.paired(numbers(own[r] for r in rows), numbers(before[r] for r in rows), score.headline)
+        entry |= {"parent": parent, "difference": round(against.difference, 4), "verdict": against.verdict}
+        entry |= {"difference_low": round(against.low, 4), "difference_high": round(against.high, 4)}
     return entry
 
 
@@ -109,20 +108,17 @@ def table(task: str, chain: list[dict[str, Any]]) -> Table:
             entry["run"],
             f"{entry['score']:.3f}",
             f"{entry['low']:.3f} to {entry['high']:.3f}",
-            *versus(entry.get("parent")),
+            *versus(entry),
         )
     return shown
 
 
-def versus(parent: dict[str, Any] | None) -> tuple[str, str, str]:
+def versus(entry: dict[str, Any]) -> tuple[str, str, str]:
     """(parent, difference with interval, verdict), or blanks at the start of a chain."""
-    if parent is None:
+    if "parent" not in entry:
         return "", "", ""
-    return (
-        parent["run"],
-        f"{parent['difference']:+.3f} ({parent['low']:+.3f} to {parent['high']:+.3f})",
-        parent["verdict"],
-    )
+    interval = f"({entry['difference_low']:+.3f} to {entry['difference_high']:+.3f})"
+    return entry["parent"], f"{entry['difference']:+.3f} {interval}", entry["verdict"]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ def main() -> None:
     params = settings.load()
     for name, run in params.runs.items():
         resolved = params.resolve(name).model_dump(exclude_defaults=True)
+        if resolved.get("method") == "full":
+            resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
         generation = {"generation": resolved.pop("generation", {})}
         shared = {key: resolved[key] for key in ("backend", "max_length_tokens", "threads") if key in resolved}
         tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task]

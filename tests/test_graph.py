@@ -1,6 +1,7 @@
 """The graph: what reruns after which change, proved with real `dvc` in nano clones."""
 
 import ast
+import csv
 import json
 from pathlib import Path
 
@@ -184,9 +185,10 @@ def test_the_whole_graph_runs_and_leaves_what_it_promises(whole_graph):
         assert str(whole_graph) not in "".join(
             path.read_text(encoding="utf-8") for path in (whole_graph / f"models/{name}").glob("*.json")
         )
-    chain = json.loads((whole_graph / "metrics/compare/typst/chain.json").read_text(encoding="utf-8"))
+    with (whole_graph / "metrics/compare/typst/chain.csv").open(encoding="utf-8", newline="") as file:
+        chain = list(csv.DictReader(file))
     assert [entry["run"] for entry in chain] == ["typst-001", "typst-002", "typst-003"]
-    assert [entry.get("parent", {}).get("run") for entry in chain] == [None, "typst-001", "typst-002"]
+    assert [entry["parent"] for entry in chain] == ["", "typst-001", "typst-002"]
     matrix = (whole_graph / "metrics/compare/typst/matrix.csv").read_text(encoding="utf-8").splitlines()
     assert len(matrix) == 1 + 9
 
@@ -220,19 +222,17 @@ def test_changing_a_default_retrains_only_the_runs_it_reaches(clone):
     change(clone, "defaults/lora/lora_alpha", 12)
     names = reran(clone)
     trained = {name for name in names if name.startswith("train")}
-    assert trained == {
-        "train@gec-001",
-        "train@gec-002",
-        "train@typst-001",
-        "train@typst-002",
-        "train@typst-003",
-    } or trained == {f"train@{name}" for name, spec in settings.load(clone / "params.yaml").runs.items() if spec.task != "lm"}
+    assert trained == {"train@gec-001", "train@gec-002", "train@typst-001", "train@typst-002", "train@typst-003"}
 
 
 def test_changing_how_a_task_answers_retrains_nothing(clone):
     change(clone, "tasks/gec/generation", {"max_new_tokens": 5})
     names = reran(clone)
-    assert {name.partition("@")[0] for name in names} == {"configure", "predict", "evaluate", "compare"}
+    assert (
+        {"configure", "predict"}
+        <= {name.partition("@")[0] for name in names}
+        <= {"configure", "predict", "evaluate", "compare"}
+    )
     assert {name for name in names if name.startswith("predict")} == {"predict@gec-001", "predict@gec-002"}
 
 
@@ -263,10 +263,11 @@ def test_two_clones_write_the_same_lock_and_force_changes_nothing(whole_graph, t
 
     second = nano.make(tmp_path / "second")
     run(second, "dvc", "repro")
-    first = (whole_graph / "dvc.lock").read_text(encoding="utf-8")
-    assert (second / "dvc.lock").read_text(encoding="utf-8") == first
+    locks = [yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8")) for folder in (whole_graph, second)]
+    assert locks[0] == locks[1]
+    before = (second / "dvc.lock").read_bytes()
     run(second, "dvc", "repro", "--force", "train@gec-001", "predict@gec-001", "evaluate@gec-001")
-    assert (second / "dvc.lock").read_text(encoding="utf-8") == first
+    assert (second / "dvc.lock").read_bytes() == before
 
 
 # Experiments

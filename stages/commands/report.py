@@ -1,7 +1,7 @@
 """report: every plot of the repository as pictures, and one page that shows them; no network, no browser needed."""
 
+import csv
 import html
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,11 +33,11 @@ def report(
     output.mkdir(parents=True, exist_ok=True)
     parts = []
     for task in params.tasks:
-        chain = Path("metrics/compare", task, "chain.json")
+        chain = Path("metrics/compare", task, "chain.csv")
         if not chain.is_file():
             continue
-        parts.append(f"<h2>{html.escape(task)}</h2>{_table(json.loads(chain.read_text(encoding='utf-8')))}")
-        for name in ("chain.json", "matrix.csv", "categories.csv", "curves.csv"):
+        parts.append(f"<h2>{html.escape(task)}</h2>{_table(chain)}")
+        for name in ("chain.csv", "matrix.csv", "categories.csv", "curves.csv"):
             picture = output / f"{task}_{Path(name).stem}.png"
             picture.write_bytes(vl_convert.vegalite_to_png(_vega(chain.with_name(name), revisions or []), scale=2))
             parts.append(f'<img src="{picture.name}" alt="{task} {Path(name).stem}">')
@@ -64,13 +64,10 @@ def _vega(path: Path, revisions: list[str]) -> str:
     return made.stdout
 
 
-def _table(chain: list[dict[str, object]]) -> str:
-    rows = []
-    for entry in chain:
-        against = entry.get("parent")
-        verdict = (
-            f"{against['verdict']} than {against['run']} ({against['difference']:+.3f})" if isinstance(against, dict) else ""
-        )
-        cells = (entry["run"], f"{entry['score']:.3f}", f"{entry['low']:.3f} to {entry['high']:.3f}", verdict)
-        rows.append("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>")
-    return "<table><tr><th>run<th>score<th>95 % interval<th>against its parent</tr>" + "".join(rows) + "</table>"
+def _table(chain: Path) -> str:
+    """The chain with its intervals and verdicts as HTML, everything from the file escaped."""
+    with chain.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in header)
+    return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
