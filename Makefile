@@ -11,7 +11,7 @@ repro: .venv/installed
 	dvc repro
 
 test: .venv/installed-dev
-	python -m pytest -n 2 --dist worksteal --durations=15
+	python -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed-dev
 	ruff check .
