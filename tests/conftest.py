@@ -31,7 +31,8 @@ def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.Comple
 @pytest.fixture(scope="session")
 def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nano clone in which the whole default graph has run, one for all test processes: read it, never write to it."""
-    folder = tmp_path_factory.getbasetemp().parent / "whole_graph" / "repository"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole_graph" / "repository"
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
