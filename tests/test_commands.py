@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import nano
 from tests.conftest import run
 
 
@@ -56,6 +57,17 @@ def test_new_refuses_a_bad_file_and_leaves_everything_as_it_was(clone):
     assert "bad.tsv line 2: " in done.stderr
     assert before == {name: (clone / name).read_bytes() for name in before}
     assert not (clone / "data/gec/train_003.tsv").exists()
+
+
+def test_new_that_fails_late_leaves_params_as_they_were(tmp_path):
+    folder = nano.make(tmp_path / "repository")
+    (folder / "more.tsv").write_text("1\t水<が>（を）飲む。\tParticle\n", encoding="utf-8")
+    before = (folder / "params.yaml").read_bytes()
+    done = run(folder, "python", "-m", "stages", "new", "gec", "more.tsv", "--malformed", "maybe", succeeds=False)
+    assert done.returncode == 2
+    assert "`corpora.gec-003.malformed`: input should be 'stop' or 'drop', not 'maybe'; correct the value" in done.stderr
+    assert (folder / "params.yaml").read_bytes() == before
+    assert not list((folder / "data/gec").glob("train_003*"))
 
 
 def test_new_continues_the_chain_or_starts_another(clone):

@@ -49,6 +49,7 @@ def new(
     base, parent = descent(params, task, start)
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = PARAMS.read_text(encoding="utf-8")
     shutil.copyfile(file, path)
     try:
         subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", str(path)], check=True)
@@ -57,6 +58,8 @@ def new(
     except BaseException:
         for left in (path, path.with_name(path.name + ".dvc")):
             left.unlink(missing_ok=True)
+        with whole(PARAMS) as params_file:
+            params_file.write(before)
         raise
 
     typer.echo(
@@ -101,10 +104,7 @@ def enter(version: str, task: str, path: Path, base: str, parent: str, malformed
     append(document["runs"], version, {"task": task, "corpus": version, "base": base, "parent": parent})
     with whole(PARAMS) as file:
         yaml.dump(document, file)
-    try:
-        settings.load()
-    except UserError:
-        raise
+    settings.load()
 
 
 def append(entries: CommentedMap, key: str, value: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 Level 2 adds words to every table. An action is a verb with the particle that its noun takes, the
 particles that would be wrong there (an error with one correction), its nouns, and the places and manners that suit it.
+
+The file is long because it is a word list: one word a line where a formatter wants it so, and no logic to divide.
 """
 
 from collections.abc import Iterator
