@@ -41,7 +41,7 @@ def answered(
     records = []
     for corpus, wanted in tests.items():
         made = known.complete(wanted, lambda new: loaded().predict(new, lambda count: bar.advance(task, count)))
-        records += [Prediction(row["id"], corpus, *answer, by) for row, answer in zip(wanted, made, strict=True)]
+        records += [Prediction(row["id"], corpus, by=by, **answer._asdict()) for row, answer in zip(wanted, made, strict=True)]
     bar.update(task, completed=len(records))
     return records
 

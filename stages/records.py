@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ class Example:
     line: 1-based, in the raw file.   source: what is given.   target: what should come out (for a text to be
     learned as it is: the text, and an empty source).   category: error type, construct or kind of document.
     prompt: the messages before the answer where the record brings its own; else the task writes them.
+    steps, labels: a solution's steps and how right each is, 0 to 1; None = nobody labelled it.
+    test_only: why the record may be tested on and never trained on, such as its licence.
     """
 
     line: int
@@ -36,6 +38,9 @@ class Example:
     target: str
     category: str
     prompt: tuple[Message, ...] = ()
+    steps: tuple[str, ...] = ()
+    labels: tuple[float | None, ...] = ()
+    test_only: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +52,29 @@ class BadLine:
 
 
 class Row(TypedDict):
-    """One prepared example, a line of data/prepared: mlx-lm and TRL read the same file by `messages` or `text`."""
+    """One prepared example, a line of data/prepared, as mlx-lm and TRL read it too.
+
+    A conversation has `messages`, a text `text`, and a solution whose steps are scored `prompt`, `completions` (its steps)
+    and `labels`, TRL's names for stepwise supervision.
+    """
 
     id: str
     category: str
     source: str
     messages: NotRequired[list[Message]]
     text: NotRequired[str]
+    prompt: NotRequired[str]
+    completions: NotRequired[list[str]]
+    labels: NotRequired[list[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a model made of one row.
 
-    answer: the generated text ("" for plain text rows).   nats: summed cross-entropy of the reference's labelled
-    tokens.   tokens: how many there were.   by: who answered, "run" or "base".
+    answer: the generated text ("" for plain text rows and solutions).   nats: summed cross-entropy of the reference's
+    labelled tokens, or of its labelled steps.   tokens: how many there were.   by: who answered, "run" or "base".
+    step_scores: 0 to 1, one for each of the row's steps from the first on, as many as there was room for.
     """
 
     id: str
@@ -70,10 +83,13 @@ class Prediction:
     nats: float
     tokens: int
     by: str = "run"
+    step_scores: Sequence[float] = ()
 
 
 def target(row: Row) -> str:
-    """The reference answer of a prepared row, or its whole text."""
+    """The reference answer of a prepared row, its whole text, or its solution with a step a line."""
+    if "completions" in row:
+        return "\n".join(row["completions"])
     return row["messages"][-1]["content"] if "messages" in row else row["text"]
 
 

@@ -49,13 +49,20 @@ class Settings(Strict):
 
     seed: int = Field(42, ge=0)
     backend: str = "pytorch"
-    method: Literal["lora", "full"] = "lora"
+    method: Literal["lora", "qlora", "full"] = Field("lora", description="qlora: LoRA on a base in 4 bits (NF4)")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products in training")
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    memory_limit_mb: int = Field(0, ge=0, description="what training may take of the device, in 2^20 bytes; 0 = all of it")
     threads: int = Field(2, ge=1, description="CPU threads; another number gives other last bits, so it is pinned")
     max_length_tokens: int = Field(512, ge=8, description="longer rows are cut from the prompt's middle, texts into windows")
+    max_steps_per_example: int = Field(0, ge=0, description="steps of a solution that are scored, from the first; 0 = all")
+    added_tokens: list[str] = Field([], description="new tokens of the base's vocabulary; LoRA trains their rows alone")
     learning_rate: float = Field(2e-4, gt=0)
     lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_steps: int = Field(0, ge=0, description="optimizer steps")
+    optim: Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit"] = Field(
+        "adamw_torch", description="the paged ones (bitsandbytes) give memory back while a long row needs it; CUDA only"
+    )
     weight_decay: float = Field(0.0, ge=0)
     adam_beta2: float = Field(0.999, gt=0, lt=1, description="decay of AdamW's second moment")
     max_grad_norm: float = Field(1.0, gt=0)

@@ -6,55 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer
 
 from stages.backends import adapter, pytorch, scratch
-from stages.backends.labelled import labelled_loss, row_nats, summed_nats
+from stages.backends.labelled import row_nats, summed_nats, token_nats
 from stages.records import UserError
 from stages.settings import EarlyStopping, Lora, Run, Settings
-from stages.text import batches, tokenizer
+from stages.text import batches
 from stages.text.chat import encode
-
-TEXTS = ["猫が本を読みます。", "犬は水を飲みました。", "The old teacher reads a letter.", "frac(a, b) = alpha"] * 10
-ROWS = [
-    {
-        "id": str(n),
-        "category": "",
-        "source": "",
-        "messages": [
-            {"role": "user", "content": f"say {n} " + "x " * (n % 7)},
-            {"role": "assistant", "content": "猫" * (1 + n % 5)},
-        ],
-    }
-    for n in range(24)
-]
-SETTINGS = Settings(
-    threads=1,
-    max_steps=6,
-    eval_steps=2,
-    logging_steps=1,
-    per_device_train_batch_size=4,
-    learning_rate=1e-2,
-    lora=Lora(r=4, lora_alpha=8, lora_dropout=0.2),
-)
-
-
-def checkpoint(folder: Path, architecture: str) -> str:
-    """A local checkpoint of a real architecture at toy size, as a user would have one on disk."""
-    torch.manual_seed(3)
-    fast = tokenizer.train(TEXTS, 400, "gpt2")
-    shape = {
-        "vocab_size": len(fast), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id,
-        "bos_token_id": fast.bos_token_id, "initializer_range": 0.2,
-    }  # fmt: skip
-    model = (
-        LlamaForCausalLM(LlamaConfig(**shape))
-        if architecture == "llama"
-        else Qwen3ForCausalLM(Qwen3Config(**shape, tie_word_embeddings=True))
-    )
-    adapter.write_weights(folder, model, fast)
-    return str(folder)
+from tests.tiny import ROWS, SETTINGS, TEXTS, checkpoint, grow
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -62,16 +22,8 @@ def base(request, tmp_path_factory):
     return checkpoint(tmp_path_factory.mktemp("base") / request.param, request.param)
 
 
-def grow(base: str, parent: str, folder: Path, settings: Settings = SETTINGS, rows: list | None = None) -> str:
-    """A trained run in `folder`."""
-    spec = Run(task="gec", corpus="gec-001", base=base, parent=parent)
-    trained = pytorch.train(folder.name, spec, settings, rows or ROWS[:16], ROWS[16:], folder.parent / f"scratch-{folder.name}")
-    pytorch.save(trained, folder, base)
-    return str(folder)
-
-
 def sequences(base: str) -> list:
-    fast = pytorch.load_tokenizer(base)
+    fast = pytorch.load_tokenizer(base, base)
     return [sequence for row in ROWS for sequence in encode(fast, row, 64)]
 
 
@@ -85,7 +37,7 @@ def test_the_loss_at_labelled_positions_equals_that_of_full_logits():
     full = torch.nn.functional.cross_entropy(
         head(hidden)[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=-100, reduction="sum"
     )
-    torch.testing.assert_close(labelled_loss(hidden, head, labels), full)
+    torch.testing.assert_close(token_nats(hidden, head, labels).sum(), full)
 
 
 def test_a_padded_batch_costs_what_its_rows_cost_one_by_one(base):
@@ -202,8 +154,8 @@ def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
     rows = [{"id": str(n), "category": "", "source": "", "text": TEXTS[n % 4] * (n + 1)} for n in range(6)]
     together = answerer.predict(rows, lambda count: None)
     alone = [answerer.predict([row], lambda count: None)[0] for row in rows]
-    assert [nats for _, nats, _ in together] == pytest.approx([nats for _, nats, _ in alone], rel=1e-5)
-    assert [tokens for *_, tokens in together] == [len(answerer.tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
+    assert [nats for _, nats, *_ in together] == pytest.approx([nats for _, nats, *_ in alone], rel=1e-5)
+    assert [tokens for _, _, tokens, _ in together] == [len(answerer.tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
 
 
 # Bad input

@@ -77,7 +77,7 @@ def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
         ("runs/gec-001/lora", {"rr": 4}, "`runs.gec-001.lora.rr` is no option; did you mean `r`?"),
         ("presets/large/loro", {}, "`presets.large.loro` is no option; did you mean `lora`?"),
         ("tasks/gec/max_steps", "many", "`tasks.gec.max_steps`: input should be a valid integer"),
-        ("defaults/method", "lora+", "`defaults.method`: input should be 'lora' or 'full', not 'lora+'"),
+        ("defaults/method", "lora+", "`defaults.method`: input should be 'lora', 'qlora' or 'full', not 'lora+'"),
         ("runs/gec-001/learning_rate", -1, "`runs.gec-001.learning_rate`: input should be greater than 0, not -1"),
         ("corpora/gec-001/fil", "b", "`corpora.gec-001.fil` is no option; did you mean `file`?"),
         ("runs/gec-001/corpus", "gec-01", "`runs.gec-001.corpus`: no corpus `gec-01`; did you mean `gec-001`?"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER, ADAPTER_CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"  # the file, and the part of the model that it fills
 
 
 def is_adapter(folder: Path) -> bool:
@@ -80,8 +81,11 @@ def origin(folder: Path) -> str:
     return str(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
-def check_continues(parent: Path, base: str, lora: Lora) -> None:
-    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other targets, a lower rank."""
+def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:
+    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other targets, a lower rank.
+
+    added: ids of this run's added tokens; the parent's are the first of them.
+    """
     config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     if (other := config["base_model_name_or_path"]) != base:
         raise UserError(f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent")
@@ -95,6 +99,11 @@ def check_continues(parent: Path, base: str, lora: Lora) -> None:
             f"{parent}: its adapter has lora.target_modules {', '.join(config['target_modules'])}, this run asks for "
             f"{', '.join(sorted(lora.target_modules))}; set those, or start again from the base"
         )
+    if (before := config.get("trainable_token_indices") or []) != added[: len(before)]:
+        raise UserError(
+            f"{parent}: its adapter has {len(before)} added_tokens that this run does not begin with; repeat them in their "
+            "order, new ones behind them, or start again from the base"
+        )
 
 
 def continue_adapter(model: "PeftModel", parent: Path) -> None:
@@ -107,29 +116,51 @@ def continue_adapter(model: "PeftModel", parent: Path) -> None:
 
     config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     old, rank = load_file(parent / ADAPTER), config["r"]
+    head = load_file(parent / HEAD) if (parent / HEAD).is_file() else {}
     ours = model.active_peft_config
     rescale = (config["lora_alpha"] / rank) / (ours.lora_alpha / ours.r)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if not weights.requires_grad:
                 continue
+            if f".{STEP_HEAD}." in name:
+                if head:
+                    weights.copy_(head[_head_name(name)])
+                continue
             learned = old[name.replace(".default", "")]
-            if "lora_A" in name:
-                weights[:rank] = learned
-            else:
+            if "lora_B" in name:
                 weights[:, :rank] = learned * rescale
+            else:  # A's first rows, or those of the added tokens that the parent had
+                weights[: len(learned)] = learned
 
 
 def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
-    """`adapter_model.safetensors` and a sorted `adapter_config.json` that names the base as params.yaml does."""
+    """`adapter_model.safetensors`, a sorted `adapter_config.json` that names the base as params.yaml does, and the step head.
+
+    The head is in a file of its own and not in the config: what serves adapters knows nothing of it.
+    """
     from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    head = {key: state.pop(key) for key in list(state) if f".{STEP_HEAD}." in key}
+    write_tensors(folder / ADAPTER, state)
+    if head:
+        write_tensors(folder / HEAD, {_head_name(key): value for key, value in head.items()})
+    config = {key: _plain(value) for key, value in model.active_peft_config.to_dict().items()}
+    ours = {"base_model_name_or_path": base, "inference_mode": True, "modules_to_save": None, "exclude_modules": None}
+    write_json(folder / ADAPTER_CONFIG, config | ours)
+
+
+def _head_name(name: str) -> str:
+    """`hidden.weight` for any of the names that PEFT gives the head's tensors."""
+    return ".".join(name.rsplit(".", 2)[1:])
+
+
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file({key: value.contiguous() for key, value in sorted(state.items())}, folder / ADAPTER, metadata={"format": "pt"})
-    config = {key: _plain(value) for key, value in model.active_peft_config.to_dict().items()}
-    write_json(folder / ADAPTER_CONFIG, config | {"base_model_name_or_path": base, "inference_mode": True})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in sorted(tensors.items())}, path, metadata={"format": "pt"})
 
 
 def _plain(value: Any) -> Any:
@@ -140,9 +171,17 @@ def _plain(value: Any) -> Any:
 
 
 def write_weights(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """A full checkpoint that transformers, PEFT and mlx-lm load."""
+    """A full checkpoint that transformers, PEFT and mlx-lm load; a step head beside it."""
+    head = getattr(model, STEP_HEAD, None)
+    if head is not None:
+        write_tensors(folder / HEAD, head.state_dict())
+        delattr(model, STEP_HEAD)
     model.config._name_or_path = ""
     model.save_pretrained(folder)
+    write_tokenizer(folder, tokenizer)
+
+
+def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(folder)
 

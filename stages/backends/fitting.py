@@ -1,5 +1,6 @@
 """transformers' Trainer with this project's batches, loss and evaluation."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from stages.backends.labelled import held_out_loss, summed_nats
+from stages.backends.labelled import row_nats, summed_nats
 from stages.backends.progress import Progress
+from stages.backends.reward_head import nats as step_nats
+from stages.backends.reward_head import step_scores, summed_step_nats
 from stages.records import UserError
 from stages.settings import Settings
 from stages.text import batches
@@ -37,7 +40,8 @@ class LabelledTrainer(Trainer):
         if not len(inputs["input_ids"]):  # an epoch's last batch can have fewer rows than micro-batches
             return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
         with self.autocast():
-            return summed_nats(model, inputs) / num_items_in_batch
+            nats = summed_step_nats(model, inputs) if "step_labels" in inputs else summed_nats(model, inputs)
+            return nats / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
         """Opened here: accelerate opens its own around `forward` of the whole model, which `labelled_loss` goes past."""
@@ -54,9 +58,15 @@ class LabelledTrainer(Trainer):
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean nats per labelled token over every validation row, each once; sums are kept, logits are not."""
+        """Mean nats per labelled token or step over every validation row, each once; sums are kept, logits are not."""
         with self.autocast():
-            nats, tokens = held_out_loss(self.model, self.valid, self.args.per_device_eval_batch_size, self.pad_id)
+            size = self.args.per_device_eval_batch_size
+            if self.valid[0].step_ends:
+                scores = step_scores(self.model, self.valid, size, self.pad_id)
+                sums = [step_nats(found, row.step_labels) for found, row in zip(scores, self.valid, strict=True)]
+            else:
+                sums = row_nats(self.model, self.valid, size, self.pad_id)
+        nats, tokens = math.fsum(nats for nats, _ in sums), sum(tokens for _, tokens in sums)
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -97,6 +107,8 @@ def fit(
         adam_beta2=settings.adam_beta2,
         max_grad_norm=settings.max_grad_norm,
         use_cpu=not torch.cuda.is_available(),
+        # On a CPU the paged optimizers, which there is nothing to page for, are the plain one.
+        optim=settings.optim if torch.cuda.is_available() else "adamw_torch",
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",

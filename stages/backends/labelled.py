@@ -7,42 +7,56 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
+LOGITS_AT_ONCE = 2**25
+"""More are made in parts, and each part again in the backward pass: 2,048 labels of a 128k vocabulary are 1 GB in float32, four
+times over with their gradient."""
 
-def labelled_loss(hidden: Tensor, head: nn.Module, labels: Tensor) -> Tensor:
-    """Summed cross-entropy over labelled positions only, in nats.
+
+def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
+    """Cross-entropy at labelled positions only, row after row: (N,), in nats.
 
     hidden: (B, T, D), the last layer's output.   head: D -> V.   labels: (B, T), -100 where nothing is learned.
 
-    Most positions of a conversation are prompt, so the (B, T, V) logits are never made. The sum, not the mean, is
-    returned: micro-batches with unequal numbers of labels must add up to the loss of the whole batch (transformers#37766).
+    Most positions of a conversation are prompt, so the (B, T, V) logits are never made.
     """
     keep = labels[:, 1:] != IGNORE  # (B, T-1): position t predicts token t+1
-    logits = head(hidden[:, :-1][keep])  # (N, D) -> (N, V)
-    return F.cross_entropy(logits.float(), labels[:, 1:][keep], reduction="sum")
+    learned, wanted = hidden[:, :-1][keep], labels[:, 1:][keep]  # (N, D), (N,)
+    size = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
+    if len(wanted) <= size:
+        return _nats(head, learned, wanted)
+    parts = zip(torch.split(learned, size), torch.split(wanted, size), strict=True)
+    return torch.cat([checkpoint(_nats, head, *part, use_reentrant=False) for part in parts])
 
 
-def causal_parts(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """(decoder stack, language-model head), inside PEFT's wrapper too, told by its mark: importing PEFT takes a second."""
-    causal: Any = model
-    if hasattr(model, "peft_config"):
-        causal = causal.base_model.model
+def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
+    return F.cross_entropy(head(hidden).float(), wanted, reduction="none")  # (N, D) -> (N, V) -> (N,)
+
+
+def causal_model(model: nn.Module) -> Any:
+    """The language model, inside PEFT's wrapper too, told by its mark: importing PEFT takes a second."""
+    wrapped: Any = model
+    return wrapped.base_model.model if hasattr(model, "peft_config") else wrapped
+
+
+def causal_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """(decoder stack, language-model head)."""
+    causal = causal_model(model)
     return causal.get_decoder(), causal.get_output_embeddings()
 
 
 def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """`labelled_loss` of a right-padded batch. Causal attention never looks right, so padding needs no mask there."""
+    """Summed cross-entropy of a right-padded batch. Causal attention never looks right, so padding needs no mask there.
+
+    The sum, not the mean: micro-batches with unequal numbers of labels must add up to the loss of the whole batch
+    (transformers#37766).
+    """
     decoder, head = causal_parts(model)
-    return labelled_loss(decoder(input_ids=batch["input_ids"], use_cache=False).last_hidden_state, head, batch["labels"])
-
-
-def held_out_loss(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> tuple[float, int]:
-    """(summed nats, labelled tokens) over the rows."""
-    sums = row_nats(model, rows, batch_size, pad_id)
-    return math.fsum(nats for nats, _ in sums), sum(tokens for _, tokens in sums)
+    return token_nats(decoder(input_ids=batch["input_ids"], use_cache=False).last_hidden_state, head, batch["labels"]).sum()
 
 
 @torch.no_grad()
@@ -56,10 +70,20 @@ def row_nats(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id:
         batch = batches.pad([rows[at] for at in chosen], pad_id)
         batch = {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
         hidden = decoder(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
-        keep = batch["labels"][:, 1:] != IGNORE  # (B, T-1)
-        nats = F.cross_entropy(head(hidden[:, :-1][keep]).float(), batch["labels"][:, 1:][keep], reduction="none")  # (N,)
-        counts = keep.sum(dim=1).tolist()
+        nats = token_nats(hidden, head, batch["labels"])
+        counts = (batch["labels"][:, 1:] != IGNORE).sum(dim=1).tolist()
         for at, part in zip(chosen, torch.split(nats, counts), strict=True):
             sums[at] = (part.sum().item(), len(part))
     model.train(training)
     return sums
+
+
+@torch.no_grad()
+def step_likelihoods(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> list[list[float]]:
+    """The geometric mean of the token probabilities of each step of each row: what an untuned model says of it."""
+    scores = []
+    for row in rows:
+        starts = [row.given, *(end + 1 for end in row.step_ends[:-1])]
+        steps = [Encoded(row.id, row.ids[: end + 1], start) for start, end in zip(starts, row.step_ends, strict=True)]
+        scores.append([math.exp(-nats / tokens) for nats, tokens in row_nats(model, steps, batch_size, pad_id)])
+    return scores

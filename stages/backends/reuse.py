@@ -2,12 +2,20 @@
 
 import json
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from stages.backends import scratch
 from stages.corpus.clean import digest
 from stages.records import Row
 
-Answer = tuple[str, float, int]
+
+class Answer(NamedTuple):
+    """What a model made of a row; the fields are those of a Prediction."""
+
+    answer: str
+    nats: float
+    tokens: int
+    step_scores: tuple[float, ...] = ()
 
 
 class Answers:
@@ -23,7 +31,7 @@ class Answers:
                     record = json.loads(line)
                 except json.JSONDecodeError:  # the last line of a process that was killed while it wrote
                     continue
-                self.known[record["row"]] = (record["answer"], record["nats"], record["tokens"])
+                self.known[record.pop("row")] = Answer(**record)
 
     def complete(self, rows: Sequence[Row], predict: Callable[[list[Row]], list[Answer]]) -> list[Answer]:
         """An answer for each row, in order; `predict` is asked for those that are new."""
@@ -34,5 +42,5 @@ class Answers:
             with self.path.open("a", encoding="utf-8") as file:
                 for key, answer in zip(new, predict(list(new.values())), strict=True):
                     self.known[key] = answer
-                    file.write(json.dumps({"row": key, "answer": answer[0], "nats": answer[1], "tokens": answer[2]}) + "\n")
+                    file.write(json.dumps({"row": key, **answer._asdict()}) + "\n")
         return [self.known[key] for key in keys]

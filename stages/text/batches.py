@@ -61,7 +61,11 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def pad(rows: Sequence[Encoded], pad_id: int) -> dict[str, "Tensor"]:
-    """Right-padded input_ids, attention_mask and labels, each (B, T)."""
+    """Right-padded input_ids, attention_mask and labels, each (B, T).
+
+    Where steps are scored, step_labels (B, T) has their labels, and `labels` marks their places with 1: a batch's labels
+    are counted there.
+    """
     import torch
 
     longest = max((len(row.ids) for row in rows), default=1)
@@ -71,5 +75,13 @@ def pad(rows: Sequence[Encoded], pad_id: int) -> dict[str, "Tensor"]:
     for at, row in enumerate(rows):
         ids[at, : len(row.ids)] = torch.tensor(row.ids)
         mask[at, : len(row.ids)] = 1
-        labels[at, row.given : len(row.ids)] = torch.tensor(row.ids[row.given :])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if not row.step_ends:
+            labels[at, row.given : len(row.ids)] = torch.tensor(row.ids[row.given :])
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    if any(row.step_ends for row in rows):
+        batch["step_labels"] = torch.zeros((len(rows), longest))
+        for at, row in enumerate(rows):
+            for end, label in zip(row.step_ends, row.step_labels, strict=True):
+                if label is not None:
+                    batch["step_labels"][at, end], labels[at, end] = label, 1
+    return batch

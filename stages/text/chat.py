@@ -21,24 +21,32 @@ IGNORE = -100
 class Encoded:
     """Token ids, and how many of them at the front are given rather than learned.
 
-    id: of the row it comes from.   ids[given:] are the labels.
+    id: of the row it comes from.   ids[given:] are the labels.   step_ends: where each step of a solution has its last
+    token.   step_labels: how right each step is, 0 to 1, None where nobody said; such rows learn no token.
     """
 
     id: str
     ids: list[int]
     given: int
+    step_ends: tuple[int, ...] = ()
+    step_labels: tuple[float | None, ...] = ()
 
     @property
     def labels(self) -> list[int]:
         return [IGNORE] * self.given + self.ids[self.given :]
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: int) -> list[Encoded]:
-    """A conversation as one sequence, a text as one or more windows; none where no label would fit.
+def encode(
+    tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: int, max_steps_per_example: int = 0
+) -> list[Encoded]:
+    """A conversation or a solution as one sequence, a text as one or more windows; none where no label would fit.
 
     A conversation that is too long loses tokens from the middle of its prompt, never from its answer: a row whose
     answer alone does not fit gives nothing, and the caller counts it.
     """
+    if "completions" in row:
+        solution = scored_steps(tokenizer, row, max_length_tokens, max_steps_per_example)
+        return [solution] if any(label is not None for label in solution.step_labels) else []
     if "messages" not in row:
         return list(windows(tokenizer, row, max_length_tokens, stride=max_length_tokens - 1))
     prompt = prompt_ids(tokenizer, row["messages"][:-1])
@@ -46,9 +54,33 @@ def encode(tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: in
     room = max_length_tokens - len(answer)
     if room < 2:
         return []
-    if len(prompt) > room:
-        prompt = prompt[: (room + 1) // 2] + prompt[len(prompt) - room // 2 :]
+    prompt = _shortened(prompt, room)
     return [Encoded(row["id"], prompt + answer, given=len(prompt))]
+
+
+def scored_steps(
+    tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: int, max_steps_per_example: int = 0
+) -> Encoded:
+    """A solution, a step a line, as far as whole steps fit; each is scored at the line break that ends it.
+
+    A problem that takes more than half the room loses tokens from its middle.
+    """
+    problem: list[Message] = [{"role": "user", "content": row["prompt"]}]
+    ids, ends = _shortened(prompt_ids(tokenizer, problem), max_length_tokens // 2), []
+    given = len(ids)
+    for step in row["completions"][: max_steps_per_example or None]:
+        # One by one: else the first token of a step could be merged with the end of the step before.
+        tokens = tokenizer(step + "\n", add_special_tokens=False)["input_ids"]
+        if len(ids) + len(tokens) > max_length_tokens:
+            break
+        ids = ids + tokens
+        ends.append(len(ids) - 1)
+    return Encoded(row["id"], ids, given, tuple(ends), tuple(row["labels"][: len(ends)]))
+
+
+def _shortened(prompt: list[int], room: int) -> list[int]:
+    """At most `room` ids, the middle left out."""
+    return prompt if len(prompt) <= room else prompt[: (room + 1) // 2] + prompt[len(prompt) - room // 2 :]
 
 
 def windows(tokenizer: "PreTrainedTokenizerBase", row: Row, context: int, stride: int) -> Iterator[Encoded]:

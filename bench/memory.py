@@ -1,0 +1,178 @@
+"""What training really takes of a CUDA device: presets at full size, on random weights and rows of the greatest length.
+
+    python -m bench.memory FOLDER                 every case below, as bench/memory.csv
+    python -m bench.memory FOLDER mistral-7b      the cases of one architecture
+
+FOLDER takes the random checkpoints, up to 17 GB at a time. Every labelled position counts: the rows are plain text, so no
+step of a real corpus makes more logits. A case runs in a process of its own; its figures are PyTorch's peaks over six steps
+and an evaluation, and what the device as a whole has given away.
+"""
+
+import csv
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages import settings
+from stages.backends import adapter, fitting, pytorch
+from stages.settings import Run, Settings
+from stages.text import tokenizer
+
+LLAMA_3 = {"model_type": "llama", "vocab_size": 128256, "num_key_value_heads": 8, "rope_theta": 5e5}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama-3.2-3b": LLAMA_3 | {
+        "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24, "head_dim": 128,
+        "tie_word_embeddings": True,
+    },
+    "llama-3-8b": LLAMA_3 | {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    },
+    "mistral-7b": {
+        "model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "sliding_window": None,
+    },
+    "qwen3-4b": {
+        "model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True,
+    },
+    "pretrain-200m": {
+        "model_type": "llama", "vocab_size": 8000, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+        "num_attention_heads": 12, "num_key_value_heads": 3, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama-3.2-3b", "llama-3.2-3b-8gb", {"memory_limit_mb": 5000}),
+    ("llama-3.2-3b", "llama-3.2-3b-8gb", {"max_length_tokens": 2048}),
+    ("llama-3.2-3b", "generic-8gb", {}),
+    ("llama-3-8b", "llama-3-8b-8gb", {}),
+    ("llama-3-8b", "llama-3-8b-8gb", {"per_device_train_batch_size": 2, "memory_limit_mb": 0}),
+    ("mistral-7b", "mistral-7b-8gb", {}),
+    ("mistral-7b", "mistral-7b-8gb", {"gradient_checkpointing": False, "memory_limit_mb": 0}),
+    ("qwen3-4b", "reward-4b-lora", {}),
+    ("qwen3-4b", "reward-4b-full", {}),
+    ("pretrain-200m", "pretrain-200m", {}),
+]
+COLUMNS = (
+    "architecture", "preset", "changed", "method", "rows", "tokens", "checkpointing", "limit_mb", "loaded_mb", "allocated_mb",
+    "reserved_mb", "device_mb", "tokens_per_second", "error",
+)  # fmt: skip
+STEPS = 6
+
+
+def main(folder: Path, wanted: str | None) -> None:
+    records = []
+    for architecture in ARCHITECTURES if wanted is None else [wanted]:
+        base = folder / architecture
+        make(base, architecture)
+        for number, (of, _, _) in enumerate(CASES):
+            if of == architecture:
+                command = [sys.executable, "-m", "bench.memory", "--case", str(number), str(base)]
+                done = subprocess.run(command, capture_output=True, text=True)
+                last = (done.stdout.strip().splitlines() or [""])[-1]
+                record = json.loads(last) if last.startswith("{") else failed(number, done.stderr)
+                records.append(record)
+                print(json.dumps(record), flush=True)
+        shutil.rmtree(base)
+    with Path("bench/memory.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def make(folder: Path, architecture: str) -> None:
+    """A random checkpoint in bfloat16; its tokenizer knows few of the vocabulary's tokens, which changes no shape."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    fast = tokenizer.train(["the quick brown fox jumps over the lazy dog 0123456789"] * 9, 300, "gpt2")
+    shape = ARCHITECTURES[architecture]
+    config = AutoConfig.for_model(**shape, max_position_embeddings=8192, eos_token_id=fast.eos_token_id)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    adapter.write_weights(folder, model, fast)
+    del model
+    torch.cuda.empty_cache()
+
+
+def chosen(number: int) -> Settings:
+    _, preset, changed = CASES[number]
+    short = {"threads": 8, "max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 2}
+    short |= {"gradient_accumulation_steps": 1, "learning_rate": 1e-5}
+    return Settings.model_validate(settings.load().presets[preset] | short | changed)
+
+
+def case(number: int, base: str) -> dict[str, Any]:
+    """The figures of one training."""
+    options = chosen(number)
+    words = " ".join(f"the quick brown fox {n}" for n in range(options.max_length_tokens))
+    row: Any = {"id": "0", "category": "", "source": ""}
+    if "reward" in CASES[number][1]:
+        steps = words.split(" the")
+        row |= {"prompt": "how?", "completions": steps, "labels": [1.0] * len(steps)}
+    else:
+        row |= {"text": words}
+    count = options.per_device_train_batch_size * 2
+    loaded = spy_on_graft()
+    fitting.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]  # 50 GB of a full training
+    spec = Run(task="lm", corpus="lm-001", base=base, parent=base)
+    scratch = Path(base).parent / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    trained = pytorch.train(f"bench-{number}", spec, options, [row] * count, [row], scratch)
+    del trained
+    lines = Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-2 * STEPS :]
+    speeds = [record["tokens_per_second"] for line in lines if "tokens_per_second" in (record := json.loads(line))]
+    free, total = torch.cuda.mem_get_info()
+    figures = {
+        "loaded_mb": loaded[0],
+        "allocated_mb": torch.cuda.max_memory_allocated() / 2**20,
+        "reserved_mb": torch.cuda.max_memory_reserved() / 2**20,
+        "device_mb": (total - free) / 2**20,
+        "tokens_per_second": statistics.median(speeds[2:]),
+    }
+    return named(number) | {key: round(value) for key, value in figures.items()}
+
+
+def spy_on_graft() -> list[float]:
+    """What is allocated when the grafted model stands on the device, before the first step."""
+    real, seen = pytorch.graft, []
+
+    def graft(*arguments: Any, **named: Any) -> Any:
+        model = real(*arguments, **named).to("cuda")
+        seen.append(torch.cuda.memory_allocated() / 2**20)
+        return model
+
+    pytorch.graft = graft  # type: ignore[assignment]
+    return seen
+
+
+def named(number: int) -> dict[str, Any]:
+    architecture, preset, changed = CASES[number]
+    options = chosen(number)
+    return {
+        "architecture": architecture,
+        "preset": preset,
+        "changed": " ".join(f"{key}={value}" for key, value in changed.items()),
+        "method": options.method,
+        "rows": options.per_device_train_batch_size,
+        "tokens": options.max_length_tokens,
+        "checkpointing": options.gradient_checkpointing,
+        "limit_mb": options.memory_limit_mb,
+    }
+
+
+def failed(number: int, stderr: str) -> dict[str, Any]:
+    return named(number) | {"error": " ".join(stderr.strip().splitlines()[-1:])[:300]}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--case":
+        print(json.dumps(case(int(sys.argv[2]), sys.argv[3])))
+    else:
+        main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)

@@ -1,0 +1,238 @@
+"""What is trained beside a plain adapter: a head for steps, rows of added tokens, a base in 4 bits."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages.backends import adapter, labelled, pytorch, reward_head
+from stages.backends.labelled import row_nats, summed_nats, token_nats
+from stages.records import UserError
+from stages.settings import Lora, Settings
+from stages.text import batches
+from stages.text.chat import encode, scored_steps
+from tests.tiny import ROWS, SETTINGS, checkpoint, grow
+
+SOLUTIONS = [
+    {
+        "id": str(n),
+        "category": "",
+        "source": f"{n}",
+        "prompt": f"What is {n} + 1?",
+        "completions": [f"{n} + 1 = {n + wrong}.", f"The answer is {n + wrong}."],
+        "labels": [1.0 - wrong / 2, None if n % 5 == 0 else float(wrong == 1)],
+    }
+    for n in range(24)
+    for wrong in (1, 2)
+]
+PLAIN = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8)})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return checkpoint(
+        tmp_path_factory.mktemp("base") / "qwen3", "qwen3", width=64
+    )  # tied embeddings; 4 bits come in blocks of 64
+
+
+def scores(run: str, base: str) -> list:
+    return [list(answer.step_scores) for answer in pytorch.Answerer(run, base, SETTINGS).predict(SOLUTIONS, lambda count: None)]
+
+
+# Steps
+
+
+def test_a_step_is_scored_at_the_line_break_that_ends_it_and_keeps_its_soft_label(base):
+    tokenizer = pytorch.load_tokenizer(base, base)
+    row = SOLUTIONS[1] | {"labels": [0.7, None]}
+    solution = scored_steps(tokenizer, row, 64)
+    ends = [0, *(end + 1 for end in solution.step_ends)]
+    assert tokenizer.decode(solution.ids[solution.given : ends[1]]) == "0 + 1 = 2.\n"
+    assert tokenizer.decode(solution.ids[ends[1] : ends[2]]) == "The answer is 2.\n"
+    assert solution.step_labels == (0.7, None)
+    batch = batches.pad([solution], 0)
+    assert int((batch["labels"] != -100).sum()) == 1
+    assert batch["step_labels"][0, solution.step_ends[0]].item() == pytest.approx(0.7)
+
+
+def test_only_whole_steps_are_kept_and_a_row_without_a_label_in_them_gives_nothing(base):
+    tokenizer = pytorch.load_tokenizer(base, base)
+    whole = scored_steps(tokenizer, SOLUTIONS[1], 200)
+    short = scored_steps(tokenizer, SOLUTIONS[1], len(whole.ids) - 1)
+    assert short.ids == whole.ids[: whole.step_ends[0] + 1]
+    assert short.step_ends == whole.step_ends[:1]
+    assert scored_steps(tokenizer, SOLUTIONS[1], 200, max_steps_per_example=1).step_ends == whole.step_ends[:1]
+    assert encode(tokenizer, SOLUTIONS[1] | {"labels": [None, 1.0]}, 200, 1) == []
+    assert encode(tokenizer, SOLUTIONS[1] | {"prompt": "x " * 500}, 64)[0].ids[-1] == whole.ids[-1]
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, method):
+    settings = PLAIN.model_copy(update={"method": method, "max_steps": 12, "eval_steps": 4})
+    run = grow(base, base, inside / "one", settings, SOLUTIONS[:32], SOLUTIONS[32:])
+    assert set(load_file(Path(run, adapter.HEAD))) == {"hidden.weight", "hidden.bias", "score.weight", "score.bias"}
+    assert not any(adapter.STEP_HEAD in name for file in Path(run).glob("*model*.safetensors") for name in load_file(file))
+
+    answerer = pytorch.Answerer(run, base, settings)
+    answers = answerer.predict(SOLUTIONS, lambda count: None)
+    alone = [answerer.predict([row], lambda count: None)[0] for row in SOLUTIONS]
+    for one, other in zip(answers, alone, strict=True):
+        assert one.step_scores == pytest.approx(other.step_scores, abs=1e-2 if method == "qlora" else 1e-5)
+    assert {len(answer.step_scores) for answer in answers} == {2}
+    assert answers[0].tokens == 1  # of its two steps one is labelled
+
+    parent_base = run if method == "full" else base
+    started = pytorch.graft(parent_base, run, settings, scores_steps=True)
+    tokenizer = pytorch.load_tokenizer(base, base)
+    rows = [scored_steps(tokenizer, row, 192) for row in SOLUTIONS]
+    begun = reward_head.step_scores(started, rows, 8, 0)
+    for answer, of_row in zip(answers, begun, strict=True):
+        assert of_row == pytest.approx(answer.step_scores, abs=2e-2 if method == "qlora" else 1e-5)
+    assert [s for s in begun if s != begun[0]]
+
+
+def test_a_batch_of_solutions_costs_what_they_cost_one_by_one(base):
+    model = pytorch.graft(base, base, PLAIN, scores_steps=True)
+    tokenizer = pytorch.load_tokenizer(base, base)
+    rows = [row for solution in SOLUTIONS for row in encode(tokenizer, solution, 64)]
+    together = reward_head.summed_step_nats(model, batches.pad(rows, 0)).item()
+    alone = [reward_head.summed_step_nats(model, batches.pad([row], 0)).item() for row in rows]
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+    found = reward_head.step_scores(model, rows, 5, 0)
+    costs = [reward_head.nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
+    assert [nats for nats, _ in costs] == pytest.approx(alone, rel=1e-4)
+
+
+def test_an_untuned_base_scores_a_step_by_its_mean_token_probability(base):
+    tokenizer = pytorch.load_tokenizer(base, base)
+    row = scored_steps(tokenizer, SOLUTIONS[1], 64)
+    model = pytorch.load_weights(Path(base)).eval()
+    with torch.no_grad():
+        logs = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+    ids = row.ids[row.given : row.step_ends[0] + 1]
+    wanted = sum(logs[row.given + at - 1, token] for at, token in enumerate(ids)) / len(ids)
+    assert scores(base, base)[1][0] == pytest.approx(wanted.exp().item(), rel=1e-4)
+
+
+# Added tokens
+
+
+def test_only_the_rows_of_added_tokens_are_trained_and_reload_exactly(base, inside):
+    settings = PLAIN.model_copy(update={"added_tokens": ["<formal>", "<polish>"]})
+    asked = [{"role": "user", "content": "<formal> say it <polish>"}]
+    rows = [row | {"messages": [*asked, row["messages"][-1]]} for row in ROWS]
+    run = grow(base, base, inside / "one", settings, rows[:16], rows[16:])
+
+    trained = pytorch.graft(base, run, settings)
+    learned = [name for name, weights in trained.named_parameters() if weights.requires_grad and "lora" not in name]
+    assert learned == ["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default"]
+    tokenizer = pytorch.load_tokenizer(run, base)
+    sequences = [sequence for row in rows for sequence in encode(tokenizer, row, 64)]
+    assert tokenizer.convert_tokens_to_ids("<formal>") in sequences[0].ids
+    started, reloaded = ([nats for nats, _ in row_nats(m, sequences, 8, 0)] for m in (trained, pytorch.load_model(run, base)))
+    assert reloaded == pytest.approx(started, rel=1e-5)
+
+    size = Path(run, adapter.ADAPTER).stat().st_size
+    plain = grow(base, base, inside / "plain", PLAIN)
+    assert size < Path(plain, adapter.ADAPTER).stat().st_size + 2_000  # two rows of 64 floats, not the embedding twice
+    merged = pytorch.load_model(run, base)
+    assert merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
+    untouched = pytorch.load_weights(Path(base)).get_input_embeddings().weight
+    torch.testing.assert_close(merged.get_input_embeddings().weight[: len(untouched)], untouched)
+
+    longer = settings.model_copy(update={"added_tokens": ["<formal>", "<polish>", "<answer>"]})
+    child = grow(base, run, inside / "two", longer, rows[:16], rows[16:])
+    assert json.loads(Path(child, adapter.ADAPTER_CONFIG).read_text())["trainable_token_indices"] == [
+        pytorch.load_tokenizer(child, base).convert_tokens_to_ids(token) for token in longer.added_tokens
+    ]
+
+
+def test_added_tokens_that_do_not_fit_are_refused(base, inside):
+    with pytest.raises(UserError, match=r"added_tokens: the base's vocabulary has <\|end\|> already; leave it out"):
+        pytorch.graft(base, base, PLAIN.model_copy(update={"added_tokens": ["<|end|>"]}))
+    settings = PLAIN.model_copy(update={"added_tokens": ["<formal>", "<polish>"]})
+    run = grow(base, base, inside / "one", settings)
+    with pytest.raises(UserError, match=r"its adapter has 2 added_tokens that this run does not begin with; repeat them"):
+        pytorch.graft(base, run, PLAIN.model_copy(update={"added_tokens": ["<formal>"]}))
+
+
+# Quantised bases
+
+
+def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, inside):
+    settings = PLAIN.model_copy(update={"method": "qlora", "gradient_checkpointing": True, "max_steps": 20, "eval_steps": 10})
+    model = pytorch.graft(base, base, settings)
+    four = [module for module in model.modules() if hasattr(module, "quant_state")]
+    assert len(four) == 14
+    assert {module.weight.quant_type for module in four} == {"nf4"}
+    assert all(module.weight.quant_state.nested for module in four)
+    assert all("lora" in name for name, weights in model.named_parameters() if weights.requires_grad)
+
+    run = grow(base, base, inside / "one", settings)
+    tokenizer = pytorch.load_tokenizer(run, base)
+    sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
+    before = sum(nats for nats, _ in row_nats(pytorch.load_model(base, base, quantize=True), sequences, 8, 0))
+    after = sum(nats for nats, _ in row_nats(pytorch.load_model(run, base, quantize=True), sequences, 8, 0))
+    assert after < 0.9 * before
+    answerer = pytorch.Answerer(run, base, Settings(threads=1, method="qlora"))
+    assert len(answerer.answer([row["messages"][:-1] for row in ROWS[:3]], lambda count: None)) == 3
+
+
+def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits(base):
+    model = pytorch.graft(base, base, PLAIN.model_copy(update={"method": "qlora"}))
+    tokenizer = pytorch.load_tokenizer(base, base)
+    sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
+    gradients = []
+    for _ in range(2):
+        model.train()
+        model.zero_grad()
+        summed_nats(model, batches.pad(sequences, 0)).backward()
+        gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
+        row_nats(model, sequences, 8, 0)
+    assert len(gradients[0]) == 28
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
+# Memory
+
+
+def test_recomputed_activations_and_logits_in_parts_change_no_gradient(base, monkeypatch):
+    tokenizer = pytorch.load_tokenizer(base, base)
+    batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
+    gradients = []
+    for checkpointing, at_once in [(False, labelled.LOGITS_AT_ONCE), (True, 7 * len(tokenizer))]:
+        monkeypatch.setattr(labelled, "LOGITS_AT_ONCE", at_once)
+        model = pytorch.graft(base, base, PLAIN.model_copy(update={"gradient_checkpointing": checkpointing}))
+        model.train()
+        summed_nats(model, batch).backward()
+        gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
+    assert len(gradients[0]) == 28
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_logits_are_never_made_for_more_positions_than_agreed(monkeypatch):
+    made = []
+    head = torch.nn.Linear(8, 11, bias=False)
+    head.register_forward_hook(lambda module, given, output: made.append(output.numel()))
+    monkeypatch.setattr(labelled, "LOGITS_AT_ONCE", 50)
+    token_nats(torch.randn(3, 9, 8), head, torch.ones(3, 9, dtype=torch.long))
+    assert len(made) == 6
+    assert max(made) <= 50
+
+
+def test_frozen_matrices_in_bfloat16_change_no_gradient_under_autocast(base):
+    tokenizer = pytorch.load_tokenizer(base, base)
+    batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
+    gradients = []
+    for precision in ("float32", "bfloat16"):
+        model = pytorch.graft(base, base, PLAIN.model_copy(update={"precision": precision}))
+        frozen = {weights.dtype for name, weights in model.named_parameters() if "base_layer" in name}
+        assert frozen == {torch.float32 if precision == "float32" else torch.bfloat16}
+        with torch.autocast("cpu", torch.bfloat16):
+            summed_nats(model, batch).backward()
+        gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
+    assert len(gradients[0]) == 28
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name

@@ -1,0 +1,63 @@
+"""Checkpoints of real architectures at toy size, and runs grown on them."""
+
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from stages.backends import adapter, pytorch
+from stages.settings import Lora, Run, Settings
+from stages.text import tokenizer
+
+TEXTS = ["猫が本を読みます。", "犬は水を飲みました。", "The old teacher reads a letter.", "frac(a, b) = alpha"] * 10
+ROWS = [
+    {
+        "id": str(n),
+        "category": "",
+        "source": "",
+        "messages": [
+            {"role": "user", "content": f"say {n} " + "x " * (n % 7)},
+            {"role": "assistant", "content": "猫" * (1 + n % 5)},
+        ],
+    }
+    for n in range(24)
+]
+SETTINGS = Settings(
+    threads=1,
+    max_steps=6,
+    eval_steps=2,
+    logging_steps=1,
+    per_device_train_batch_size=4,
+    learning_rate=1e-2,
+    lora=Lora(r=4, lora_alpha=8, lora_dropout=0.2),
+)
+
+
+def checkpoint(folder: Path, architecture: str, width: int = 32) -> str:
+    """A local checkpoint of a real architecture at toy size, as a user would have one on disk."""
+    torch.manual_seed(3)
+    fast = tokenizer.train(TEXTS, 400, "gpt2")
+    shape = {
+        "vocab_size": len(fast), "hidden_size": width, "intermediate_size": width * 2, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": width // 4, "eos_token_id": fast.eos_token_id,
+        "pad_token_id": fast.pad_token_id, "bos_token_id": fast.bos_token_id, "initializer_range": 0.2,
+    }  # fmt: skip
+    model = (
+        LlamaForCausalLM(LlamaConfig(**shape))
+        if architecture == "llama"
+        else Qwen3ForCausalLM(Qwen3Config(**shape, tie_word_embeddings=True))
+    )
+    adapter.write_weights(folder, model, fast)
+    return str(folder)
+
+
+def grow(
+    base: str, parent: str, folder: Path, settings: Settings = SETTINGS, rows: list | None = None, valid: list | None = None
+) -> str:
+    """A trained run in `folder`."""
+    spec = Run(task="gec", corpus="gec-001", base=base, parent=parent)
+    trained = pytorch.train(
+        folder.name, spec, settings, rows or ROWS[:16], valid or ROWS[16:], folder.parent / f"scratch-{folder.name}"
+    )
+    pytorch.save(trained, folder, base)
+    return str(folder)
