@@ -7,6 +7,7 @@ counts the rows' own tokens, padding left out, over the steps after the second.
 """
 
 import csv
+import itertools
 import json
 import random
 import shutil
@@ -71,10 +72,9 @@ def options(architecture: str) -> Settings:
     return Settings.model_validate(settings.load().presets[SHAPES[architecture]] | short)
 
 
-def figures(tokens: list[int], seconds: list[float], loss: float) -> dict[str, Any]:
-    speeds = [count / spent for count, spent in zip(tokens, seconds, strict=True)]
+def figures(tokens: float, seconds: float, loss: float) -> dict[str, Any]:
     return {
-        "tokens_per_second": round(statistics.median(speeds[2:])),
+        "tokens_per_second": round(tokens / seconds),
         "allocated_mb": round(torch.cuda.max_memory_allocated() / 2**20),
         "reserved_mb": round(torch.cuda.max_memory_reserved() / 2**20),
         "loss": round(loss, 4),
@@ -89,9 +89,11 @@ def ours(architecture: str, base: str) -> dict[str, Any]:
     spec = Run(task="lm", corpus="lm-001", base=base, parent=base)
     trained = pytorch.train("bench", spec, chosen, rows(), rows()[:1], scratch)
     records = [json.loads(line) for line in Path("logs/bench.jsonl").read_text().splitlines()]
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
+    logged = [record for record in records if "tokens_per_second" in record]
+    spans = [after["timestamp"] - before["timestamp"] for before, after in itertools.pairwise(logged)][1:]
+    tokens = [record["tokens_per_second"] * span for record, span in zip(logged[2:], spans, strict=True)]
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
-    return figures([1] * len(speeds), [1 / speed for speed in speeds], statistics.mean(losses))
+    return figures(sum(tokens), sum(spans), statistics.mean(losses))
 
 
 def trl(architecture: str, base: str) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def trl(architecture: str, base: str) -> dict[str, Any]:
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return figures([sum(lengths) / STEPS] * STEPS, seconds, statistics.mean(losses))  # type: ignore[list-item]
+    return figures(sum(lengths) * (STEPS - 2) / STEPS, sum(seconds[2:]), statistics.mean(losses))
 
 
 if __name__ == "__main__":

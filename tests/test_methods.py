@@ -188,7 +188,8 @@ def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits
     for _ in range(2):
         model.train()
         model.zero_grad()
-        summed_nats(model, batches.pad(sequences, 0)).backward()
+        batch = {key: tensor.to(next(model.parameters()).device) for key, tensor in batches.pad(sequences, 0).items()}
+        summed_nats(model, batch).backward()
         gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
         row_nats(model, sequences, 8, 0)
     assert len(gradients[0]) == 28

@@ -68,6 +68,8 @@ def load_weights(folder: Path, quantize: bool = False) -> PreTrainedModel:
     Raises UserError for weights that transformers cannot read.
     """
     cuda = torch.cuda.is_available()
+    if cuda:  # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash kernel needs none
+        torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": torch.float32}
     if quantize:
         four_bits = BitsAndBytesConfig(

@@ -30,7 +30,8 @@ class StepHead(nn.Module):
 def attach(model: nn.Module) -> None:
     """A fresh head as a part of the model, so that the Trainer and PEFT train, checkpoint and restore it."""
     config: Any = model.config
-    model.add_module(STEP_HEAD, StepHead(config.get_text_config().hidden_size))
+    device = next(model.parameters()).device
+    model.add_module(STEP_HEAD, StepHead(config.get_text_config().hidden_size).to(device))
 
 
 def load(model: nn.Module, folder: Path) -> None:
