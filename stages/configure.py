@@ -1,7 +1,7 @@
 """configure: params.yaml -> build/config, each run's settings resolved and validated: a change reaches the runs it alters.
 
-RUN.json holds what decides the weights, RUN.predict.json how the run answers and on which test sets, RUN.run.json what it
-starts from.
+RUN.json holds what decides the weights, RUN.mix.json what is trained on, RUN.predict.json how the run answers and on which
+test sets, RUN.run.json what it starts from.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from stages import settings
 from stages.records import stage, write_json
 
 CONFIG = Path("build/config")
+ANSWERING = ("backend", "method", "max_length_tokens", "max_steps_per_example", "threads")
 
 
 def main() -> None:
@@ -19,9 +20,11 @@ def main() -> None:
         if resolved.get("method") == "full":
             resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
         generation = {"generation": resolved.pop("generation", {})}
-        shared = {key: resolved[key] for key in ("backend", "max_length_tokens", "threads") if key in resolved}
+        shared = {key: resolved[key] for key in ANSWERING if key in resolved}
         tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task]
         write_json(CONFIG / f"{name}.json", resolved)
+        mix = {"task": run.task, "seed": params.resolve(name).seed, "shares": params.shares(name)}
+        write_json(CONFIG / f"{name}.mix.json", mix)
         write_json(CONFIG / f"{name}.predict.json", {"settings": shared | generation, "tests": tests})
         write_json(CONFIG / f"{name}.run.json", {key: getattr(run, key) for key in ("task", "corpus", "base", "parent")})
 

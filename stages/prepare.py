@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stages import settings
-from stages.corpus import clean, split
-from stages.records import Row, stage, whole, write_json
+from stages.corpus import augment, clean, split
+from stages.records import Example, Row, stage, whole, write_json
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
 
@@ -22,14 +22,14 @@ def main(name: str) -> None:
 
     # Two passes: what is held out is known before the first training row is written, and no row stays in memory.
     report = clean.Report(Path(corpus.file))
-    held_out = {clean.asked(row) for part, row in divided(task, params.split, report) if part != "train"}
+    held_out = {clean.asked(row) for part, row in divided(task, corpus, params.split, report) if part != "train"}
     report.judge(corpus.malformed, corpus.max_drop_fraction)
 
     report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
     with ExitStack() as stack:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(whole(path)) for part, path in paths.items()}
-        for part, row in divided(task, params.split, report):
+        for part, row in divided(task, corpus, params.split, report):
             if part == "train" and clean.asked(row) in held_out:
                 report.drop("asked in a held-out row")
                 continue
@@ -41,17 +41,36 @@ def main(name: str) -> None:
     categories = {category: count for (part, category), count in sorted(counts.items()) if part == "train"}
     write_json(
         Path("metrics/prepare", f"{name}.json"),
-        {"read": report.read, "dropped": dict(report.dropped), "rows": totals, "train_categories": categories},
+        {
+            "read": report.read,
+            "dropped": dict(report.dropped),
+            "passed_over": dict(report.passed_over),
+            "rows": totals,
+            "train_categories": categories,
+        },
     )
 
 
-def divided(task: Any, shares: settings.Split, report: clean.Report) -> Iterator[tuple[split.Part, Row]]:
-    """(part, prepared row) of every example that survives cleaning, in the file's order."""
-    for example in clean.deduplicate(clean.readable(task.read(report.path), report), report):
-        identity = f"{clean.digest(example.source, example.target):016x}"
-        row = Row(id=identity, category=example.category, source=example.source)
-        row.update(task.show(example))
-        yield split.part(task.group_key(example), shares.valid, shares.test), row
+def divided(
+    task: Any, corpus: settings.Corpus, shares: settings.Split, report: clean.Report
+) -> Iterator[tuple[split.Part, Row]]:
+    """(part, prepared row) of every example that survives cleaning, in the file's order; noisy copies are for training."""
+    examples = clean.deduplicate(clean.readable(task.read(report.path), report), report)
+    if corpus.near_duplicates:
+        examples = clean.drop_near_duplicates(examples, corpus.near_duplicates, report)
+    for example in clean.chosen(examples, corpus, report):
+        part = "test" if corpus.test_only else split.part(task.group_key(example), shares.valid, shares.test)
+        yield part, prepared(task, corpus, example)
+        if corpus.augment and part == "train":
+            for copy in augment.copies(example, corpus.augment):
+                yield part, prepared(task, corpus, copy)
+
+
+def prepared(task: Any, corpus: settings.Corpus, example: Example) -> Row:
+    identity = f"{clean.digest(example.source, example.target):016x}"
+    row = Row(id=identity, category=example.category, source=example.source)
+    row.update(task.show(clean.instructed(example, corpus.instruction)))
+    return row
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, NotRequired, TypedDict
+from typing import IO, Any, NamedTuple, NotRequired, TypedDict
 
 LISTED_LINES = 20
 
@@ -66,6 +66,15 @@ class Row(TypedDict):
     prompt: NotRequired[str]
     completions: NotRequired[list[str]]
     labels: NotRequired[list[float | None]]
+
+
+class Answer(NamedTuple):
+    """What a model made of a row, before it is filed under the row and the model as a Prediction."""
+
+    answer: str
+    nats: float
+    tokens: int
+    step_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

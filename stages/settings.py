@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -95,13 +95,28 @@ class Synthetic(Strict):
     seed: int = Field(0, ge=0)
 
 
+class Augment(Strict):
+    """Copies of the training rows with noise in what is given; what should come out stays clean."""
+
+    copies: int = Field(1, ge=1, description="noisy rows beside each row")
+    character_noise: float = Field(0.05, gt=0, le=0.5, description="share of characters dropped, doubled, swapped or replaced")
+    seed: int = Field(42, ge=0)
+
+
 class Corpus(Strict):
-    """One version of a task's data."""
+    """One version of a task's data, or a part of one: two corpora may read one file, for a curriculum."""
 
     task: str
     file: str
     max_drop_fraction: float = Field(0.2, ge=0, le=1, description="share of rows that cleaning may drop before it stops")
     malformed: Literal["stop", "drop"] = Field("stop", description="what an unreadable line does")
+    near_duplicates: float = Field(0.0, ge=0, le=1, description="Jaccard similarity from which a row is dropped; 0 = keep all")
+    categories: list[str] = Field([], description="error types, constructs or kinds that are kept; empty = all")
+    max_characters: int = Field(0, ge=0, description="of source and target together, for easy rows first; 0 = any")
+    max_samples: int = Field(0, ge=0, description="rows kept, from the first; 0 = all")
+    instruction: str = Field("", description="what the model is told to do, in place of the task's own words")
+    augment: Augment | None = None
+    test_only: bool = Field(False, description="every row is a test row, none is trained on")
 
 
 class Base(Strict):
@@ -129,6 +144,8 @@ class Run(BaseModel):
     base: str
     parent: str
     preset: list[str] | str = []
+    mix: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="other corpora, and how often an epoch has each row")
+    replay: float = Field(0.0, ge=0, description="how often an epoch has each row of the corpora of the runs before")
 
 
 RUN_KEYS = tuple(Run.model_fields)
@@ -158,6 +175,16 @@ class Params(Strict):
         for layer in layers:
             merged = _merge(merged, layer)
         return Settings.model_validate(merged)
+
+    def shares(self, run: str) -> dict[str, float]:
+        """How often an epoch of a run has each row of each corpus: its own once, those of `replay` and `mix` as they say."""
+        spec, shares = self.runs[run], {}
+        before = spec
+        while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[name].task == spec.task:
+            before = self.runs[name]
+            if spec.replay:
+                shares[before.corpus] = spec.replay
+        return {spec.corpus: 1.0} | shares | {spec.corpus: 1.0} | spec.mix
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -195,6 +222,12 @@ def answering(path: Path) -> tuple[Settings, list[str]]:
     """How a run answers, and the corpora whose test sets it answers: one RUN.predict.json of build/config."""
     record = json.loads(path.read_text(encoding="utf-8"))
     return Settings.model_validate(record["settings"]), record["tests"]
+
+
+def mixture(path: Path) -> tuple[str, int, dict[str, float]]:
+    """A run's task, its seed, and how often an epoch has each row of each corpus: one RUN.mix.json of build/config."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record["task"], record["seed"], record["shares"]
 
 
 def spec(path: Path) -> Run:
@@ -284,11 +317,14 @@ def _dangling(params: Params) -> list[str]:
             for preset in presets
             if preset not in params.presets
         ]
-        corpus = params.corpora.get(run.corpus)
-        if corpus is None:
-            faults.append(f"`runs.{name}.corpus`: no corpus `{run.corpus}`{_nearest(run.corpus, list(params.corpora))}")
-        elif corpus.task != run.task:
-            faults.append(f"`runs.{name}.corpus`: {run.corpus} belongs to task {corpus.task}, the run to {run.task}")
+        for key, other in (("corpus", run.corpus), *(("mix", other) for other in run.mix)):
+            of = params.corpora.get(other)
+            if of is None:
+                faults.append(f"`runs.{name}.{key}`: no corpus `{other}`{_nearest(other, list(params.corpora))}")
+            elif of.task != run.task:
+                faults.append(f"`runs.{name}.{key}`: {other} belongs to task {of.task}, the run to {run.task}")
+            elif of.test_only:
+                faults.append(f"`runs.{name}.{key}`: {other} is test_only; train on another one")
         faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
     if not faults:
         for name in params.runs:

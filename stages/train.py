@@ -12,7 +12,7 @@ from stages.records import rows, stage, whole, write_json
 def main(run: str) -> None:
     config = Path("build/config", f"{run}.json")
     spec, chosen = settings.spec(config.with_suffix(".run.json")), settings.resolved(config)
-    train, valid = (Path("data/prepared", spec.task, part, f"{spec.corpus}.jsonl") for part in ("train", "valid"))
+    train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     backend = import_module(f"stages.backends.{chosen.backend}")
 
     code = Path(__file__).parent

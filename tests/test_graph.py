@@ -110,7 +110,7 @@ def test_imports_only_point_down():
     floors = [
         {"settings", "records", "scoring", "grammar"},
         {"configure", "compare", "tasks", "corpus", "text"},
-        {"synthesize", "prepare", "initialise", "evaluate", "backends"},
+        {"synthesize", "prepare", "mix", "initialise", "evaluate", "backends"},
         {"train", "predict"},
         {"commands"},
     ]
@@ -127,7 +127,7 @@ def test_imports_only_point_down():
     assert checked > 50
 
 
-@pytest.mark.parametrize("stage", ["synthesize", "prepare", "configure", "evaluate", "compare"])
+@pytest.mark.parametrize("stage", ["synthesize", "prepare", "mix", "configure", "evaluate", "compare"])
 def test_a_stage_that_neither_trains_nor_predicts_does_not_import_torch(stage):
     code = f"import sys, importlib\nimport stages.{stage}\n"
     code += "for task in ('lm', 'gec', 'typst'):\n    for module in ('corpus', 'synthetic', 'score'):\n"

@@ -24,8 +24,7 @@ from transformers.utils import logging as hub_logging
 
 from stages.backends import adapter, reward_head
 from stages.backends.labelled import causal_model, row_nats, step_likelihoods
-from stages.backends.reuse import Answer
-from stages.records import Message, Row, UserError
+from stages.records import Answer, Message, Row, UserError
 from stages.settings import Run, Settings
 from stages.text import batches
 from stages.text.chat import Encoded, encode, end_of_turn, opening_ids, prompt_ids, scored_steps, windows
@@ -307,6 +306,7 @@ class Answerer:
 
         advance: told how many rows have just been answered.
         """
+        torch.manual_seed(self.settings.seed)  # what is sampled twice with one seed is the same
         room = self.settings.max_length_tokens
         ids = [prompt[-room:] for prompt in prompts]
         answers = [""] * len(ids)

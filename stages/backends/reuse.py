@@ -2,20 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from stages.backends import scratch
 from stages.corpus.clean import digest
-from stages.records import Row
-
-
-class Answer(NamedTuple):
-    """What a model made of a row; the fields are those of a Prediction."""
-
-    answer: str
-    nats: float
-    tokens: int
-    step_scores: tuple[float, ...] = ()
+from stages.records import Answer, Row
 
 
 class Answers:

@@ -1,28 +1,43 @@
-"""apply: a run on one's own text: files, a sentence, or standard input."""
+"""apply: trained runs on one's own text: a sentence, files of lines, standard input, or a document."""
 
 import sys
+import tempfile
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 from stages import settings
-from stages.records import UserError, read_lines, whole
+from stages.records import UserError, whole, write_lines
+
+Parts = Sequence[tuple[str, bool]]
+"""All that is written, in order: (text, whether a model is asked for its answer; else it is written as it is)."""
 
 
 def apply(
-    run: Annotated[str, typer.Argument(help="a run of params.yaml that has been trained")],
-    files: Annotated[list[Path] | None, typer.Argument(help="UTF-8 files, an input a line")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="an input; may be given several times")] = None,
+    runs: Annotated[str, typer.Argument(help="a trained run of params.yaml, or several of one task with commas between them")],
+    files: Annotated[list[Path] | None, typer.Argument(help="UTF-8 files, an input a line; or one .tex document")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", "--prompt", help="an input; may be given several times")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="where the answers go, a line each; else the screen")
+        Path | None, typer.Option("-o", "--output", help="a file, or a folder for RUN.typ, RUN.txt; else the screen")
     ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="the run's own where not given")] = None,
+    no_chunking: Annotated[bool, typer.Option("--no-chunking", help="each file whole, as one input")] = False,
+    max_new_tokens: Annotated[int | None, typer.Option(help="this and the next three: the run's own where not given")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token; above 0 samples")] = None,
+    top_p: Annotated[float | None, typer.Option(help="share of the probability that is sampled from")] = None,
+    seed: Annotated[int | None, typer.Option(max=2**63 - 1, help="of sampling: the same seed gives the same text")] = None,
 ) -> None:
-    """Answer one's own text with a trained run, in the order of the input. `-` as a file is standard input.
+    """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard input.
+
+    A file of answers has a line for each input; one that ends in .jsonl has objects with "input" and "answer".
 
     Examples:
 
@@ -30,38 +45,140 @@ def apply(
 
       python -m stages apply typst-003 formulas.txt -o formulas.typ
 
-      python -m stages apply lm-001 --text "In the morning, the" --max-new-tokens 20
+    A document in pieces (its preamble, comments and verbatim text stay), two runs side by side, and sampling:
+
+      python -m stages apply typst-003 paper.tex -o paper.typ
+
+      python -m stages apply typst-002,typst-003 formulas.txt -o out
+
+      python -m stages apply lm-001 --prompt "In the morning, the" --temperature 0.8 --top-p 0.9 --seed 1 --max-new-tokens 20
     """
     params = settings.load()
-    spec, chosen = settings.entry(params.runs, run, "runs"), params.resolve(run)
-    if not Path("models", run).is_dir():
-        raise UserError(
-            f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull models/{run}` where a remote has it"
+    specs = {run: settings.entry(params.runs, run, "runs") for run in runs.split(",")}
+    task = _shared_task(specs)
+    generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+    chosen = {run: _overridden(params.resolve(run), generation, seed) for run in specs}
+    name, texts, files = f"stages.tasks.{task}.document", text or [], files or []
+    document = import_module(name) if find_spec(name) else None
+    if document and not (no_chunking or texts) and [file.suffix for file in files] == [document.READS]:
+        parts = _document(document, files[0], chosen.values())
+    else:
+        parts = _lines(texts, files, no_chunking)
+    inputs = [part for part, asked in parts if asked]
+    paths = _paths(output, list(specs), document.WRITES if document else ".txt")
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        answers = {run: _answered(run, spec, chosen[run], inputs, bar) for run, spec in specs.items()}
+    if not paths and len(specs) > 1:
+        table = Table("input", *specs, show_lines=True)
+        for row in zip(inputs, *answers.values(), strict=True):
+            table.add_row(*map(Text, row))
+        Console().print(table)
+    elif not paths:
+        sys.stdout.write(_joined(parts, *answers.values()))
+    for run, path in paths.items():
+        _write(path, parts, inputs, answers[run])
+
+
+def _shared_task(specs: dict[str, settings.Run]) -> str:
+    if len(tasks := {spec.task: run for run, spec in specs.items()}) > 1:
+        raise UserError(f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once for each task")
+    for run in specs:
+        if not Path("models", run).is_dir():
+            raise UserError(
+                f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull models/{run}` where a remote has it"
+            )
+    return next(iter(tasks))
+
+
+def _overridden(own: settings.Settings, generation: dict[str, Any], seed: int | None) -> settings.Settings:
+    """The run's settings with what the call gives, within the bounds that settings.py has for params.yaml."""
+    record = own.model_dump() | ({} if seed is None else {"seed": seed})
+    record["generation"] |= {name: value for name, value in generation.items() if value is not None}
+    try:
+        return settings.Settings.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option, why = str(fault["loc"][-1]).replace("_", "-"), fault["msg"].lower()
+        raise UserError(f"--{option}: {why}, not {fault['input']!r}; correct the value") from None
+
+
+def _document(module: Any, file: Path, chosen: Iterable[settings.Settings]) -> Parts:
+    """A document's chunks, the same for all runs.
+
+    Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII character or more. So half of
+    max_length_tokens leaves room for an answer as long as its question, and max_new_tokens does not cut the answer off.
+    """
+    limit = min(min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in chosen)
+    parts: Parts = module.chunks(_text(file), limit)
+    if not any(asked for _, asked in parts):
+        raise UserError(f"{file}: no text to convert in it; write some, or name another file")
+    if long := sum(asked and len(part) > limit for part, asked in parts):
+        typer.echo(
+            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; check their answers", err=True
         )
-    inputs = [*(text or []), *(line for file in files or [] for line in _lines(file))]
+    return parts
+
+
+def _lines(texts: list[str], files: list[Path], no_chunking: bool) -> Parts:
+    """Each text and each line (or whole file) as an input, and a line break after its answer."""
+    inputs = list(texts)
+    for file in files:
+        given = _text(file)
+        found = [given] if no_chunking else [line.rstrip("\r") for line in given.split("\n")]
+        if not given.strip():
+            raise UserError(f"{file}: empty; write an input a line, or name another file")
+        inputs += [line for line in found if line.strip()]
     if not inputs:
         raise UserError("nothing to answer: give FILEs, `-` for standard input, or --text")
-    if max_new_tokens:
-        chosen = chosen.model_copy(
-            update={"generation": chosen.generation.model_copy(update={"max_new_tokens": max_new_tokens})}
-        )
+    return [part for given in inputs for part in ((given, True), ("\n", False))]
 
+
+def _text(file: Path) -> str:
+    """All of it, line ends as they are, without a byte-order mark."""
+    if str(file) != "-" and not file.is_file():
+        raise UserError(f"{file}: no such file; correct its name, or give `-` for standard input")
+    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + raw.count(b"\n", 0, error.start)
+        raise UserError(f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`") from None
+
+
+def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]:
+    """Where each run's answers go; that they can be written is found out before a model is loaded."""
+    if output is None:
+        return {}
+    if len(runs) > 1 and output.suffix and not output.is_dir():
+        raise UserError(f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without {output.suffix}")
+    into = len(runs) > 1 or output.is_dir()
+    paths = {run: output / f"{run}{suffix}" if into else output for run in runs}
+    try:
+        paths[runs[0]].parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=paths[runs[0]].parent):
+            return paths
+    except OSError as error:
+        raise UserError(f"-o {output}: cannot be written there ({error.strerror}); name another place") from None
+
+
+def _answered(run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress) -> list[str]:
     answerer = import_module(f"stages.backends.{chosen.backend}").Answerer(f"models/{run}", spec.base, chosen)
     task = import_module(f"stages.tasks.{spec.task}.corpus")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task(run, total=len(inputs))
-        if hasattr(task, "prompt"):
-            answers = answerer.answer([task.prompt(given) for given in inputs], lambda count: bar.advance(shown, count))
-        else:  # a language model goes on where the text stops
-            answers = answerer.complete(inputs, lambda count: bar.advance(shown, count))
-    if output is None:
-        sys.stdout.writelines(f"{answer}\n" for answer in answers)
+    shown = bar.add_task(run, total=len(inputs))
+    asks = hasattr(task, "prompt")  # else it is a language model, which goes on where the text stops
+    answer, given = (answerer.answer, [task.prompt(text) for text in inputs]) if asks else (answerer.complete, inputs)
+    return list(answer(given, lambda count: bar.advance(shown, count)))
+
+
+def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> None:
+    if path.suffix == ".jsonl":
+        write_lines(path, [{"input": given, "answer": answer} for given, answer in zip(inputs, answers, strict=True)])
     else:
-        with whole(output) as file:
-            file.writelines(f"{answer}\n" for answer in answers)
+        with whole(path) as file:
+            file.write(_joined(parts, answers))
 
 
-def _lines(file: Path) -> list[str]:
-    if str(file) == "-":
-        return [line for line in sys.stdin.read().splitlines() if line.strip()]
-    return [line for _, line in read_lines(file)]
+def _joined(parts: Parts, answers: list[str]) -> str:
+    following = iter(answers)
+    return "".join(next(following) if asked else part for part, asked in parts)

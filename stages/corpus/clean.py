@@ -7,9 +7,11 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from stages.records import LISTED_LINES, BadLine, Example, Row, UserError, listed
+from stages.records import LISTED_LINES, BadLine, Example, Message, Row, UserError, listed
+from stages.settings import Corpus
 
 
 class Report:
@@ -19,10 +21,15 @@ class Report:
         self.path = path
         self.read = 0
         self.dropped: Counter[str] = Counter()
+        self.passed_over: Counter[str] = Counter()
         self.bad: list[BadLine] = []
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] += 1
+
+    def pass_over(self, reason: str) -> None:
+        """Not wanted by this corpus entry: no fault of the row, so it does not count against max_drop_fraction."""
+        self.passed_over[reason] += 1
 
     def judge(self, malformed: str, max_drop_fraction: float) -> None:
         """Raise UserError for unreadable lines that must not be passed over, for an empty file, and for too many drops."""
@@ -67,6 +74,50 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
             yield example
 
 
+def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: Report) -> Iterator[Example]:
+    """The first of each group of examples that differ little, by MinHash over character 5-grams (Broder 1997).
+
+    threshold: Jaccard similarity of the 5-grams of source and target, estimated from 128 hashes (standard error 0.04 at 0.8).
+    """
+    from rensa import RMinHashDeduplicator
+
+    seen = RMinHashDeduplicator(threshold=threshold, num_perm=128, use_lsh=True)
+    for number, example in enumerate(examples):
+        text = f"{example.source}\n{example.target}"
+        grams = [text[at : at + 5] for at in range(max(1, len(text) - 4))]
+        if seen.add_pairs([(str(number), grams)])[0]:
+            yield example
+        else:
+            report.drop("near-duplicate")
+
+
+def chosen(examples: Iterable[Example], corpus: Corpus, report: Report) -> Iterator[Example]:
+    """What a corpus entry wants of its file. Raises UserError for records that may not be trained on in a corpus that is."""
+    kept = 0
+    for example in examples:
+        if example.test_only and not corpus.test_only:
+            raise UserError(
+                f"{report.path} line {example.line}: {example.test_only}; set `test_only: true` for this corpus in params.yaml"
+            )
+        if corpus.categories and example.category not in corpus.categories:
+            report.pass_over("of another category")
+        elif corpus.max_characters and len(example.source) + len(example.target) > corpus.max_characters:
+            report.pass_over("longer than max_characters")
+        elif corpus.max_samples and kept == corpus.max_samples:
+            report.pass_over("beyond max_samples")
+        else:
+            kept += 1
+            yield example
+
+
+def instructed(example: Example, instruction: str) -> Example:
+    """The example with a corpus's own instruction in place of the task's words."""
+    if not instruction:
+        return example
+    message: Message = {"role": "user", "content": f"{instruction}\n{example.source}"}
+    return replace(example, prompt=(message,))
+
+
 def digest(*texts: str) -> int:
     """64 bits that stand for the texts; a million rows collide with probability 3e-8."""
     return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
@@ -74,6 +125,8 @@ def digest(*texts: str) -> int:
 
 def asked(row: Row) -> int:
     """What stands for the question of a row: a training row with a held-out question leaks it, whatever its answer."""
+    if "completions" in row:
+        return digest(row["prompt"])
     if "messages" in row:
         return digest(*(message["content"] for message in row["messages"][:-1]))
     return digest(row["text"])

@@ -1,0 +1,346 @@
+"""`python -m stages apply`: documents in pieces, runs side by side, sampling, and what is written where."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from stages.__main__ import main
+from stages.backends import adapter, pytorch
+from stages.tasks.typst.document import Chunk, chunks
+from stages.text import tokenizer
+
+PARAMS = """
+split: {}
+defaults: {threads: 1, max_length_tokens: 128, generation: {max_new_tokens: 64}}
+presets: {}
+tasks: {typst: {}, gec: {}, lm: {}}
+synthetic: {}
+bases: {}
+corpora:
+  typst-001: {task: typst, file: a.jsonl}
+  typst-002: {task: typst, file: b.jsonl}
+  gec-001: {task: gec, file: a.tsv}
+  lm-001: {task: lm, file: a.txt}
+runs:
+  typst-001: {task: typst, corpus: typst-001, base: models/typst-001, parent: models/typst-001}
+  typst-002: {task: typst, corpus: typst-002, base: models/typst-002, parent: models/typst-002}
+  typst-003: {task: typst, corpus: typst-002, base: models/typst-002, parent: models/typst-002}
+  gec-001: {task: gec, corpus: gec-001, base: models/typst-001, parent: models/typst-001}
+  lm-001: {task: lm, corpus: lm-001, base: models/lm-001, parent: models/lm-001}
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """Runs with random weights, so that their answers are long and differ; made once and never written to."""
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
+    fast = tokenizer.train(["frac(a, b) = alpha", "The old teacher reads a letter."] * 10, 300, "gpt2")
+    special = {f"{name}_token_id": getattr(fast, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
+    for seed, run in enumerate(("typst-001", "typst-002", "gec-001", "lm-001")):
+        torch.manual_seed(seed)
+        config = LlamaConfig(vocab_size=len(fast), initializer_range=0.5, **shape, **special)
+        adapter.write_weights(folder / "models" / run, LlamaForCausalLM(config), fast)
+    return folder
+
+
+class Echo:
+    """A backend that answers with what it is asked, marked with its run, and notes every call."""
+
+    calls: list[list[str]]
+
+    def __init__(self, model, base, chosen):
+        self.run = Path(model).name
+
+    def answer(self, prompts, advance):
+        advance(len(prompts))
+        Echo.calls.append([prompt[-1]["content"] for prompt in prompts])
+        return [f"{self.run}<{prompt[-1]['content'].partition(':' + chr(10))[2]}>" for prompt in prompts]
+
+
+@pytest.fixture
+def apply(repository, tmp_path, monkeypatch, capsys):
+    """`python -m stages apply …` in the repository, in this process: (exit code, output, errors)."""
+
+    def called(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["stages", "apply", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("COLUMNS", "100")
+    return called
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    monkeypatch.setattr(pytorch, "Answerer", Echo)
+    monkeypatch.setattr(Echo, "calls", [], raising=False)
+    return Echo
+
+
+# Documents in pieces
+
+
+def converted(text: str, limit: int = 1000) -> list[str]:
+    found = chunks(text, limit)
+    assert "".join(chunk.text for chunk in found) == text
+    return [chunk.text for chunk in found if chunk.converted]
+
+
+PIECES = [
+    "$", "$$", r"\(", r"\)", r"\[", r"\]", r"\begin{align}", r"\end{align}", r"\begin{itemize}", r"\end{itemize}",
+    "{", "}", r"\begin{verbatim}", r"\end{verbatim}", r"\begin{document}", r"\end{document}", r"\verb|",
+    "|", "%", r"\%", r"\$", "\\\\", "\\", "\n", "\n\n", " \n \n", "\r\n", " ", ". ", "。", "a", "word ", "e.g. ",
+    r"\section{A. B}", r"\alpha", "é", "\ud800", "\u2028",
+]  # fmt: skip
+
+
+@given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.text(max_size=40)), st.integers(0, 60))
+@settings(max_examples=1500, deadline=None)
+def test_the_chunks_of_any_text_are_the_text(text, limit):
+    found = chunks(text, limit)
+    assert "".join(chunk.text for chunk in found) == text
+    for chunk in found:
+        assert chunk.text
+        assert not chunk.converted or chunk.text == chunk.text.strip()
+
+
+WHOLE = [
+    r"$a. b$", r"$x \text{ if $y. Z$ holds. So}$", r"$$a. \$ b$$", r"\(a. B\)", "\\[a.\nB % \\]\n\\]", r"\verb|$ a. B|",
+    r"\verb*+}. A+", "\\textbf{One. Two $x$. Three.}", "% It costs $5. And {\n", "\\section{On $x\n.$ and\nmore. So}",
+    "\\begin{align}\na. &= b \\\\[2pt]\n\nc\n\\end{align}",
+    "\\begin{itemize}\\item a. B\n\n\\begin{itemize}\\item c\\end{itemize} % \\end{itemize}\n\\end{itemize}",
+    "\\begin{verbatim}\n$ % \\begin{align}\n\\end{verbatim}", "\\begin{lstlisting}[x]\n\n$.\n\\end{lstlisting}",
+    "\\begin{quote}\\begin{verbatim}\\end{quote}\\end{verbatim}. A\n\\end{quote}",
+    "\\begin{minted}{tex}\n\\end{verbatim} $\n\\end{minted}",
+]  # fmt: skip
+AROUND = [" ", "\n", "\n\n", " word. ", " Word, and\nmore ", " costs \\$5 \\% ", " Next. "]
+
+
+@given(st.lists(st.tuples(st.sampled_from(WHOLE), st.sampled_from(AROUND)), min_size=1, max_size=12), st.integers(1, 80))
+@settings(max_examples=400, deadline=None)
+def test_what_belongs_together_is_never_cut(drawn, limit):
+    text = "".join(whole + around for whole, around in drawn)
+    at, cuts = 0, set()
+    for chunk in chunks(text, limit):
+        cuts.add(at)
+        at += len(chunk.text)
+    assert 0 in cuts
+    at = 0
+    for whole, around in drawn:
+        assert not cuts & set(range(at + 1, at + len(whole.rstrip()))), whole
+        at += len(whole + around)
+
+
+def test_preamble_comments_verbatim_and_white_space_stay():
+    text = (
+        "\\begin{comment}\\end{document}\\end{comment} % \\begin{document}\n"
+        "\\title{T}\\begin{document}\n\n  First % $ note\n  second.\r\n\r\n"
+        "\\begin{verbatim}\nx\n\\end{verbatim}\n100\\% sure \n\\end{document}\nnever $x$ read"
+    )
+    assert [chunk for chunk in chunks(text, 1000) if not chunk.text.isspace()] == [
+        Chunk(text[: text.index("\n\n")], False),
+        Chunk("First", True),
+        Chunk("% $ note", False),
+        Chunk("second.", True),
+        Chunk("\\begin{verbatim}\nx\n\\end{verbatim}", False),
+        Chunk("100\\% sure", True),
+        Chunk("\\end{document}\nnever $x$ read", False),
+    ]
+
+
+def test_a_paragraph_is_divided_only_where_it_is_too_long():
+    heading, first, second = (
+        "\\section{On $x$. More}",
+        "Let $x > 0$, e.g. $x = 1$ (see Fig. 3).",
+        "Then\n\\textbf{so. So} it is!",
+    )
+    paragraph = f"{heading}\n{first} {second}"
+    assert converted(paragraph, len(paragraph)) == [paragraph]
+    assert converted(paragraph, len(paragraph) - 1) == [heading, first, second]
+    assert converted(first, 26) == ["Let $x > 0$, e.g. $x = 1$", "(see Fig. 3)."]
+    assert converted("関数$f$は正。値$y$。", 8) == ["関数$f$は正。", "値$y$。"]
+    assert converted("関数$f$は正で、値$y$は負。", 8) == ["関数$f$", "は正で、値$y$", "は負。"]
+    assert converted(r"so $x^{2}$-axis and $\alpha + \beta + \gamma$ too", 4) == [
+        "so", "$x^{2}$-axis", "and", r"$\alpha + \beta + \gamma$", "too",
+    ]  # fmt: skip
+
+
+def test_a_display_formula_stands_alone_and_its_full_stop_stays():
+    assert converted("So\n\\[ a \\]\nand $$b$$. Now $c$.\n\\begin{align} d \\end{align}.") == [
+        "So", "\\[ a \\]", "and", "$$b$$", ". Now $c$.", "\\begin{align} d \\end{align}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("It costs $5. A\nb\n\nNext.", ["It costs", "$5. A\nb", "Next."]),
+        ("a \\[ b\n\nc \\] d", ["a", "\\[ b", "c \\] d"]),
+        ("a \\begin{align} b\n\nc $d$", ["a", "\\begin{align} b\n\nc $d$"]),
+        ("\\begin{document}a \\begin{x} b\\end{document} c", ["a", "\\begin{x} b"]),
+        ("a \\verb|b. C\nd", ["a \\verb|b. C\nd"]),
+        ("a } b { c. D", ["a } b { c.", "D"]),
+    ],
+)
+def test_what_is_never_closed_ends_with_its_paragraph_or_the_document(text, pieces):
+    assert converted(text, 10) == pieces
+
+
+DOCUMENT = "\\begin{document}\r\n% note\n The mean  is $x$.\n\n\\[ y \\]\n\\end{document}\n"
+
+
+def test_a_document_is_converted_in_one_pass_and_put_together_again(apply, echo, tmp_path):
+    (tmp_path / "a.tex").write_bytes(b"\xef\xbb\xbf" + DOCUMENT.encode())
+    assert apply("typst-001", tmp_path / "a.tex", "-o", tmp_path / "a.typ")[:2] == (0, "")
+    wanted = DOCUMENT.replace("The mean  is $x$.", "typst-001<The mean  is $x$.>").replace("\\[ y \\]", "typst-001<\\[ y \\]>")
+    assert (tmp_path / "a.typ").read_bytes().decode() == wanted
+    assert apply("typst-001", tmp_path / "a.tex")[1] == wanted
+    assert echo.calls == [["Convert LaTeX to Typst:\nThe mean  is $x$.", "Convert LaTeX to Typst:\n\\[ y \\]"]] * 2
+
+
+def test_pieces_are_as_long_as_the_answers_may_be_and_longer_ones_are_told(apply, echo, tmp_path):
+    (tmp_path / "a.tex").write_text("One sentence here. Another one.\n\n\\[ a + b + c + d + e \\]\n")
+    apply("typst-001", tmp_path / "a.tex")
+    code, _, told = apply("typst-001", tmp_path / "a.tex", "--max-new-tokens", "20")
+    assert [len(call) for call in echo.calls] == [2, 3]
+    assert code == 0
+    assert "a.tex: parts that may not be cut and are longer than 20 characters: 1; check their answers" in told
+
+
+def test_a_file_that_is_no_document_is_lines_and_without_chunking_one_input(apply, echo, tmp_path):
+    for name in ("a.tex", "b.tex", "c.txt"):
+        (tmp_path / name).write_bytes(b"$a$\r\n\n b\n")
+    apply("typst-001", tmp_path / "a.tex", tmp_path / "b.tex")
+    apply("typst-001", tmp_path / "c.txt")
+    apply("typst-001", "-", stdin="$a$\n b\n")
+    apply("typst-001", tmp_path / "a.tex", "--no-chunking")
+    apply("gec-001", tmp_path / "a.tex")
+    asked = [[text.partition("\n")[2] for text in call] for call in echo.calls]
+    assert asked == [["$a$", " b"] * 2, ["$a$", " b"], ["$a$", " b"], ["$a$\r\n\n b\n"], ["$a$", " b"]]
+
+
+# Runs side by side
+
+
+def test_runs_side_by_side_are_columns_on_the_screen_and_files_in_a_folder(apply, echo, tmp_path):
+    (tmp_path / "in.txt").write_text("x [2pt]\ny\n")
+    code, shown, _ = apply("typst-001,typst-002", tmp_path / "in.txt")
+    cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in shown.splitlines() if line[0] in "│┃"]
+    assert code == 0
+    assert cells == [
+        ["input", "typst-001", "typst-002"],
+        ["x [2pt]", "typst-001<x [2pt]>", "typst-002<x [2pt]>"],
+        ["y", "typst-001<y>", "typst-002<y>"],
+    ]
+    apply("typst-001,typst-002", tmp_path / "in.txt", "-o", tmp_path / "out")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+        f"{run}.typ": f"{run}<x [2pt]>\n{run}<y>\n" for run in ("typst-001", "typst-002")
+    }
+
+
+def test_two_models_answer_as_each_does_alone(apply, tmp_path):
+    together = tmp_path / "out"
+    apply("typst-001,typst-002", "--text", "x", "--text", "y", "-o", together)
+    alone = [apply(run, "--text", "x", "--text", "y")[1] for run in ("typst-001", "typst-002")]
+    assert [(together / f"{run}.typ").read_text() for run in ("typst-001", "typst-002")] == alone
+    assert alone[0] != alone[1]
+
+
+# Sampling
+
+
+def test_a_seed_gives_the_same_text_again_and_another_seed_another(apply):
+    def said(seed, *more):
+        return apply("lm-001", "--prompt", "The old", "--text", "frac", "--temperature", "1", "--seed", seed, *more)[1]
+
+    torch.manual_seed(0)
+    first = said(1)
+    assert said(1) == first
+    assert said(2) != first
+    assert said(1, "--top-p", "0.000001") == said(2, "--top-p", "0.000001")  # the likeliest token alone is left
+    assert apply("typst-001", "--text", "x", "--temperature", "1", "--seed", 1)[1] != apply("typst-001", "--text", "x")[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--temperature", "-0.5", "--temperature: input should be greater than or equal to 0, not -0.5; correct the value"),
+        ("--temperature", "nan", "--temperature: input should be greater than or equal to 0, not nan; correct the value"),
+        ("--top-p", "0", "--top-p: input should be greater than 0, not 0.0; correct the value"),
+        ("--top-p", "1.1", "--top-p: input should be less than or equal to 1, not 1.1; correct the value"),
+        ("--max-new-tokens", "0", "--max-new-tokens: input should be greater than or equal to 1, not 0; correct the value"),
+        ("--seed", "-1", "--seed: input should be greater than or equal to 0, not -1; correct the value"),
+        ("--seed", str(2**64), "Invalid value for '--seed'"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(apply, option, value, says):
+    code, said, told = apply("lm-001", "--text", "a", option, value)
+    assert (code, said) == (2, "")
+    assert says in told
+
+
+# What is written, and what is not
+
+
+def test_jsonl_keeps_inputs_and_answers_in_order(apply, tmp_path):
+    inputs = ["b", "a longer input 日本", "a", "frac"]
+    (tmp_path / "in.txt").write_text("\n".join(inputs), encoding="utf-8")
+    apply("typst-001", tmp_path / "in.txt", "-o", tmp_path / "x.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [record["input"] for record in records] == inputs
+    assert [f"{record['answer']}\n" for record in records] == [apply("typst-001", "--text", given)[1] for given in inputs]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("typst-001,gec-001", "--text", "a"),
+            "runs side by side are of one task; these are of typst, gec: call apply once for",
+        ),
+        (("typst-001,typst-009", "--text", "a"), "no `typst-009` under `runs`; did you mean `typst-00"),
+        (("typst-001,typst-003", "--text", "a"), "models/typst-003: not trained yet; run `dvc repro train@typst-003`"),
+        (("typst-001",), "nothing to answer: give FILEs, `-` for standard input, or --text"),
+        (("typst-001", "-"), "-: empty; write an input a line, or name another file"),
+        (("typst-001", "empty.txt"), "empty.txt: empty; write an input a line, or name another file"),
+        (("typst-001", "empty.tex"), "empty.tex: no text to convert in it; write some, or name another file"),
+        (("typst-001", "absent.tex"), "absent.tex: no such file; correct its name, or give `-` for standard input"),
+        (("typst-001", "sjis.txt"), "sjis.txt line 2: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`"),
+        (("typst-001", "--text", "a", "-o", "empty.txt/x"), "-o empty.txt/x: cannot be written there ("),
+        (
+            ("typst-001,typst-002", "--text", "a", "-o", "x.typ"),
+            "several runs write into a folder, RUN.typ each; name one without",
+        ),
+    ],
+)
+def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.delattr(pytorch, "Answerer")
+    (tmp_path / "empty.txt").write_text(" \n\n")
+    (tmp_path / "empty.tex").write_text("\\begin{document}\n% nothing\n\\end{document}")
+    (tmp_path / "sjis.txt").write_bytes("a\n本".encode("cp932"))
+    arguments = [re.sub(r"^(empty|absent|sjis|x)\.", f"{tmp_path}/\\1.", each) for each in arguments]
+    code, said, told = apply(*arguments)
+    assert (code, said) == (2, "")
+    assert says in told.replace(f"{tmp_path}/", "")
+
+
+def test_answers_are_written_whole_or_not_at_all(apply, echo, tmp_path, monkeypatch):
+    (tmp_path / "typst-001.typ").write_text("before")
+    monkeypatch.setattr(Echo, "answer", lambda self, prompts, advance: 1 / 0 if self.run == "typst-002" else ["new"])
+    with pytest.raises(ZeroDivisionError):
+        apply("typst-001,typst-002", "--text", "x", "-o", tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"typst-001.typ": "before"}

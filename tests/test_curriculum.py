@@ -1,0 +1,183 @@
+"""What a run trains on: parts of a corpus, noisy copies, near-duplicates, weights, replay, and nothing that is tested on."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import configure, mix, prepare, settings
+from stages.corpus import augment
+from stages.records import Example, UserError, rows
+from stages.settings import Augment
+from tests.test_settings import GOOD
+
+LINES = [f"{n}\t<本{n}は>（本{n}が）好きです。\t{'Particle' if n % 3 else 'Verb'}" for n in range(200)]
+
+
+def enter(**corpora: dict[str, object]) -> None:
+    """A params.yaml with gec corpora of the same lines, and a chain of runs over them."""
+    params = yaml.safe_load(yaml.safe_dump(GOOD))
+    params["tasks"].setdefault("gec", {})
+    params["corpora"] = {key: value for key, value in params["corpora"].items() if value["task"] != "gec"}
+    params["runs"] = {key: value for key, value in params["runs"].items() if value["task"] != "gec"}
+    base = parent = "models/bases/tiny"
+    for name, options in corpora.items():
+        name = name.replace("_", "-")
+        run = options.pop("run", {})
+        params["corpora"][name] = {"task": "gec", "file": f"{name}.tsv"} | options
+        if run is not None:
+            params["runs"][name] = {"task": "gec", "corpus": name, "base": base, "parent": parent} | run
+            parent = f"models/{name}"
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def prepared(name: str, lines: list[str] = LINES) -> dict[str, list]:
+    Path(f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    prepare.main(name)
+    return {part: rows(Path("data/prepared/gec", part, f"{name}.jsonl")) for part in ("train", "valid", "test")}
+
+
+def report(name: str) -> dict:
+    return json.loads(Path("metrics/prepare", f"{name}.json").read_text())
+
+
+# Parts of a corpus
+
+
+def test_a_corpus_can_be_a_part_of_a_file_for_a_curriculum(inside):
+    enter(
+        gec_001={"categories": ["Particle"]},
+        gec_002={"max_samples": 30},
+        gec_003={"max_characters": 19},
+    )
+    part = prepared("gec-001")
+    assert {row["category"] for row in part["train"]} == {"Particle"}
+    assert report("gec-001")["passed_over"] == {"of another category": 67}
+    assert sum(map(len, prepared("gec-002").values())) == 30
+    short = prepared("gec-003")
+    assert all(len(row["source"]) + len(row["messages"][-1]["content"]) <= 19 for row in short["train"])
+    assert 0 < report("gec-003")["passed_over"]["longer than max_characters"] < 200
+    whole = {row["id"] for row in short["test"]}
+    enter(gec_003={})
+    assert whole <= {row["id"] for row in prepared("gec-003")["test"]}  # a part holds out what the whole holds out
+
+
+def test_a_corpus_can_bring_its_own_instruction(inside):
+    enter(gec_001={"instruction": "丁寧体にしてください。"})
+    row = prepared("gec-001")["train"][0]
+    assert row["messages"][0]["content"] == f"丁寧体にしてください。\n{row['source']}"
+
+
+# Noise
+
+
+def test_noise_is_in_the_source_of_training_rows_alone_and_follows_the_seed(inside):
+    enter(gec_001={})
+    plain = prepared("gec-001")
+    made = []
+    for seed in (1, 1, 2):
+        enter(gec_001={"augment": {"copies": 2, "character_noise": 0.2, "seed": seed}})
+        made.append(prepared("gec-001"))
+    first, again, other = made
+    assert first == again
+    assert first["train"] != other["train"]
+    assert (first["valid"], first["test"]) == (plain["valid"], plain["test"])
+    noisy = [row for row in first["train"] if row not in plain["train"]]
+    assert len(noisy) > len(plain["train"])
+    targets = {row["messages"][-1]["content"] for row in plain["train"]}
+    assert {row["messages"][-1]["content"] for row in noisy} <= targets
+    assert all(row["source"] in row["messages"][0]["content"] for row in noisy)
+
+
+def test_the_noise_is_as_much_as_was_asked_for():
+    text, rng = "abcdefghij" * 400, random.Random(0)
+    kept = sum((Counter(text) & Counter(augment.spoiled(text, 0.1, rng))).values())
+    assert 0.9 < kept / len(text) < 1
+    assert augment.spoiled("a\nb", 0.5, rng).count("\n") == 1
+    example = Example(1, "x", "y", "", ({"role": "user", "content": "do: x"},))
+    copy = next(copy for seed in range(99) for copy in augment.copies(example, Augment(character_noise=0.5, seed=seed)))
+    assert copy.prompt[0]["content"] == f"do: {copy.source}"
+
+
+# Near-duplicates
+
+
+def test_the_later_of_two_rows_that_differ_little_is_dropped_and_counted(inside):
+    rng = random.Random(0)
+    texts = ["".join(rng.choices("あいうえおかきくけこさしすせそ", k=300)) for _ in range(40)]
+    lines = [
+        f"{n}\t<{text}は>（{text}が）\tParticle" for n, text in enumerate([*texts, *(text[:-1] + "猫" for text in texts[:10])])
+    ]
+    enter(gec_001={"near_duplicates": 0.8, "max_drop_fraction": 0.5})
+    part = prepared("gec-001", lines)
+    assert report("gec-001")["dropped"] == {"near-duplicate": 10}
+    assert not any("猫" in row["source"] for of in part.values() for row in of)
+    enter(gec_001={})
+    assert sum(map(len, prepared("gec-001", lines).values())) == 50
+
+
+# Weights and replay
+
+
+def mixed(run: str) -> dict[str, list]:
+    configure.main()
+    mix.main(run)
+    return {part: rows(Path("data/mixed", run, f"{part}.jsonl")) for part in ("train", "valid")}
+
+
+def test_an_epoch_has_each_row_as_often_as_its_weight_says(inside):
+    enter(
+        gec_001={},
+        gec_002={"run": {"replay": 0.25}},
+        gec_003={"run": {"replay": 0.5, "mix": {"gec-004": 2.5}}},
+        gec_004={"run": None},
+    )
+    sets = {
+        f"gec-00{n}": prepared(f"gec-00{n}", [line.replace("本", letter) for line in LINES])["train"]
+        for n, letter in enumerate("本猫犬鳥", start=1)
+    }
+    assert mixed("gec-001")["train"] == sets["gec-001"]
+    second = Counter(row["id"] for row in mixed("gec-002")["train"])
+    assert all(second[row["id"]] == 1 for row in sets["gec-002"])
+    assert 0.1 < sum(second[row["id"]] for row in sets["gec-001"]) / len(sets["gec-001"]) < 0.4
+    third = Counter(row["id"] for row in mixed("gec-003")["train"])
+    assert {third[row["id"]] for row in sets["gec-004"]} == {2, 3}
+    assert all(third[row["id"]] == 1 for row in sets["gec-003"])
+    for earlier in ("gec-001", "gec-002"):
+        assert {third[row["id"]] for row in sets[earlier]} == {0, 1}
+
+
+# What is tested on
+
+
+def test_rows_of_a_test_only_corpus_are_trained_on_by_no_version(inside):
+    enter(gec_001={}, gec_002={"test_only": True, "run": None})
+    train = prepared("gec-001")["train"]
+    outside = prepared("gec-002", LINES[:40])
+    assert (len(outside["test"]), outside["train"], outside["valid"]) == (40, [], [])
+    leaked = {row["id"] for row in outside["test"]} & {row["id"] for row in train}
+    assert leaked
+    assert not {row["id"] for of in mixed("gec-001").values() for row in of} & {row["id"] for row in outside["test"]}
+    configured = json.loads(Path("build/config/gec-001.predict.json").read_text())
+    assert configured["tests"] == ["gec-001", "gec-002"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"run": {"mix": {"gec-009": 1}}}, "`runs.gec-002.mix`: no corpus `gec-009`; did you mean `gec-00"),
+        ({"run": {"mix": {"lm-001": 1}}}, "`runs.gec-002.mix`: lm-001 belongs to task lm, the run to gec"),
+        ({"test_only": True}, "`runs.gec-002.corpus`: gec-002 is test_only; train on another one"),
+        ({"run": {"mix": {"gec-001": 0}}}, "`runs.gec-002.mix.gec-001`: input should be greater than 0, not 0"),
+        ({"run": {"replay": -1}}, "`runs.gec-002.replay`: input should be greater than or equal to 0, not -1"),
+        ({"augment": {"character_noise": 2}}, "`corpora.gec-002.augment.character_noise`: input should be less than or equal"),
+    ],
+)
+def test_a_mixture_that_cannot_be_is_refused(inside, change, says):
+    enter(gec_001={}, gec_002=change)
+    with pytest.raises(UserError) as error:
+        settings.load()
+    assert says in str(error.value)
