@@ -1,7 +1,7 @@
 """configure: params.yaml -> build/config, each run's settings resolved and validated: a change reaches the runs it alters.
 
 RUN.json holds what decides the weights, RUN.mix.json what is trained on, RUN.predict.json how the run answers and on which
-test sets, RUN.run.json what it starts from.
+test sets, RUN.run.json what it starts from; RUN.report.json, on which no stage depends, who is told while it trains.
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ def main() -> None:
         resolved = params.resolve(name).model_dump(exclude_defaults=True)
         if resolved.get("method") == "full":
             resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
+        write_json(CONFIG / f"{name}.report.json", {"report_to": resolved.pop("report_to", [])})
         generation = {"generation": resolved.pop("generation", {})}
         shared = {key: resolved[key] for key in ANSWERING if key in resolved}
         tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task]

@@ -32,7 +32,8 @@ class Lora(Strict):
 
 
 class EarlyStopping(Strict):
-    patience: int = Field(0, ge=0, description="evaluations without improvement before the run stops; 0 = never")
+    patience: int = Field(0, ge=0, description="units without improvement before the run stops; 0 = never")
+    unit: Literal["evaluations", "epochs"] = "evaluations"
 
 
 class Generation(Strict):
@@ -76,6 +77,7 @@ class Settings(Strict):
     early_stopping: EarlyStopping = EarlyStopping()
     lora: Lora = Lora()
     generation: Generation = Generation()
+    report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="who is told of a training beside logs/RUN.log")
 
 
 class Split(Strict):
@@ -228,6 +230,12 @@ def mixture(path: Path) -> tuple[str, int, dict[str, float]]:
     """A run's task, its seed, and how often an epoch has each row of each corpus: one RUN.mix.json of build/config."""
     record = json.loads(path.read_text(encoding="utf-8"))
     return record["task"], record["seed"], record["shares"]
+
+
+def listeners(path: Path) -> list[str]:
+    """Who is told of a training while it runs: one RUN.report.json of build/config."""
+    names: list[str] = json.loads(path.read_text(encoding="utf-8"))["report_to"]
+    return names
 
 
 def spec(path: Path) -> Run:

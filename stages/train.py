@@ -18,7 +18,8 @@ def main(run: str) -> None:
     code = Path(__file__).parent
     inputs = scratch.fingerprint(config, train, valid, Path(spec.base), Path(spec.parent), code / "backends", code / "text")
     with scratch.held(inputs) as checkpoints:
-        trained = backend.train(run, spec, chosen, rows(train), rows(valid), checkpoints)
+        report_to = settings.listeners(config.with_suffix(".report.json"))
+        trained = backend.train(run, spec, chosen, rows(train), rows(valid), checkpoints, report_to)
         backend.save(trained, Path("models", run), spec.base)
         write_json(
             Path("models", run, adapter.LINEAGE),

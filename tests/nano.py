@@ -59,7 +59,7 @@ def reproduce(folder: Path, environment: dict[str, str] | None = None) -> None:
     later = [run for run in runs if run != "lm-001"]
     chains = [[run for run in later if not run.startswith("typst")], [run for run in later if run.startswith("typst")]]
     lanes = [["-s", *(f"{stage}@{run}" for stage in ("train", "predict", "evaluate") for run in chain)] for chain in chains]
-    for together in ([["train@lm-001", "prepare"]], lanes, [[]]):
+    for together in ([["train@lm-001", "mix"]], lanes, [[]]):
         command = ["dvc", "--wait-for-lock", "repro"]
         running = [subprocess.Popen([*command, *lane], cwd=folder, env=environment) for lane in together]
         if sum(process.wait() for process in running):

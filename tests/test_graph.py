@@ -89,7 +89,7 @@ DYNAMIC = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("task", ["lm", "gec", "typst"])
+@pytest.mark.parametrize("task", ["lm", "gec", "typst", "polish", "reward"])
 def test_the_deps_of_a_stage_are_the_closure_of_its_imports(stage, task):
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     for name in ("${item.task}", "${key}") if stage == "compare" else ("${item.task}",):
@@ -130,7 +130,7 @@ def test_imports_only_point_down():
 @pytest.mark.parametrize("stage", ["synthesize", "prepare", "mix", "configure", "evaluate", "compare"])
 def test_a_stage_that_neither_trains_nor_predicts_does_not_import_torch(stage):
     code = f"import sys, importlib\nimport stages.{stage}\n"
-    code += "for task in ('lm', 'gec', 'typst'):\n    for module in ('corpus', 'synthetic', 'score'):\n"
+    code += "for task in ('lm', 'gec', 'typst', 'polish', 'reward'):\n    for module in ('corpus', 'synthetic', 'score'):\n"
     code += "        importlib.import_module(f'stages.tasks.{task}.{module}')\n"
     code += "print('torch' in sys.modules, 'transformers' in sys.modules)"
     assert run(ROOT, "python", "-c", code).stdout.split() == ["False", "False"]
@@ -143,7 +143,7 @@ def held_out_in_training(folder: Path) -> list[str]:
     """Every test item, by question and by (question, answer), that stands in a training or validation split of its task."""
     found = []
     tasks = sorted(path.name for path in (folder / "data/prepared").iterdir())
-    assert tasks == ["gec", "lm", "typst"]
+    assert tasks == ["gec", "lm", "polish", "reward", "typst"]
     for task in tasks:
         prepared = folder / "data/prepared" / task
         tests = [row for path in sorted((prepared / "test").glob("*.jsonl")) for row in rows(path)]
@@ -175,7 +175,7 @@ def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(t
 
 def test_the_whole_graph_runs_and_leaves_what_it_promises(whole_graph):
     params = settings.load(whole_graph / "params.yaml")
-    assert {run.task for run in params.runs.values()} == {"lm", "gec", "typst"}
+    assert {run.task for run in params.runs.values()} == {"lm", "gec", "typst", "polish", "reward"}
     for name, spec in params.runs.items():
         record = json.loads((whole_graph / f"metrics/evaluate/{spec.task}/{name}.json").read_text(encoding="utf-8"))
         assert set(record) == {"score", "low", "high", "baseline", "base", "loss", "n"}
@@ -222,7 +222,7 @@ def test_changing_a_default_retrains_only_the_runs_it_reaches(clone):
     change(clone, "defaults/lora/lora_alpha", 12)
     names = reran(clone)
     trained = {name for name in names if name.startswith("train")}
-    assert trained == {"train@gec-001", "train@gec-002", "train@typst-001", "train@typst-002", "train@typst-003"}
+    assert trained == {f"train@{run}" for run in settings.load().runs if not run.startswith("lm")}
 
 
 def test_changing_how_a_task_answers_retrains_nothing(clone):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.corpus import split
+from stages.corpus import formats, split
 from stages.grammar import mathematics
 from stages.records import BadLine, Example, Message, Prediction, Row, UserError, target
 from stages.scoring.render import Renderer
@@ -178,7 +178,7 @@ VALUES = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(st.sampled_from([*KEYS, "role", "content"]), inner, max_size=3),
-        st.fixed_dictionaries({"role": st.one_of(inner, st.sampled_from(corpus.ROLES)), "content": inner}),
+        st.fixed_dictionaries({"role": st.one_of(inner, st.sampled_from(formats.ROLES)), "content": inner}),
     ),
     max_leaves=8,
 )

@@ -120,10 +120,13 @@ def fit(
         logging_steps=min(settings.logging_steps, steps),
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=[],
+        report_to=progress.report_to,
+        run_name=progress.run,
         remove_unused_columns=False,
     )
     patience = settings.early_stopping.patience
+    if settings.early_stopping.unit == "epochs":
+        patience *= max(1, round(batches.steps_in(len(train_rows), effective, 1) / every))
     trainer = LabelledTrainer(
         plan,
         valid_rows,

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,18 @@ from stages.text.batches import Plan
 class Progress(TrainerCallback):
     """Prints and files each report; also sees to it that the last step is evaluated, so that it can be the best."""
 
-    def __init__(self, run: str, row_tokens: list[int], logs: Path = Path("logs")) -> None:
-        """row_tokens: token count of each training row, for tokens/s."""
+    def __init__(self, run: str, row_tokens: list[int], report_to: Sequence[str] = (), logs: Path = Path("logs")) -> None:
+        """row_tokens: token count of each training row, for tokens/s.   report_to: who else is told."""
         logs.mkdir(exist_ok=True)
         self.text, self.records = logs / f"{run}.log", logs / f"{run}.jsonl"
-        self.row_tokens = row_tokens
+        self.run, self.row_tokens, self.report_to = run, row_tokens, list(report_to)
         self.at = (0, time.monotonic())
+        self.trained, self.warned = math.inf, False
+        # transformers reads these where its TensorBoard and W&B callbacks begin.
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs / "tensorboard" / run)
+        os.environ |= {"WANDB_DIR": str(logs), "WANDB_NAME": run, "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki")}
+        if not os.environ.get("WANDB_API_KEY"):  # without an account; `wandb sync logs/wandb/*` sends it later
+            os.environ.setdefault("WANDB_MODE", "offline")
 
     def begin(self, plan: Plan, model: nn.Module) -> None:
         self.step_tokens = [
@@ -63,7 +71,7 @@ class Progress(TrainerCallback):
         if logs and "loss" in logs:
             (before, then), now = self.at, time.monotonic()
             seconds = max(now - then, 1e-9)
-            self.at = (step, now)
+            self.at, self.trained = (step, now), logs["loss"]
             rate, tokens = (step - before) / seconds, sum(self.step_tokens[before:step]) / seconds
             self.say(
                 f"Iter {step}/{state.max_steps}: Train loss {logs['loss']:.4f}, ppl {_perplexity(logs['loss'])}, "
@@ -88,6 +96,13 @@ class Progress(TrainerCallback):
             f"{' (best so far)' if better else ''}",
             **{"step": state.global_step, "val/loss": loss},
         )
+        if not better and not self.warned and loss > self.trained and loss > 1.02 * (state.best_metric or loss):
+            self.warned = True
+            self.say(
+                f"overfitting: validation loss {loss:.4f} is {loss - self.trained:.4f} above training loss {self.trained:.4f} "
+                f"and {loss - state.best_metric:.4f} above its best; the best weights are kept. Fewer epochs, more data, a "
+                "lower rank or more dropout close the gap"
+            )
         self.at = (state.global_step, time.monotonic())  # the time that evaluating took is no training time
 
 

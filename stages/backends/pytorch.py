@@ -197,8 +197,19 @@ class Trained:
     too_long: int
 
 
-def train(run: str, spec: Run, settings: Settings, train_rows: list[Row], valid_rows: list[Row], checkpoints: Path) -> Trained:
-    """The parent's weights, trained on the rows."""
+def train(
+    run: str,
+    spec: Run,
+    settings: Settings,
+    train_rows: list[Row],
+    valid_rows: list[Row],
+    checkpoints: Path,
+    report_to: Sequence[str] = (),
+) -> Trained:
+    """The parent's weights, trained on the rows.
+
+    report_to: "tensorboard", "wandb"; what they are told lies in logs/.
+    """
     # Here, because transformers' Trainer takes three seconds to import and prediction goes without it.
     from stages.backends import fitting
     from stages.backends.progress import Progress
@@ -220,7 +231,7 @@ def train(run: str, spec: Run, settings: Settings, train_rows: list[Row], valid_
                 f"({len(rows)} rows); raise it, or add rows"
             )
     model = graft(spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0])
-    progress = Progress(run, [len(row.ids) for row in encoded["train"]])
+    progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
     if too_long:
         progress.say(f"{too_long} rows left out: their answers do not fit max_length_tokens {settings.max_length_tokens}")
     state = fitting.fit(model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress)

@@ -21,7 +21,8 @@ class Answers:
                     record = json.loads(line)
                 except json.JSONDecodeError:  # the last line of a process that was killed while it wrote
                     continue
-                self.known[record.pop("row")] = Answer(**record)
+                row = record.pop("row")
+                self.known[row] = Answer(**record)
 
     def complete(self, rows: Sequence[Row], predict: Callable[[list[Row]], list[Answer]]) -> list[Answer]:
         """An answer for each row, in order; `predict` is asked for those that are new."""

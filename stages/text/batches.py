@@ -63,8 +63,9 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 def pad(rows: Sequence[Encoded], pad_id: int) -> dict[str, "Tensor"]:
     """Right-padded input_ids, attention_mask and labels, each (B, T).
 
-    Where steps are scored, step_labels (B, T) has their labels, and `labels` marks their places with 1: a batch's labels
-    are counted there.
+    Where steps are scored: steps (B, T), the number of the step in the batch that a token belongs to, else -1; step_labels
+    (S,), NaN where nobody labelled the step; and `labels` marks the last token of labelled steps, where a batch's labels are
+    counted.
     """
     import torch
 
@@ -79,9 +80,15 @@ def pad(rows: Sequence[Encoded], pad_id: int) -> dict[str, "Tensor"]:
             labels[at, row.given : len(row.ids)] = torch.tensor(row.ids[row.given :])
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     if any(row.step_ends for row in rows):
-        batch["step_labels"] = torch.zeros((len(rows), longest))
+        batch["steps"] = torch.full((len(rows), longest), -1)
+        scored: list[float] = []
         for at, row in enumerate(rows):
+            begin = row.given
             for end, label in zip(row.step_ends, row.step_labels, strict=True):
+                batch["steps"][at, begin : end + 1] = len(scored)
+                scored.append(float("nan") if label is None else label)
+                begin = end + 1
                 if label is not None:
-                    batch["step_labels"][at, end], labels[at, end] = label, 1
+                    labels[at, end] = 1
+        batch["step_labels"] = torch.tensor(scored)
     return batch

@@ -1,8 +1,8 @@
-"""lm: demo texts: Japanese and English prose, formulas in LaTeX and in Typst, and two drills as conversations.
+"""lm: demo texts: Japanese, Polish and English prose, formulas in LaTeX and in Typst, and three drills as conversations.
 
-The drills (say a random sequence again; name LaTeX symbols in Typst) teach a small model what a question and its answer are,
-and to copy: without them a 0.9M-parameter base stays on the plateau where copying has not emerged, and every later task of
-this repository is copying with changes.
+The drills (say a random sequence again; name LaTeX symbols in Typst; work out a sum step by step) teach a small model what a
+question and its answer are, and to copy: without them a 0.9M-parameter base stays on the plateau where copying has not
+emerged, and every later task of this repository is copying with changes.
 """
 
 import json
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from stages.corpus import split
-from stages.grammar import japanese, mathematics
+from stages.grammar import arithmetic, japanese, mathematics, polish
 
 Record = dict[str, Any]
 Writer = Callable[[random.Random], str | Record]
@@ -30,6 +30,8 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
         *(("recitation", recite),) * 9,
         *(("glossary", glossary),) * 5,
         *(("japanese", japanese_passage),) * 4,
+        *(("polish", polish_passage),) * 4,
+        *(("sums", sums),) * 3,
         *GENERAL,
     )
     kinds: Sequence[tuple[str, Writer]] = general if level == 1 else (*CLINICAL, *general)
@@ -66,6 +68,26 @@ def japanese_passage(rng: random.Random) -> str:
     return "".join(sentence(rng) for _ in range(rng.randint(1, 4)))
 
 
+def polish_passage(rng: random.Random) -> str:
+    return " ".join(polish_sentence(rng) for _ in range(rng.randint(1, 3)))
+
+
+def polish_sentence(rng: random.Random) -> str:
+    """A Polish sentence on which no test set has a question, nor one how to spell it."""
+    while True:
+        text = polish.sentence(rng, rng.choice((1, 2))).text
+        if open_to_all(text) and open_to_all(polish.plain(text)):
+            return text
+
+
+def sums(rng: random.Random) -> Record:
+    """A problem whose solutions no test set has, and its solution."""
+    while True:
+        made = arithmetic.solution(rng, rng.choice((1, 2)))
+        if open_to_all(made.problem):
+            return {"messages": [{"role": "user", "content": made.problem}, {"role": "assistant", "content": made.text}]}
+
+
 def latex(rng: random.Random) -> str:
     return "\n".join(formula(rng).latex() for _ in range(rng.randint(1, 2)))
 
@@ -100,7 +122,7 @@ def inventory(rng: random.Random) -> list[str]:
     """Every character of Japanese, and every word of a formula or of English, that turns up in some thousand draws."""
     found = {*NOUNS, *ADJECTIVES, *VERBS}
     for _ in range(1500):
-        found |= set(sentence(rng))
+        found |= set(sentence(rng)) | set(polish_sentence(rng).rstrip(".").split())
         node = formula(rng)
         found |= set(re.findall(r"\\?[A-Za-z]+|\S", node.latex() + " " + node.typst()))
     return sorted(found)

@@ -1,13 +1,8 @@
 """typst: pairs of LaTeX and the Typst that means the same.
 
-Four published forms are read, line by line, mixed as they come:
-    {"prompt": [{"role": "user", "content": …}], "completion": [{"role": "assistant", "content": …}]}
-    {"system": …, "instruction": …, "input": LaTeX, "output": Typst}
-    {"text": "システム: …\\n\\n指示: …\\n\\n入力: LaTeX\\n\\n出力: Typst"}
+The forms of stages/corpus/formats.py are read, and
     {"latex": LaTeX, "typst": Typst}
-In the first, a plain string may stand for a list with one message. In the second and third, system and instruction may
-be missing; the third may have the labels System, Instruction, Input and Output. Each may carry a "category"; without
-one, a row is filed under its most distinctive construct.
+Each may carry a "category"; without one, a row is filed under its most distinctive construct.
 """
 
 import re
@@ -15,20 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages.corpus import formats
+from stages.corpus.formats import Malformed
 from stages.records import BadLine, Example, Message, read_json_lines
 
 INSTRUCTION = "Convert LaTeX to Typst"
-ROLES = ("system", "user", "assistant")
 FORMATS = "see data/typst/README.md#formats"
 
 LEAD_IN = re.compile(r"[^\\$\n]{0,80}?(?:tex|typst)[^\\$\n]{0,80}?(?:[:：]\s*|\n\s*)", re.IGNORECASE)
 """An instruction before the LaTeX of a prompt: it names TeX or Typst and ends with a colon or a line break."""
-
-LABELS = {
-    "システム": "system", "指示": "instruction", "入力": "input", "出力": "output",
-    "system": "system", "instruction": "instruction", "input": "input", "output": "output",
-}  # fmt: skip
-LABEL = re.compile(rf"(?:\A\s*|\n[ \t]*\n)({'|'.join(LABELS)})[ \t]*[:：]", re.IGNORECASE | re.ASCII)
 
 DOCUMENT = re.compile(r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b")
 BOLD = re.compile(r"\\text(?:bf|it)\b")
@@ -60,10 +50,6 @@ CONSTRUCTS = tuple(
     )
 )
 """Tried in this order, so that a fraction inside a matrix is a matrix; what none of them fits is plain "symbols"."""
-
-
-class Malformed(ValueError):
-    """What is wrong with a record, as a phrase that follows "line 12: "."""
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
@@ -109,113 +95,35 @@ def construct(latex: str) -> str:
 
 
 def _example(line: int, record: dict[str, Any]) -> Example:
-    if "prompt" in record or "completion" in record:
-        source, target, asked = _conversation(record)
+    if record.keys() & {"prompt", "completion", "messages"}:
+        asked, target = formats.conversation(record, FORMATS)
+        source = _without_lead_in(asked[-1]["content"])
     elif "latex" in record or "typst" in record:
-        source, target, asked = _content(record, "latex"), _content(record, "typst"), ()
+        source, target, asked = *(formats.content(record, key, FORMATS) for key in ("latex", "typst")), ()
     elif "input" in record or "output" in record:
         source, target, asked = _instructed(record)
     elif "text" in record:
-        source, target, asked = _instructed(_labelled(_content(record, "text")))
+        source, target, asked = _instructed(formats.labelled(formats.content(record, "text", FORMATS), FORMATS))
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
-    category = record.get("category")
-    if not (category is None or isinstance(category, str)):
-        raise Malformed(f'"category" is {_kind(category)}; it is a word, or left out')
-    example = Example(line, source, target, (category or "").strip() or construct(source), asked)
-    _require_encodable(example)
+    example = Example(line, source, target, formats.category(record) or construct(source), asked)
+    formats.require_encodable(example)
     return example
-
-
-def _conversation(record: dict[str, Any]) -> tuple[str, str, tuple[Message, ...]]:
-    asked, answer = _messages(record, "prompt"), _messages(record, "completion")
-    if len(answer) > 1:
-        raise Malformed(f'"completion" has {len(answer)} messages; it is the one answer that is learned')
-    if answer[0]["role"] != "assistant":
-        raise Malformed(f'"completion" is by the {answer[0]["role"]}; the answer is the assistant\'s')
-    if asked[-1]["role"] != "user":
-        raise Malformed(f'"prompt" ends with the {asked[-1]["role"]}; its last message is the user\'s')
-    return _without_lead_in(asked[-1]["content"]), answer[0]["content"].strip(), asked
-
-
-def _messages(record: dict[str, Any], key: str) -> tuple[Message, ...]:
-    value = record.get(key)
-    if value is None:
-        raise Malformed(f'no "{key}"; {FORMATS}')
-    if isinstance(value, str):
-        value = [{"role": "user" if key == "prompt" else "assistant", "content": value}]
-    if not isinstance(value, list):
-        raise Malformed(f'"{key}" is {_kind(value)}; it is a list of messages, or a text')
-    if not value:
-        raise Malformed(f'"{key}" is empty')
-    return tuple(_message(item, key, place) for place, item in enumerate(value, start=1))
-
-
-def _message(item: Any, key: str, place: int) -> Message:
-    where = f'"{key}" message {place}'
-    if not isinstance(item, dict):
-        raise Malformed(f"{where} is {_kind(item)}; a message has a role and a content")
-    role, content = item.get("role"), item.get("content")
-    if role not in ROLES:
-        raise Malformed(f"{where}: role {repr(role)[:40]}; roles are {', '.join(ROLES)}")
-    if role == "system" and place > 1:
-        raise Malformed(f"{where}: a system message after the first place")
-    if not isinstance(content, str):
-        raise Malformed(f"{where}: content is {_kind(content)}; it is a text")
-    if not content.strip():
-        raise Malformed(f'"{key}" is empty' if key == "completion" else f"{where} is empty")
-    return {"role": role, "content": content}
 
 
 def _instructed(record: dict[str, Any]) -> tuple[str, str, tuple[Message, ...]]:
     """The instruction form; without system and instruction, the prompt is the usual one."""
-    source, target = _content(record, "input"), _content(record, "output")
-    system, instruction = (_content(record, key, needed=False) for key in ("system", "instruction"))
-    if not system and not instruction:
-        return source, target, ()
-    user = f"{instruction.rstrip(':： ') or INSTRUCTION}:\n{source}"
-    asked: list[Message] = [{"role": "system", "content": system}] if system else []
-    return source, target, (*asked, {"role": "user", "content": user})
-
-
-def _labelled(text: str) -> dict[str, Any]:
-    """The parts of a preprocessed text by the names of the instruction form."""
-    pieces = LABEL.split(text)  # what precedes the first label, then label, part, label, part, …
-    labels = [LABELS[label.lower()] for label in pieces[1::2]]
-    if not labels or pieces[0].strip():
-        raise Malformed(f'"text" does not begin with a label such as "入力:" or "Input:"; {FORMATS}')
-    if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise Malformed(f'"text" has two parts labelled {twice}')
-    return dict(zip(labels, pieces[2::2], strict=True))
-
-
-def _content(record: dict[str, Any], key: str, needed: bool = True) -> str:
-    value = record.get(key)
-    if value is None:
-        if needed:
-            raise Malformed(f'no "{key}"; {FORMATS}')
-        return ""
-    if not isinstance(value, str):
-        raise Malformed(f'"{key}" is {_kind(value)}; it is a text')
-    if needed and not value.strip():
-        raise Malformed(f'"{key}" is empty')
-    return value.strip()
+    parts = formats.instructed(record, FORMATS)
+    if not parts.source:
+        raise Malformed(f'no "input"; {FORMATS}')
+    if not parts.system and not parts.instruction:
+        return parts.source, parts.target, ()
+    user = f"{parts.instruction.rstrip(':： ') or INSTRUCTION}:\n{parts.source}"
+    asked: list[Message] = [{"role": "system", "content": parts.system}] if parts.system else []
+    return parts.source, parts.target, (*asked, {"role": "user", "content": user})
 
 
 def _without_lead_in(content: str) -> str:
     lead_in = LEAD_IN.match(content)
     return (content[lead_in.end() :] if lead_in else content).strip() or content.strip()
-
-
-def _require_encodable(example: Example) -> None:
-    """JSON can escape half a surrogate pair (`"\\ud800"`), which no UTF-8 file can hold."""
-    texts = (example.source, example.target, example.category, *(message["content"] for message in example.prompt))
-    for text in texts:
-        if half := re.search("[\ud800-\udfff]", text):
-            raise Malformed(f"half a surrogate pair (\\u{ord(half[0]):04x}) in it; write the whole character")
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", dict: "an object", list: "a list", str: "a text", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -1,0 +1,81 @@
+"""polish: instructions in Polish and their answers.
+
+The forms of stages/corpus/formats.py are read from .jsonl, and lemma, form and tags from .tsv, as CoNLL-SIGMORPHON 2018 has
+them (książka<TAB>książek<TAB>N;GEN;PL): shown as an instruction to inflect. Each record may carry a "category".
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.corpus import formats
+from stages.corpus.formats import Malformed
+from stages.records import BadLine, Example, Message, read_json_lines, read_lines
+
+FORMATS = "see data/polish/README.md#formats"
+INFLECTION, INSTRUCTION = "inflection", "instruction"
+TAGS = {
+    "N": "rzeczownik", "ADJ": "przymiotnik", "V": "czasownik", "V.PTCP": "imiesłów", "NOM": "mianownik", "GEN": "dopełniacz",
+    "DAT": "celownik", "ACC": "biernik", "INS": "narzędnik", "ESS": "miejscownik", "VOC": "wołacz", "SG": "liczba pojedyncza",
+    "PL": "liczba mnoga", "MASC": "rodzaj męski", "FEM": "rodzaj żeński", "NEUT": "rodzaj nijaki", "HUM": "osobowy",
+    "PRS": "czas teraźniejszy", "PST": "czas przeszły", "FUT": "czas przyszły", "COND": "tryb przypuszczający",
+    "IMP": "tryb rozkazujący", "ACT": "strona czynna", "PASS": "strona bierna", "1": "1. osoba", "2": "2. osoba",
+    "3": "3. osoba", "NFIN": "bezokolicznik",
+}  # fmt: skip
+
+
+def read(path: Path) -> Iterator[Example | BadLine]:
+    """The file's records as examples; what fits none of the forms becomes a BadLine with the reason."""
+    lines: Iterator[tuple[int, Any]] = read_lines(path) if path.suffix == ".tsv" else read_json_lines(path)
+    for line, record in lines:
+        try:
+            if path.suffix == ".tsv":
+                yield _inflected(line, record.split("\t"))
+            elif isinstance(record, str):
+                raise Malformed(record)
+            else:
+                yield _example(line, record)
+        except Malformed as fault:
+            yield BadLine(line, str(fault))
+
+
+def show(example: Example) -> dict[str, list[Message]]:
+    """The conversation that is learned."""
+    asked = list(example.prompt) or prompt(example.source)
+    return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+
+
+def prompt(text: str) -> list[Message]:
+    return [{"role": "user", "content": text}]
+
+
+def group_key(example: Example) -> str:
+    """What is asked about: all questions on one text stay on the same side of the split."""
+    return example.source
+
+
+def _example(line: int, record: dict[str, Any]) -> Example:
+    """A record of any form; its source is the input, or the instruction where there is no input."""
+    if record.keys() & {"prompt", "completion", "messages"}:
+        asked, target = formats.conversation(record, FORMATS)
+        source = asked[-1]["content"].strip().rpartition("\n")[2]
+    elif record.keys() & {"instruction", "input", "output"} or "text" in record:
+        parts = record if "text" not in record else formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
+        system, instruction, given, target = formats.instructed(parts, FORMATS)
+        source = given or instruction
+        system_messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        asked = (*system_messages, *prompt("\n".join(filter(None, (instruction, given)))))
+    else:
+        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
+        raise Malformed(f"{keys}: none of the forms of an instruction; {FORMATS}")
+    example = Example(line, source, target, formats.category(record) or INSTRUCTION, asked)
+    formats.require_encodable(example)
+    return example
+
+
+def _inflected(line: int, columns: list[str]) -> Example:
+    if len(columns) != 3 or not all(column.strip() for column in columns):
+        raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
+    lemma, form, tags = (column.strip() for column in columns)
+    source = f"{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
+    return Example(line, source, form, INFLECTION, tuple(prompt(f"Odmień.\n{source}")))

@@ -1,0 +1,237 @@
+"""reward: solutions whose steps are labelled with how right they are, 0 to 1.
+
+Read record by record, mixed as they come, from .jsonl (an object a line), .json (a list of them) and REVEAL's .csv:
+    {"problem": …, "steps": […], "labels": [1, 0.7, null, …]}      null: nobody labelled this step
+    PRM800K       {"question": {"problem": …}, "label": {"steps": [{"completions": [{"text", "rating"}], …}]}}
+                  the chosen path is one solution, the path up to each rated alternative another
+    eQASC         {"question": {"stem": …, "choices": [{"text": …, "chains": [[{"text", "score"}, …]]}]}}
+    BIG-Bench-Mistake   {"input": …, "steps": […], "mistake_index": 3}      null: no mistake
+    ProcessBench  {"problem": …, "steps": […], "label": 3}      -1: no mistake
+    REVEAL        a row a step: answer_id, question, step, answer_is_logically_correct and labels of the step
+Labels stay what they are: 0.7 is not 0, and a step without a label is not a right one. Where a data set says only which step
+is the first wrong one, the steps behind it have no label.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from stages.records import BadLine, Example, UserError, read_json_lines, read_lines
+
+FORMATS = "see data/reward/README.md#formats"
+RATINGS = {-1: 0.0, 0: 0.5, 1: 1.0}
+REVEAL_TEST_ONLY = "REVEAL is published as a benchmark, under CC BY-ND 4.0, to be tested on and not trained on"
+REVEAL_LABELS = {
+    "fully attributable": 1.0, "supported": 1.0, "correct": 1.0, "partially attributable": 0.5, "contradictory": 0.0,
+    "unsupported": 0.0, "incorrect": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0,
+}  # fmt: skip
+REVEAL_COLUMNS = ("correctness_label", "logic_relevance_label", "attribution_label", "logic_correctness_label")
+
+
+class Malformed(ValueError):
+    """What is wrong with a record, as a phrase that follows "line 12: "."""
+
+
+def read(path: Path) -> Iterator[Example | BadLine]:
+    """The file's solutions as examples; what fits none of the forms becomes a BadLine with the reason."""
+    if path.suffix == ".csv":
+        yield from _reveal(enumerate(csv.DictReader(line for _, line in read_lines(path)), start=2))
+        return
+    for steps_of, group in groupby(_records(path), key=lambda item: _answer_id(item[1])):
+        if steps_of is not None:
+            yield from _reveal((line, record) for line, record in group if isinstance(record, dict))
+            continue
+        for line, record in group:
+            try:
+                if isinstance(record, str):
+                    raise Malformed(record)
+                yield from _examples(line, record)
+            except Malformed as fault:
+                yield BadLine(line, str(fault))
+
+
+def show(example: Example) -> dict[str, Any]:
+    """TRL's form of stepwise supervision."""
+    return {"prompt": example.source, "completions": list(example.steps), "labels": list(example.labels)}
+
+
+def group_key(example: Example) -> str:
+    """All solutions of a problem stay on the same side of the split."""
+    return example.source
+
+
+def solution(text: str) -> dict[str, Any]:
+    """One's own solution as a row to be scored: an object with problem and steps, or a problem with a step a line behind it."""
+    problem, *steps = text.strip().split("\n")
+    if text.lstrip().startswith("{"):
+        try:
+            record = json.loads(text)
+            problem, steps = _text(record, "problem"), _steps(record.get("steps"))
+        except (ValueError, AttributeError) as fault:
+            raise UserError(f'{text[:60]!r}: {fault}; a solution is {{"problem": …, "steps": […]}}') from None
+    steps = [step for step in steps if step.strip()]
+    if not steps:
+        raise UserError(
+            f'{text[:60]!r}: no steps; give {{"problem": …, "steps": […]}}, or the problem and a step a line behind it'
+        )
+    return {"id": "", "category": "", "source": problem, "prompt": problem, "completions": steps, "labels": [None] * len(steps)}
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(line, record) of JSON lines; of a JSON list, (number of the entry, record)."""
+    if path.suffix != ".json":
+        yield from read_json_lines(path)
+        return
+    try:
+        records = json.loads("\n".join(line for _, line in read_lines(path)))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(records, list):
+        raise UserError(f"{path}: a .json file is a list of records; write one, or an object a line into a .jsonl file")
+    for number, record in enumerate(records, start=1):
+        yield number, record if isinstance(record, dict) else f"entry {number} is no object"
+
+
+def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
+    if isinstance(record.get("question"), dict) and "label" in record:
+        problem, solutions = _text(record["question"], "problem"), list(_prm800k(record["label"]))
+        if not solutions:
+            raise Malformed("no step is labelled")
+        for steps, labels in solutions:
+            yield _example(line, problem, steps, labels, "PRM800K")
+    elif isinstance(record.get("question"), dict) and "choices" in record["question"]:
+        yield from _eqasc(line, record["question"])
+    elif "mistake_index" in record:
+        steps = _steps(record.get("steps"))
+        yield _example(line, _text(record, "input"), steps, _until(record["mistake_index"], len(steps)), "BIG-Bench-Mistake")
+    elif "labels" in record:
+        steps, labels = _steps(record.get("steps")), record["labels"]
+        if not isinstance(labels, list) or len(labels) != len(steps):
+            count = len(labels) if isinstance(labels, list) else "no"
+            raise Malformed(f'{len(steps)} "steps" and {count} "labels"; each step has one, null where nobody labelled it')
+        category = record.get("category")
+        if not (category is None or isinstance(category, str)):
+            raise Malformed('"category" is a word, or left out')
+        yield _example(line, _text(record, "problem"), steps, labels, category or "solution")
+    elif "label" in record and "steps" in record:
+        steps = _steps(record["steps"])
+        first = None if record["label"] == -1 else record["label"]
+        yield _example(line, _text(record, "problem"), steps, _until(first, len(steps)), "ProcessBench")
+    else:
+        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
+        raise Malformed(f"{keys}: none of the forms of a labelled solution; {FORMATS}")
+
+
+def _example(line: int, problem: str, steps: list[str], labels: list[Any], category: str, test_only: str = "") -> Example:
+    values = [_label(label, place) for place, label in enumerate(labels, start=1)]
+    if all(value is None for value in values):
+        raise Malformed("no step is labelled")
+    target = "\n".join(steps)
+    for text in (problem, target, category):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise Malformed("half a surrogate pair in it; write the whole character")
+    return Example(line, problem, target, category, steps=tuple(steps), labels=tuple(values), test_only=test_only)
+
+
+def _label(value: Any, place: int) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise Malformed(f"label {place} is {value!r}; a label is a number from 0 to 1, or null")
+    return float(value)
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise Malformed(f'no "{key}"' if value is None else f'"{key}" is empty or no text')
+    return value.strip()
+
+
+def _steps(value: Any) -> list[str]:
+    if not isinstance(value, list) or not value:
+        raise Malformed('no "steps"; a solution has at least one')
+    for place, step in enumerate(value, start=1):
+        if not isinstance(step, str) or not step.strip():
+            raise Malformed(f"step {place} is empty or no text")
+    return [step.strip() for step in value]
+
+
+def _until(first: Any, count: int) -> list[float | None]:
+    """Right before the first mistake, wrong at it, without a label behind it."""
+    if first is None:
+        return [1.0] * count
+    if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < count:
+        raise Malformed(f"the first mistake is at {first!r}, and the {count} steps are numbered from 0")
+    return [1.0] * first + [0.0] + [None] * (count - first - 1)
+
+
+def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
+    """The chosen path, and each rated alternative behind the path to it; a person's own continuation has no rating."""
+    entries = label.get("steps") if isinstance(label, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise Malformed('no "label.steps"')
+    path: list[str] = []
+    labels: list[float | None] = []
+    others = []
+    for place, entry in enumerate(entries, start=1):
+        completions, chosen = entry.get("completions") or [], entry.get("chosen_completion")
+        if chosen is not None and (not isinstance(chosen, int) or not 0 <= chosen < len(completions)):
+            raise Malformed(f"step {place}: chosen_completion {chosen!r} of {len(completions)}")
+        for at, completion in enumerate(completions):
+            rating = completion.get("rating")
+            if rating not in (None, *RATINGS):
+                raise Malformed(f"step {place}: rating {rating!r}; ratings are -1, 0, 1 and null")
+            if at != chosen and rating is not None:
+                others.append(([*path, _text(completion, "text")], [None] * len(path) + [RATINGS[rating]]))
+        taken = entry.get("human_completion") if chosen is None else completions[chosen]
+        if not taken:
+            break
+        path.append(_text(taken, "text"))
+        labels.append(RATINGS[taken["rating"]] if taken.get("rating") is not None else None)
+    if any(value is not None for value in labels):
+        yield path, labels
+    yield from others
+
+
+def _eqasc(line: int, question: dict[str, Any]) -> Iterator[Example]:
+    """Each chain of facts as a solution of the question with one answer."""
+    stem = _text(question, "stem")
+    for choice in question["choices"]:
+        for chain in choice.get("chains") or []:
+            facts = [fact for fact in chain if isinstance(fact, dict)]
+            labels = [fact.get("score") for fact in facts]
+            if any(label is not None for label in labels):
+                yield _example(
+                    line, f"{stem} {_text(choice, 'text')}", _steps([fact.get("text") for fact in facts]), labels, "eQASC"
+                )
+
+
+def _answer_id(record: dict[str, Any] | str) -> Any:
+    """What holds the rows of one REVEAL answer together; None for other records."""
+    return record.get("answer_id") if isinstance(record, dict) and "step" in record else None
+
+
+def _reveal(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Example | BadLine]:
+    """Consecutive rows with one answer_id are one solution."""
+    for _, group in groupby(rows, key=lambda item: item[1].get("answer_id")):
+        members = list(group)
+        line, first = members[0]
+        try:
+            labels = [_reveal_label(row) for _, row in members]
+            steps = _steps([row.get("step") for _, row in members])
+            yield _example(line, _text(first, "question"), steps, labels, "REVEAL", REVEAL_TEST_ONLY)
+        except Malformed as fault:
+            yield BadLine(line, str(fault))
+
+
+def _reveal_label(row: dict[str, Any]) -> float | None:
+    """A step's own label; where it has none, that of its whole answer."""
+    for column in (*REVEAL_COLUMNS, "answer_is_logically_correct"):
+        value = str(row.get(column) or "").strip().lower()
+        if value in REVEAL_LABELS:
+            return REVEAL_LABELS[value]
+    return None
