@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from stages.commands import apply, new, report
+from stages.commands import apply, check, new, report
 from stages.records import UserError
 
 app = typer.Typer(
@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 app.command("new")(new.new)
 app.command("apply")(apply.apply)
+app.command("check")(check.check)
 app.command("report")(report.report)
 
 

@@ -1,11 +1,15 @@
 """`python -m stages VERB`, in nano clones of the finished graph."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import nano
 from tests.conftest import run
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_apply_answers_text_and_files_in_order(whole_graph, tmp_path):
@@ -19,9 +23,41 @@ def test_apply_answers_text_and_files_in_order(whole_graph, tmp_path):
     assert run(whole_graph, *stages, "lm-001", "--text", "In the", "--max-new-tokens", "2").stdout.endswith("\n")
 
 
+def test_apply_scores_the_steps_of_ones_own_solutions(whole_graph):
+    solution = '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
+    said = run(whole_graph, "python", "-m", "stages", "apply", "reward-002", "--text", solution, "--text", "1 + 1?\n2.").stdout
+    assert [len(line.split()) for line in said.splitlines()] == [2, 1]
+    assert all(0 <= float(score) <= 1 for score in said.split())
+
+
+def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
+    said = run(clone, "python", "-m", "stages", "check", "typst-003").stdout
+    assert "fault" not in said
+    assert re.search(r"corpus typst-003 +│ ok +│ 80 rows, UTF-8", said)
+    assert "a turn ends with <|end|>" in said
+    assert "continues from models/typst-002" in said
+
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    params["runs"]["typst-003"]["lora"] = {"r": 1}
+    params["corpora"]["typst-003"]["file"] = "data/typst/train_3b.jsonl"
+    (clone / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    done = run(clone, "python", "-m", "stages", "check", "typst-003", succeeds=False)
+    assert done.returncode == 2
+    said = " ".join(done.stdout.replace("│", " ").split())
+    assert "data/typst/train_3b.jsonl: a version's file is named train_NNN with three digits, or eval; rename it" in said
+    assert "its adapter has lora.r 4, this run asks for 1" in said
+    assert "typst-003: 2 of 5 checks found a fault; see above" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("apply", "reward-001", "--text", "p"), "no steps; give"),
+        (
+            ("apply", "lm-001", "--prompt", "a", "--temperature", "-1"),
+            "--temperature: input should be greater than or equal to 0",
+        ),
+        (("check", "gec-009"), "no `gec-009` under `runs`; did you mean `gec-00"),
         (("apply", "gec-009", "--text", "a"), "no `gec-009` under `runs`; did you mean `gec-00"),
         (("apply", "gec-001"), "nothing to answer: give FILEs, `-` for standard input, or --text"),
         (("apply", "gec-001", "absent.txt"), "absent.txt: no such file"),
@@ -95,3 +131,28 @@ def test_the_report_draws_every_plot(clone):
 def test_help_has_examples(verb):
     said = run(Path(__file__).parents[1], "python", "-m", "stages", verb, "--help").stdout
     assert f"python -m stages {verb}" in said.split("Usage")[1]
+
+
+# Recipes
+
+
+@pytest.mark.timeout(900)
+def test_every_recipe_of_the_howto_runs(clone):
+    """docs/howto.md from top to bottom: its YAML entered into params.yaml, its commands run."""
+    done = []
+    blocks = re.findall(r"```(yaml|bash)\n(.*?)```", (ROOT / "docs/howto.md").read_text(encoding="utf-8"), re.DOTALL)
+    for kind, block in blocks:
+        if kind == "yaml":
+            params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+            for group, entries in yaml.safe_load(block).items():
+                params[group] |= entries
+            (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            continue
+        for command in block.splitlines():
+            run(clone, "bash", "-c", command)
+            if command == "dvc queue start":
+                run(clone, "bash", "-c", "until dvc queue status | grep -qE 'Success|Failed'; do sleep 1; done; dvc queue stop")
+            done.append(command)
+    assert len(done) >= 12
+    assert (clone / "metrics/evaluate/polish/polish-003.json").is_file()
+    assert (clone / "metrics/evaluate/gec/gec-004.json").is_file()

@@ -304,7 +304,7 @@ def test_the_commands_of_the_readme_run():
     commands = [line for block in blocks for line in block.split("```")[0].splitlines() if line.strip()]
     assert commands
     verbs = {" ".join(command.split()[: 4 if command.startswith("python") else 2]) for command in commands}
-    stages = {f"python -m stages {verb}" for verb in ("new", "apply", "report")}
+    stages = {f"python -m stages {verb}" for verb in ("new", "check", "apply", "report")}
     known = stages | {"make repro", "make test", "dvc repro", "dvc metrics", "dvc exp", ". .venv/bin/activate"}
     assert verbs <= known, verbs - known
 

@@ -52,6 +52,10 @@ def apply(
       python -m stages apply typst-002,typst-003 formulas.txt -o out
 
       python -m stages apply lm-001 --prompt "In the morning, the" --temperature 0.8 --top-p 0.9 --seed 1 --max-new-tokens 20
+
+    The score of each step of a solution:
+
+      python -m stages apply reward-002 --text '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
     """
     params = settings.load()
     specs = {run: settings.entry(params.runs, run, "runs") for run in runs.split(",")}
@@ -166,6 +170,9 @@ def _answered(run: str, spec: settings.Run, chosen: settings.Settings, inputs: l
     answerer = import_module(f"stages.backends.{chosen.backend}").Answerer(f"models/{run}", spec.base, chosen)
     task = import_module(f"stages.tasks.{spec.task}.corpus")
     shown = bar.add_task(run, total=len(inputs))
+    if hasattr(task, "solution"):
+        scored = answerer.score_steps([task.solution(text) for text in inputs], lambda count: bar.advance(shown, count))
+        return [" ".join(f"{score:.3f}" for score in answer.step_scores) for answer in scored]
     asks = hasattr(task, "prompt")  # else it is a language model, which goes on where the text stops
     answer, given = (answerer.answer, [task.prompt(text) for text in inputs]) if asks else (answerer.complete, inputs)
     return list(answer(given, lambda count: bar.advance(shown, count)))

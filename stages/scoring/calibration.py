@@ -13,8 +13,7 @@ BINS = 200
 def binned(scores: Sequence[float], right: Sequence[bool]) -> Floats:
     """(2 BINS,) counts of right and of wrong steps by the logit of their score: what sums to a ROC curve."""
     clipped = np.clip(np.asarray(scores, dtype=np.float64), 1e-9, 1 - 1e-9)
-    logits = np.clip(np.log(clipped / (1 - clipped)), -10, np.nextafter(10, 0))
-    places = ((logits + 10) * (BINS / 20)).astype(int)
+    places = ((np.log(clipped / (1 - clipped)) + 10) * (BINS / 20)).astype(int).clip(0, BINS - 1)
     truth = np.asarray(right, dtype=bool)
     return np.concatenate([np.bincount(places[truth], minlength=BINS), np.bincount(places[~truth], minlength=BINS)]).astype(
         float

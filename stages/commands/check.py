@@ -1,0 +1,148 @@
+"""check: before a long training, whether all that a run needs is there and fits together."""
+
+import importlib.metadata
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stages import settings
+from stages.commands import new
+from stages.records import UserError
+
+GIB = 2**30
+
+
+def check(run: Annotated[str, typer.Argument(help="a run of params.yaml")]) -> None:
+    """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at once (exit code 2).
+
+    Nothing is written, and no weights are loaded: the base is looked at by its config.
+
+    Examples:
+
+      python -m stages check typst-003
+    """
+    params = settings.load()
+    spec = settings.entry(params.runs, run, "runs")
+    chosen = params.resolve(run)
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("packages", packages),
+        *((f"corpus {name}", partial(corpus_of, name, params.corpora[name])) for name in params.shares(run)),
+        ("base", partial(base_of, spec.base)),
+        ("parent", partial(parent_of, spec, chosen)),
+        ("memory", partial(memory_of, spec.base, chosen)),
+    ]
+    table, faults = Table("", "", "", title=f"{run}: {chosen.method} on {spec.base}"), 0
+    for name, look in looks:
+        try:
+            table.add_row(name, "ok", Text(look()))
+        except UserError as error:
+            faults += 1
+            table.add_row(name, "[red]fault[/]", Text(str(error)))
+    Console().print(table)
+    if faults:
+        raise UserError(f"{run}: {faults} of {len(looks)} checks found a fault; see above")
+
+
+def packages() -> str:
+    """The installed versions against requirements.txt."""
+    wanted = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", Path("requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    others = []
+    for name, version in wanted:
+        try:
+            installed = importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            installed = "missing"
+        if installed != version:
+            others.append(f"{name} {installed} instead of {version}")
+    if others:
+        raise UserError(f"{', '.join(others)}; run `pip install -r requirements.txt`")
+    return f"{len(wanted)} packages as in requirements.txt"
+
+
+def corpus_of(name: str, corpus: settings.Corpus) -> str:
+    """Whether a corpus can be read, is named by its number, and has its row in the table of versions."""
+    path = Path(corpus.file)
+    if not re.fullmatch(r"train_\d{3}|eval", path.stem):
+        raise UserError(f"{path}: a version's file is named train_NNN with three digits, or eval; rename it")
+    if not path.is_file():
+        raise UserError(f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` fetches your own")
+    report = new.check(corpus.task, path, corpus.malformed)
+    readme = path.with_name("README.md")
+    if not readme.is_file() or f"| {name} |" not in readme.read_text(encoding="utf-8"):
+        raise UserError(f"{readme}: no row for {name} in its table of versions; add one that says what is new")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
+    return f"{report.read - report.dropped.total():,} rows, UTF-8" + (f"; dropped: {dropped}" if dropped else "")
+
+
+def base_of(base: str) -> str:
+    """Architecture, size and chat template of the base."""
+    from stages.backends import adapter, pytorch
+    from stages.text.chat import end_of_turn
+
+    folder = adapter.locate(base)
+    tokenizer = pytorch.load_tokenizer(str(folder), base)
+    end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
+    model = outline(folder)
+    return (
+        f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
+    )
+
+
+def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
+    """Whether the run can go on from its parent."""
+    from stages.backends import adapter, pytorch
+
+    if spec.parent == spec.base:
+        return "starts at the base"
+    if not Path(spec.parent).is_dir():
+        raise UserError(f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`")
+    if chosen.method != "full":
+        added = pytorch.add_tokens(pytorch.load_tokenizer(spec.base, spec.base), chosen.added_tokens)
+        adapter.check_continues(Path(spec.parent), spec.base, chosen.lora, added)
+    return f"continues from {spec.parent}"
+
+
+def memory_of(base: str, chosen: settings.Settings) -> str:
+    """The weights against what the device has; activations come on top."""
+    from stages.backends import adapter
+
+    model = outline(adapter.locate(base))
+    size = model.num_parameters() * {"full": 16, "lora": 4, "qlora": 0.6}[chosen.method]
+    where, free = free_memory()
+    if chosen.memory_limit_mb:
+        free = min(free, chosen.memory_limit_mb * 2**20)
+    what = "weights, gradients and optimizer" if chosen.method == "full" else "the base's weights"
+    if size > free:
+        raise UserError(
+            f"{what} take {size / GIB:.1f} GiB, {where} has {free / GIB:.1f}; choose method qlora, or a smaller base"
+        )
+    return f"{what} {size / GIB:.2f} GiB of {free / GIB:.1f} on the {where}; activations come on top"
+
+
+def outline(folder: Path) -> Any:
+    """The model of a checkpoint without its weights: a 70B takes a second."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}") from None
+
+
+def free_memory() -> tuple[str, int]:
+    """(the device that would train, bytes that it has free)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "CUDA device", torch.cuda.mem_get_info()[0]
+    return "CPU", psutil.virtual_memory().available

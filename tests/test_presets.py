@@ -1,0 +1,76 @@
+"""Every preset of params.yaml builds its training set-up on a shrunken model of its architecture; presets can be combined."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from stages import settings
+from stages.backends import adapter, pytorch
+from stages.backends.labelled import summed_nats
+from stages.records import UserError
+from stages.settings import Settings
+from stages.text import batches, tokenizer
+from stages.text.chat import encode
+from tests.tiny import ROWS, TEXTS
+
+PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+ARCHITECTURES = {"mistral-7b-8gb": "mistral", "reward-4b-lora": "qwen3", "reward-4b-full": "qwen3"}
+
+
+def shrunken(folder: Path, architecture: str) -> str:
+    torch.manual_seed(0)
+    fast = tokenizer.train(TEXTS, 400, "gpt2")
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(fast),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+        bos_token_id=fast.bos_token_id,
+    )
+    adapter.write_weights(folder, AutoModelForCausalLM.from_config(config), fast)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", sorted(PARAMS["presets"]))
+def test_a_preset_builds_its_training(name, tmp_path):
+    preset = PARAMS["presets"][name]
+    chosen = Settings.model_validate(settings._merge(PARAMS["defaults"], preset))
+    base = shrunken(tmp_path / "base", ARCHITECTURES.get(name, "llama"))
+    model = pytorch.graft(base, base, chosen, scores_steps="reward" in name)
+    model.train()
+    rows = [sequence for row in ROWS for sequence in encode(pytorch.load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bfloat16"):
+        summed_nats(model, batches.pad(rows[: chosen.per_device_train_batch_size], 0)).backward()
+    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+    assert any(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in trained.values())
+    ranks = {weights.shape[0] for name, weights in trained.items() if "lora_A" in name}
+    assert ranks == (set() if chosen.method == "full" else {chosen.lora.r})
+    quantised = any(hasattr(module, "quant_state") for module in model.modules())
+    assert quantised == (chosen.method == "qlora")
+    assert ("reward" in name) == hasattr(pytorch.causal_model(model), adapter.STEP_HEAD)
+
+
+def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
+    params = dict(PARAMS)
+    params["runs"] = PARAMS["runs"] | {"gec-001": PARAMS["runs"]["gec-001"] | {"preset": ["mistral-7b-8gb", "lora-small"]}}
+    params["runs"]["gec-001"].pop("lora", None)
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(params), encoding="utf-8")
+    chosen = settings.load(file).resolve("gec-001")
+    assert (chosen.method, chosen.lora.r, chosen.lora.lora_alpha, chosen.memory_limit_mb) == ("qlora", 8, 16, 7000)
+
+
+def test_a_preset_for_another_architecture_names_the_modules_there_are(tmp_path):
+    base = shrunken(tmp_path / "base", "llama")
+    chosen = Settings.model_validate({"lora": {"target_modules": ["c_attn"]}})
+    with pytest.raises(UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj"):
+        pytorch.graft(base, base, chosen)

@@ -1,0 +1,254 @@
+"""Step rewards: published forms that are read, the demo corpora, and how scores are scored."""
+
+import csv
+import json
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from stages import prepare
+from stages.grammar import arithmetic
+from stages.records import BadLine, Example, Prediction, UserError, rows
+from stages.scoring import calibration
+from stages.tasks.reward import corpus, score, synthetic
+from tests.test_prepare import enter
+
+
+def read(folder: Path, *records: object, suffix: str = "jsonl") -> list[Example | BadLine]:
+    path = folder / f"x.{suffix}"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return list(corpus.read(path))
+
+
+# Formats
+
+
+def test_labels_stay_what_they_are(tmp_path):
+    example = read(tmp_path, {"problem": "1 + 1?", "steps": ["2.", "So 2.", "Yes."], "labels": [0.7, None, 0]})[0]
+    assert example.labels == (0.7, None, 0.0)
+    assert corpus.show(example) == {"prompt": "1 + 1?", "completions": ["2.", "So 2.", "Yes."], "labels": [0.7, None, 0.0]}
+    assert corpus.group_key(example) == "1 + 1?"
+
+
+def prm(*steps: tuple[list[tuple[str, int | None]], int | None, str | None]) -> dict:
+    entries = [
+        {
+            "completions": [{"text": text, "rating": rating, "flagged": False} for text, rating in completions],
+            "human_completion": {"text": human, "rating": None, "flagged": False} if human else None,
+            "chosen_completion": chosen,
+        }
+        for completions, chosen, human in steps
+    ]
+    return {"question": {"problem": "p"}, "label": {"steps": entries, "finish_reason": "solution"}}
+
+
+def test_prm800k_gives_the_chosen_path_and_the_path_to_each_rated_alternative(tmp_path):
+    record = prm(
+        ([("a", 1), ("a2", -1), ("a3", None)], 0, None),
+        ([("b", -1), ("b2", 0)], None, "by hand"),
+        ([("c", 0)], 0, None),
+    )
+    found = [(example.steps, example.labels) for example in read(tmp_path, record)]
+    assert found == [
+        (("a", "by hand", "c"), (1.0, None, 0.5)),
+        (("a2",), (0.0,)),
+        (("a", "b"), (None, 0.0)),
+        (("a", "b2"), (None, 0.5)),
+    ]
+    ended = prm(([("a", 1)], 0, None), ([("b", -1), ("b2", -1)], None, None))
+    assert [example.labels for example in read(tmp_path, ended)] == [(1.0,), (None, 0.0), (None, 0.0)]
+
+
+def test_eqasc_gives_a_solution_for_each_chain(tmp_path):
+    question = {
+        "question": {
+            "stem": "What melts?",
+            "choices": [
+                {
+                    "label": "A",
+                    "text": "ice",
+                    "chains": [[{"text": "Ice is cold.", "score": 0.9}, {"text": "It melts.", "score": 0.25}]],
+                },
+                {"label": "B", "text": "air", "chains": [[{"text": "Air is light."}]]},
+            ],
+        },
+        "answerKey": "A",
+    }
+    for found in (read(tmp_path, question), read(tmp_path, [question], suffix="json")):
+        assert [(example.source, example.labels) for example in found] == [("What melts? ice", (0.9, 0.25))]
+
+
+def test_where_only_the_first_mistake_is_known_the_steps_behind_it_have_no_label(tmp_path):
+    found = read(
+        tmp_path,
+        {"input": "p", "steps": ["a", "b", "c"], "target": "1", "answer": "2", "mistake_index": 1},
+        {"input": "p", "steps": ["a", "b"], "mistake_index": None},
+        {"id": "1", "problem": "q", "steps": ["a", "b", "c"], "label": 0},
+        {"id": "2", "problem": "q", "steps": ["a"], "label": -1},
+    )
+    assert [example.labels for example in found] == [(1, 0, None), (1, 1), (0, None, None), (1,)]
+    assert [example.category for example in found] == ["BIG-Bench-Mistake"] * 2 + ["ProcessBench"] * 2
+
+
+def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
+    columns = ("answer_id", "question", "full_answer", "step", "answer_is_logically_correct", "correctness_label")
+    lines = [
+        ("1", "q1", "…", "a", "True", "Correct"),
+        ("1", "q1", "…", "b", "True", "Incorrect"),
+        ("2", "q2", "…", "c", "False", ""),
+    ]
+    with Path("corpus.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *lines])
+    found = list(corpus.read(Path("corpus.csv")))
+    assert [(example.steps, example.labels) for example in found] == [(("a", "b"), (1.0, 0.0)), (("c",), (0.0,))]
+    records = [dict(zip(columns, line, strict=True)) for line in lines]
+    assert [example.labels for example in read(inside, *records)] == [(1.0, 0.0), (0.0,)]
+
+    enter("reward", None, "csv")
+    with pytest.raises(
+        UserError,
+        match=r"corpus.csv line 2: REVEAL is published as a benchmark, under CC BY-ND 4.0, .* set `test_only: true`",
+    ):
+        prepare.main("reward-001")
+    enter("reward", None, "csv", test_only=True)
+    prepare.main("reward-001")
+    assert len(rows(Path("data/prepared/reward/test/reward-001.jsonl"))) == 2
+    assert rows(Path("data/prepared/reward/train/reward-001.jsonl")) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"problem": "p", "steps": ["a", "b"], "labels": [1]}, '2 "steps" and 1 "labels"; each step has one'),
+        ({"problem": "p", "steps": ["a"], "labels": [1.5]}, "label 1 is 1.5; a label is a number from 0 to 1, or null"),
+        ({"problem": "p", "steps": ["a"], "labels": ["1"]}, "label 1 is '1'; a label is a number from 0 to 1"),
+        ({"problem": "p", "steps": ["a", " "], "labels": [1, 1]}, "step 2 is empty or no text"),
+        ({"problem": "p", "steps": [], "labels": []}, 'no "steps"; a solution has at least one'),
+        ({"problem": "p", "steps": ["a"], "labels": [None]}, "no step is labelled"),
+        ({"problem": "", "steps": ["a"], "labels": [1]}, '"problem" is empty or no text'),
+        ({"steps": ["a"], "labels": [1]}, 'no "problem"'),
+        ({"problem": "p", "steps": ["a"], "label": 3}, "the first mistake is at 3, and the 1 steps are numbered from 0"),
+        (prm(([("a", 7)], 0, None)), "step 1: rating 7; ratings are -1, 0, 1 and null"),
+        (prm(([("a", 1)], 4, None)), "step 1: chosen_completion 4 of 1"),
+        (prm(([("a", None)], 0, None)), "no step is labelled"),
+        ({"a": 1}, "'a': none of the forms of a labelled solution; see data/reward/README.md#formats"),
+        ({"problem": "\ud800", "steps": ["a"], "labels": [1]}, "half a surrogate pair in it; write the whole character"),
+    ],
+)
+def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
+    found = read(tmp_path, record)[0]
+    assert isinstance(found, BadLine)
+    assert says in found.reason
+
+
+def test_a_json_file_is_a_list(tmp_path):
+    with pytest.raises(UserError, match=r"a .json file is a list of records; write one, or an object a line into a .jsonl"):
+        read(tmp_path, {"problem": "p"}, suffix="json")
+
+
+def test_ones_own_solution_is_an_object_or_a_step_a_line():
+    expected = {"prompt": "1 + 1?", "completions": ["2.", "Yes."]}
+    for text in ('{"problem": "1 + 1?", "steps": ["2.", "Yes."]}', "1 + 1?\n2.\n\nYes.\n"):
+        row = corpus.solution(text)
+        assert {key: row[key] for key in expected} == expected
+    with pytest.raises(UserError, match=r"no steps; give \{\"problem\": …, \"steps\": \[…\]\}"):
+        corpus.solution("1 + 1?")
+    with pytest.raises(UserError, match=r"no \"problem\"; a solution is"):
+        corpus.solution('{"steps": ["a"]}')
+
+
+# The demo corpora
+
+
+def drawn(level: int, count: int = 1500) -> list[dict]:
+    return [json.loads(line) for line in synthetic.lines(random.Random(level), count, level)]
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_mistakes_stand_where_the_labels_say(level):
+    checked = 0
+    for record in drawn(level):
+        labels = record["labels"]
+        for step, label in zip(record["steps"], labels, strict=True):
+            if match := re.search(r"(\d+) ([-+*]) (\d+) = (\d+)\.$", step):
+                left, sign, right, result = match.groups()
+                sound = arithmetic.value(int(left), sign, int(right)) == int(result)
+                if label in (1.0, 0.7):
+                    assert sound
+                if record["category"] == "wrong_result" and label == 0:
+                    assert not sound
+                checked += 1
+        if record["category"] == "correct":
+            assert 0.0 not in labels
+        elif None not in labels:
+            assert labels.count(0.0) == 1
+            assert labels == [1.0] * labels.index(0.0) + [0.0] + [0.7] * (len(labels) - labels.index(0.0) - 1)
+    assert checked > 2000
+
+
+def test_a_level_has_all_mistakes_different_solutions_and_gaps():
+    first, second = drawn(1), drawn(2)
+    for records in (first, second):
+        assert {record["category"] for record in records} == {"correct", *arithmetic.MISTAKES}
+        assert len({(record["problem"], *record["steps"]) for record in records}) == len(records)
+        assert 0.02 < sum(None in record["labels"] for record in records) / len(records) < 0.15
+    assert all(record["problem"].startswith("Compute") for record in first)
+    assert 0.3 < sum(record["problem"].startswith("Compute") for record in second) / len(second) < 0.5
+    assert list(synthetic.lines(random.Random(5), 50, 2)) == list(synthetic.lines(random.Random(5), 50, 2))
+
+
+# Scores
+
+
+def test_the_binned_auc_is_the_exact_one_also_for_saturated_scores():
+    rng = np.random.default_rng(0)
+    right = rng.random(5000) < 0.7
+    scores = 1 / (1 + np.exp(-(rng.normal(size=5000) * 3 + np.where(right, 4, 1))))
+    halves = [calibration.binned(scores[part], right[part]) for part in (slice(0, 2000), slice(2000, None))]
+    assert calibration.roc_auc(halves[0] + halves[1]) == pytest.approx(roc_auc_score(right, scores), abs=0.002)
+    assert calibration.roc_auc(calibration.binned([0.2, 0.9], [True, True])) == 0.5
+    assert calibration.roc_auc(calibration.binned([0.4, 0.4], [True, False])) == 0.5
+    assert list(calibration.roc_auc(np.stack(halves))) == [pytest.approx(calibration.roc_auc(half)) for half in halves]
+
+
+def row(labels: list) -> dict:
+    steps = [f"s{n}" for n in range(len(labels))]
+    return {"id": "", "category": "", "source": "", "prompt": "p", "completions": steps, "labels": labels}
+
+
+def scored(*pairs: tuple[list, list]) -> dict[str, float]:
+    answers = [Prediction("", "", "", 0.0, 0, step_scores=found) for found, _ in pairs]
+    return score.details([row(labels) for _, labels in pairs], answers)
+
+
+def test_errors_ranking_and_calibration_are_over_labelled_and_scored_steps():
+    measured = scored(([0.9, 0.2, 0.5], [1.0, 0.0, None]), ([0.6], [0.7, 1.0]))
+    assert measured["mse"] == pytest.approx((0.01 + 0.04 + 0.01) / 3)
+    assert measured["mae"] == pytest.approx((0.1 + 0.2 + 0.1) / 3)
+    assert measured["auc"] == measured["spearman"] == 1
+    assert measured["steps_unscored"] == pytest.approx(1 / 4)
+    assert measured["calibration_error"] == pytest.approx((0.1 + 0.2 + 0.1) / 3)
+
+
+def test_processbench_f1_asks_for_the_first_wrong_step():
+    measured = scored(
+        ([0.9, 0.1, 0.9], [1, 0, None]),  # found
+        ([0.1, 0.1], [1, 0]),  # too early
+        ([0.9, 0.9], [1, 1]),  # rightly nothing
+        ([0.9, 0.9], [None, 0]),  # nobody said whether the first step is right
+    )
+    assert (measured["accuracy_erroneous"], measured["accuracy_correct"]) == (0.5, 1.0)
+    assert measured["processbench_f1"] == pytest.approx(2 / 3)
+
+
+def test_the_baseline_is_the_mean_of_the_training_labels(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row(labels)) + "\n" for labels in ([1.0, None], [0.5, 0.0])))
+    tests = [row([1.0, 0.0])]
+    answer = score.baseline(path, tests, Path())[0]
+    assert list(answer.step_scores) == [0.5, 0.5]
+    assert score.headline(score.statistics(tests, [answer]).sum(axis=0)) == 0.5
