@@ -44,7 +44,7 @@ def scores(run: str, base: str) -> list:
 # Steps
 
 
-def test_a_step_is_scored_at_the_line_break_that_ends_it_and_keeps_its_soft_label(base):
+def test_a_step_is_all_its_tokens_with_the_line_break_and_keeps_its_soft_label(base):
     tokenizer = pytorch.load_tokenizer(base, base)
     row = SOLUTIONS[1] | {"labels": [0.7, None]}
     solution = scored_steps(tokenizer, row, 64)
@@ -53,8 +53,10 @@ def test_a_step_is_scored_at_the_line_break_that_ends_it_and_keeps_its_soft_labe
     assert tokenizer.decode(solution.ids[ends[1] : ends[2]]) == "The answer is 2.\n"
     assert solution.step_labels == (0.7, None)
     batch = batches.pad([solution], 0)
-    assert int((batch["labels"] != -100).sum()) == 1
-    assert batch["step_labels"][0, solution.step_ends[0]].item() == pytest.approx(0.7)
+    assert (batch["labels"] != -100).nonzero().tolist() == [[0, solution.step_ends[0]]]
+    assert batch["step_labels"][0].item() == pytest.approx(0.7)
+    assert batch["step_labels"][1].isnan()
+    assert [int((batch["steps"] == step).sum()) for step in (0, 1)] == [ends[1] - solution.given, ends[2] - ends[1]]
 
 
 def test_only_whole_steps_are_kept_and_a_row_without_a_label_in_them_gives_nothing(base):
@@ -72,14 +74,16 @@ def test_only_whole_steps_are_kept_and_a_row_without_a_label_in_them_gives_nothi
 def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, method):
     settings = PLAIN.model_copy(update={"method": method, "max_steps": 12, "eval_steps": 4})
     run = grow(base, base, inside / "one", settings, SOLUTIONS[:32], SOLUTIONS[32:])
-    assert set(load_file(Path(run, adapter.HEAD))) == {"hidden.weight", "hidden.bias", "score.weight", "score.bias"}
+    assert set(load_file(Path(run, adapter.HEAD))) == {
+        "hidden.weight", "hidden.bias", "score.weight", "score.bias", "surprise",
+    }  # fmt: skip
     assert not any(adapter.STEP_HEAD in name for file in Path(run).glob("*model*.safetensors") for name in load_file(file))
 
     answerer = pytorch.Answerer(run, base, settings)
     answers = answerer.predict(SOLUTIONS, lambda count: None)
     alone = [answerer.predict([row], lambda count: None)[0] for row in SOLUTIONS]
     for one, other in zip(answers, alone, strict=True):
-        assert one.step_scores == pytest.approx(other.step_scores, abs=1e-2 if method == "qlora" else 1e-5)
+        assert one.step_scores == pytest.approx(other.step_scores, rel=0.2 if method == "qlora" else 1e-3)
     assert {len(answer.step_scores) for answer in answers} == {2}
     assert answers[0].tokens == 1  # of its two steps one is labelled
 
@@ -89,7 +93,7 @@ def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, me
     rows = [scored_steps(tokenizer, row, 192) for row in SOLUTIONS]
     begun = reward_head.step_scores(started, rows, 8, 0)
     for answer, of_row in zip(answers, begun, strict=True):
-        assert of_row == pytest.approx(answer.step_scores, abs=2e-2 if method == "qlora" else 1e-5)
+        assert of_row == pytest.approx(answer.step_scores, rel=0.2 if method == "qlora" else 1e-3)
     assert [s for s in begun if s != begun[0]]
 
 
@@ -102,7 +106,15 @@ def test_a_batch_of_solutions_costs_what_they_cost_one_by_one(base):
     assert together == pytest.approx(sum(alone), rel=1e-5)
     found = reward_head.step_scores(model, rows, 5, 0)
     costs = [reward_head.nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
-    assert [nats for nats, _ in costs] == pytest.approx(alone, rel=1e-4)
+    assert [nats for nats, _ in costs] == pytest.approx(alone, rel=1e-3, abs=1e-5)
+
+
+def test_a_step_is_as_wrong_as_the_softest_maximum_over_its_tokens(base):
+    head = reward_head.StepHead(8)
+    outputs, nats, steps = torch.randn(5, 8), torch.rand(5) * 9, torch.tensor([0, 0, 0, 1, 1])
+    judged = [head(outputs[at : at + 1], nats[at : at + 1], torch.tensor([0])).item() for at in range(5)]
+    expected = [-torch.tensor([-logit for logit in judged[a:b]]).logsumexp(0).item() for a, b in ((0, 3), (3, 5))]
+    assert head(outputs, nats, steps).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_untuned_base_scores_a_step_by_its_mean_token_probability(base):

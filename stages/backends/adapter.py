@@ -153,7 +153,7 @@ def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
 
 def _head_name(name: str) -> str:
     """`hidden.weight` for any of the names that PEFT gives the head's tensors."""
-    return ".".join(name.rsplit(".", 2)[1:])
+    return name.rpartition(f"{STEP_HEAD}.")[2].removeprefix("modules_to_save.default.")
 
 
 def write_tensors(path: Path, tensors: dict[str, Any]) -> None:

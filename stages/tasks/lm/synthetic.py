@@ -31,7 +31,7 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
         *(("glossary", glossary),) * 5,
         *(("japanese", japanese_passage),) * 4,
         *(("polish", polish_passage),) * 4,
-        *(("sums", sums),) * 3,
+        *(("sums", sums),) * 5,
         *GENERAL,
     )
     kinds: Sequence[tuple[str, Writer]] = general if level == 1 else (*CLINICAL, *general)
