@@ -33,7 +33,7 @@ class Lora(Strict):
 
 class EarlyStopping(Strict):
     patience: int = Field(0, ge=0, description="units without improvement before the run stops; 0 = never")
-    unit: Literal["evaluations", "epochs"] = "evaluations"
+    unit: Literal["evaluations", "epochs"] = Field("evaluations", description="what patience counts")
 
 
 class Generation(Strict):
