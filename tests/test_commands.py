@@ -119,15 +119,19 @@ def test_new_continues_the_chain_or_starts_another(clone):
 
 
 def test_the_report_draws_every_plot(clone):
+    from stages import settings
+
     said = run(clone, "python", "-m", "stages", "report", "-o", "drawn").stdout
-    assert "drawn/index.html: 12 pictures" in said
+    tasks = settings.load(clone / "params.yaml").tasks
+    kinds = ("chain", "matrix", "categories", "curves")
+    assert f"drawn/index.html: {4 * len(tasks)} pictures" in said
     pictures = sorted((clone / "drawn").glob("*.png"))
-    assert len(pictures) == 12
+    assert {picture.stem for picture in pictures} == {f"{task}_{kind}" for task in tasks for kind in kinds}
     assert all(picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000 for picture in pictures)
     assert "typst-003" in (clone / "drawn/index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("verb", ["new", "apply", "report"])
+@pytest.mark.parametrize("verb", ["new", "check", "apply", "report"])
 def test_help_has_examples(verb):
     said = run(Path(__file__).parents[1], "python", "-m", "stages", verb, "--help").stdout
     assert f"python -m stages {verb}" in said.split("Usage")[1]
