@@ -10,7 +10,7 @@ from stages import settings
 from stages.records import stage, write_json
 
 CONFIG = Path("build/config")
-ANSWERING = ("backend", "method", "max_length_tokens", "max_steps_per_example", "threads")
+ANSWERING = ("backend", "method", "device", "max_length_tokens", "max_steps_per_example", "threads")
 
 
 def main() -> None:
@@ -22,9 +22,10 @@ def main() -> None:
         write_json(CONFIG / f"{name}.report.json", {"report_to": resolved.pop("report_to", [])})
         generation = {"generation": resolved.pop("generation", {})}
         shared = {key: resolved[key] for key in ANSWERING if key in resolved}
-        tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task]
+        tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task and not spec.valid_only]
         write_json(CONFIG / f"{name}.json", resolved)
-        mix = {"task": run.task, "seed": params.resolve(name).seed, "shares": params.shares(name)}
+        shares = {"train": params.shares(name), "valid": {run.validation: 1.0} if run.validation else params.shares(name)}
+        mix = {"task": run.task, "seed": params.resolve(name).seed, "shares": shares}
         write_json(CONFIG / f"{name}.mix.json", mix)
         write_json(CONFIG / f"{name}.predict.json", {"settings": shared | generation, "tests": tests})
         write_json(CONFIG / f"{name}.run.json", {key: getattr(run, key) for key in ("task", "corpus", "base", "parent")})

@@ -1,4 +1,4 @@
-"""mix: a run's own corpus, replayed and mixed ones -> data/mixed/RUN: what it trains on, free of anything that is tested on."""
+"""mix: a run's own corpus, replayed and mixed ones -> data/mixed/RUN: training rows free of anything that is held out."""
 
 import json
 from collections.abc import Iterator
@@ -11,11 +11,12 @@ from stages.records import Row, rows, stage, write_lines
 
 def main(run: str) -> None:
     task, seed, shares = settings.mixture(Path("build/config", f"{run}.mix.json"))
-    tested = {clean.asked(row) for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl")) for row in rows(path)}
-    for part in ("train", "valid"):
-        kept = (row for row in mixed(task, part, shares, seed) if clean.asked(row) not in tested)
-        count = write_lines(Path("data/mixed", run, f"{part}.jsonl"), kept)
-        print(f"{part}: {count:,} rows of {json.dumps(shares)}")
+    held_out = {clean.asked(row) for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl")) for row in rows(path)}
+    for part in ("valid", "train"):
+        kept = (row for row in mixed(task, part, shares[part], seed) if clean.asked(row) not in held_out)
+        count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
+        print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")
+        held_out |= {clean.asked(row) for row in rows(path)}
 
 
 def mixed(task: str, part: str, shares: dict[str, float], seed: int) -> Iterator[Row]:

@@ -59,11 +59,17 @@ def divided(
     if corpus.near_duplicates:
         examples = clean.drop_near_duplicates(examples, corpus.near_duplicates, report)
     for example in clean.chosen(examples, corpus, report):
-        part = "test" if corpus.test_only else split.part(task.group_key(example), shares.valid, shares.test)
+        part = part_of(corpus, task.group_key(example), shares)
         yield part, prepared(task, corpus, example)
         if corpus.augment and part == "train":
             for copy in augment.copies(example, corpus.augment):
                 yield part, prepared(task, corpus, copy)
+
+
+def part_of(corpus: settings.Corpus, key: str, shares: settings.Split) -> split.Part:
+    if corpus.test_only or corpus.valid_only:
+        return "test" if corpus.test_only else "valid"
+    return split.part(key, shares.valid, shares.test)
 
 
 def prepared(task: Any, corpus: settings.Corpus, example: Example) -> Row:

@@ -146,7 +146,7 @@ def predictions(path: Path) -> list[Prediction]:
 @contextmanager
 def whole(path: Path) -> Iterator[IO[str]]:
     """A file that appears under its name only when the block has ended well; a full disk is the user's to mend."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
@@ -162,6 +162,16 @@ def whole(path: Path) -> Iterator[IO[str]]:
                 f"{path}: not written ({error.strerror}); make room or correct its rights, then run again"
             ) from error
         raise
+
+
+def require_writable(*folders: Path) -> None:
+    """Raise UserError for a folder that nothing can be written to: before hours of work, not after."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written to ({error.strerror}); correct its rights, then run again") from None
 
 
 def write_json(path: Path, value: Any) -> None:

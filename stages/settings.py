@@ -53,7 +53,11 @@ class Settings(Strict):
     method: Literal["lora", "qlora", "full"] = Field("lora", description="qlora: LoRA on a base in 4 bits (NF4)")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the matrix products in training")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    offload_activations: bool = Field(False, description="keep activations in the CPU's memory until the backward pass")
     memory_limit_mb: int = Field(0, ge=0, description="what training may take of the device, in 2^20 bytes; 0 = all of it")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="auto: CUDA or MPS where there is one, else the CPU"
+    )
     threads: int = Field(2, ge=1, description="CPU threads; another number gives other last bits, so it is pinned")
     max_length_tokens: int = Field(512, ge=8, description="longer rows are cut from the prompt's middle, texts into windows")
     max_steps_per_example: int = Field(0, ge=0, description="steps of a solution that are scored, from the first; 0 = all")
@@ -72,8 +76,10 @@ class Settings(Strict):
     num_train_epochs: float = Field(1.0, gt=0)
     max_steps: int = Field(0, ge=0, description="optimizer steps; 0 = as many as num_train_epochs needs")
     eval_steps: int = Field(0, ge=0, description="optimizer steps between evaluations and checkpoints; 0 = one an epoch")
+    max_eval_batches: int = Field(0, ge=0, description="batches of validation rows, from the first; 0 = all")
     logging_steps: int = Field(25, ge=1, description="optimizer steps")
     save_total_limit: int = Field(2, ge=1, description="checkpoints kept beside the best while training")
+    save: list[Literal["best", "last"]] = Field(["best"], description="last: its weights too, as models/RUN/last")
     early_stopping: EarlyStopping = EarlyStopping()
     lora: Lora = Lora()
     generation: Generation = Generation()
@@ -95,6 +101,18 @@ class Synthetic(Strict):
     rows: int = Field(ge=1)
     level: int = Field(1, ge=1, description="difficulty of the material")
     seed: int = Field(0, ge=0)
+
+
+class Source(Strict):
+    """A data set of the hub that `fetch` writes into a corpus file, at one revision."""
+
+    task: str
+    file: str
+    hub_id: str = Field(min_length=1, description="OWNER/NAME, or a folder of data files")
+    revision: str = Field(pattern="^[0-9a-f]{40}$", description="the 40-digit commit hash; a branch or tag would move")
+    name: str = Field("", description="configuration of the data set, where it has several")
+    split: str = Field("train", description="the published split, or a part of it: train[:1000]")
+    columns: dict[str, str] = Field({}, description="the record's key for each column that is taken; empty = all as they are")
 
 
 class Augment(Strict):
@@ -119,6 +137,7 @@ class Corpus(Strict):
     instruction: str = Field("", description="what the model is told to do, in place of the task's own words")
     augment: Augment | None = None
     test_only: bool = Field(False, description="every row is a test row, none is trained on")
+    valid_only: bool = Field(False, description="every row is a validation row, for runs that name this as their validation")
 
 
 class Base(Strict):
@@ -148,17 +167,22 @@ class Run(BaseModel):
     preset: list[str] | str = []
     mix: dict[str, Annotated[float, Field(gt=0)]] = Field({}, description="other corpora, and how often an epoch has each row")
     replay: float = Field(0.0, ge=0, description="how often an epoch has each row of the corpora of the runs before")
+    validation: str = Field(
+        "", description="a valid_only corpus that decides which weights are best; empty = the held-out share"
+    )
 
 
 RUN_KEYS = tuple(Run.model_fields)
 
 
 class Params(Strict):
+    allow_outside: bool = Field(False, description="whether corpora and models may lie outside the repository")
     split: Split
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, Any]]
     synthetic: dict[str, Synthetic]
+    sources: dict[str, Source] = {}
     bases: dict[str, Base]
     corpora: dict[str, Corpus]
     runs: dict[str, Run]
@@ -210,7 +234,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     params = Params.model_validate(raw)
-    if faults := _dangling(params):
+    if faults := _outside(params) + _dangling(params):
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     return params
 
@@ -226,8 +250,8 @@ def answering(path: Path) -> tuple[Settings, list[str]]:
     return Settings.model_validate(record["settings"]), record["tests"]
 
 
-def mixture(path: Path) -> tuple[str, int, dict[str, float]]:
-    """A run's task, its seed, and how often an epoch has each row of each corpus: one RUN.mix.json of build/config."""
+def mixture(path: Path) -> tuple[str, int, dict[str, dict[str, float]]]:
+    """A run's task, its seed, and for "train" and "valid" how often each row of each corpus is in it: one RUN.mix.json."""
     record = json.loads(path.read_text(encoding="utf-8"))
     return record["task"], record["seed"], record["shares"]
 
@@ -305,12 +329,22 @@ def _dangling(params: Params) -> list[str]:
     """References between the maps that lead nowhere, and names that break the numbering."""
     faults = []
     backends = sorted(path.stem for path in Path(__file__).with_name("backends").glob("*.py") if _is_backend(path))
-    for group, entries in (("synthetic", params.synthetic), ("corpora", params.corpora), ("runs", params.runs)):
+    for group, entries in (
+        ("synthetic", params.synthetic),
+        ("sources", params.sources),
+        ("corpora", params.corpora),
+        ("runs", params.runs),
+    ):
         for name, item in entries.items():
             if not NAME.fullmatch(name):
                 faults.append(f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`")
             if item.task not in params.tasks:
                 faults.append(f"`{group}.{name}.task`: no task `{item.task}`{_nearest(item.task, list(params.tasks))}")
+    faults += [
+        f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
+        for name, corpus in params.corpora.items()
+        if corpus.test_only and corpus.valid_only
+    ]
     for task in params.tasks:
         if not Path(__file__).with_name("tasks").joinpath(task, "corpus.py").is_file():
             faults.append(f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py")
@@ -331,8 +365,14 @@ def _dangling(params: Params) -> list[str]:
                 faults.append(f"`runs.{name}.{key}`: no corpus `{other}`{_nearest(other, list(params.corpora))}")
             elif of.task != run.task:
                 faults.append(f"`runs.{name}.{key}`: {other} belongs to task {of.task}, the run to {run.task}")
-            elif of.test_only:
-                faults.append(f"`runs.{name}.{key}`: {other} is test_only; train on another one")
+            elif of.test_only or of.valid_only:
+                only = "test_only" if of.test_only else "valid_only"
+                faults.append(f"`runs.{name}.{key}`: {other} is {only}; train on another one")
+        judges = [corpus for corpus, of in params.corpora.items() if of.valid_only and of.task == run.task]
+        if run.validation and run.validation not in judges:
+            faults.append(
+                f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{_nearest(run.validation, judges)}"
+            )
         faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
     if not faults:
         for name in params.runs:
@@ -340,6 +380,21 @@ def _dangling(params: Params) -> list[str]:
             if settings.backend not in backends:
                 faults.append(f"`runs.{name}`: no backend `{settings.backend}`{_nearest(settings.backend, backends)}")
     return faults
+
+
+def _outside(params: Params) -> list[str]:
+    """Files and models that lie elsewhere: another clone would not have them, and a stage could overwrite them."""
+    if params.allow_outside:
+        return []
+    named = [(f"{group}.{name}.file", item.file) for group in ("synthetic", "sources", "corpora")
+             for name, item in getattr(params, group).items()]  # fmt: skip
+    named += [(f"runs.{name}.{key}", getattr(run, key)) for name, run in params.runs.items() for key in ("base", "parent")]
+    here = Path.cwd().resolve()
+    return [
+        f"`{place}`: {path} lies outside the repository; copy it in, or set `allow_outside: true`"
+        for place, path in named
+        if not Path(path).resolve().is_relative_to(here)
+    ]
 
 
 def _is_backend(path: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages import settings
 from stages.backends import adapter, scratch
-from stages.records import rows, stage, whole, write_json
+from stages.records import require_writable, rows, stage, whole, write_json
 
 
 def main(run: str) -> None:
@@ -15,9 +15,9 @@ def main(run: str) -> None:
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     backend = import_module(f"stages.backends.{chosen.backend}")
 
-    code = Path(__file__).parent
-    inputs = scratch.fingerprint(config, train, valid, Path(spec.base), Path(spec.parent), code / "backends", code / "text")
-    with scratch.held(inputs) as checkpoints:
+    curve = Path("metrics/curves", spec.task, f"{run}.csv")
+    require_writable(Path("models"), curve.parent, Path("logs"))
+    with scratch.held(scratch.name(run, spec)) as checkpoints:
         report_to = settings.listeners(config.with_suffix(".report.json"))
         trained = backend.train(run, spec, chosen, rows(train), rows(valid), checkpoints, report_to)
         backend.save(trained, Path("models", run), spec.base)
@@ -36,7 +36,7 @@ def main(run: str) -> None:
                 "best_step": trained.best_step,
             },
         )
-        write_curve(Path("metrics/curves", spec.task, f"{run}.csv"), run, trained.history)
+        write_curve(curve, run, trained.history)
 
 
 def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:

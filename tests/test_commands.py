@@ -1,5 +1,6 @@
 """`python -m stages VERB`, in nano clones of the finished graph."""
 
+import fcntl
 import re
 from pathlib import Path
 
@@ -44,14 +45,40 @@ def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
     done = run(clone, "python", "-m", "stages", "check", "typst-003", succeeds=False)
     assert done.returncode == 2
     said = " ".join(done.stdout.replace("│", " ").split())
-    assert "data/typst/train_3b.jsonl: a version's file is named train_NNN with three digits, or eval; rename it" in said
+    assert (
+        "data/typst/train_3b.jsonl: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it"
+        in said
+    )
     assert "its adapter has lora.r 4, this run asks for 1" in said
     assert "typst-003: 2 of 5 checks found a fault; see above" in done.stderr
+
+
+def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):
+    old, held = (clone / ".scratch" / name for name in ("0" * 32, "1" * 32))
+    wanted = clone / ".scratch" / scratch_of(clone, "typst-003")
+    for folder in (old, held, wanted):
+        folder.mkdir(parents=True)
+        (folder / "lock").touch()
+        (folder / "optimizer.pt").write_bytes(bytes(2**20))
+    with (held / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = run(clone, "python", "-m", "stages", "check", "--clean").stdout
+    assert f"removed {old.relative_to(clone)}, 1.0 MiB\n1 folders" in said
+    assert (old.exists(), held.exists(), wanted.exists()) == (False, True, True)
+
+
+def scratch_of(clone, name):
+    asked = f"""
+from stages import settings
+from stages.backends import scratch
+print(scratch.name({name!r}, settings.load().runs[{name!r}]))"""
+    return run(clone, "python", "-c", asked).stdout.strip()
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("check",), "check: which run?"),
         (("apply", "reward-001", "--text", "p"), "no steps; give"),
         (
             ("apply", "lm-001", "--prompt", "a", "--temperature", "-1"),

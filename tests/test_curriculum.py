@@ -165,9 +165,29 @@ def test_rows_of_a_test_only_corpus_are_trained_on_by_no_version(inside):
     assert configured["tests"] == ["gec-001", "gec-002"]
 
 
+def test_a_validation_corpus_picks_the_best_weights_in_place_of_the_held_out_share(inside):
+    enter(gec_001={"run": {"validation": "gec-002"}}, gec_002={"valid_only": True, "run": None})
+    prepared("gec-001")
+    given = prepared("gec-002", LINES[:40])
+    assert (len(given["valid"]), given["train"], given["test"]) == (40, [], [])
+    parts = mixed("gec-001")
+    tested = {row["id"] for row in rows(Path("data/prepared/gec/test/gec-001.jsonl"))}
+    assert {row["id"] for row in parts["valid"]} == {row["id"] for row in given["valid"]} - tested
+    assert not {row["id"] for row in parts["train"]} & {row["id"] for row in parts["valid"]}
+    assert json.loads(Path("build/config/gec-001.predict.json").read_text())["tests"] == ["gec-001"]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"valid_only": True}, "`runs.gec-002.corpus`: gec-002 is valid_only; train on another one"),
+        ({"run": {"validation": "gec-001"}}, "`runs.gec-002.validation`: no valid_only corpus `gec-001`; there are: none"),
+        ({"test_only": True, "valid_only": True, "run": None}, "`corpora.gec-002`: test_only and valid_only at once"),
+        (
+            {"file": "../gec.tsv"},
+            "`corpora.gec-002.file`: ../gec.tsv lies outside the repository; copy it in, or set",
+        ),
+        ({"run": {"base": "/srv/base"}}, "`runs.gec-002.base`: /srv/base lies outside the repository; copy it in, or set"),
         ({"run": {"mix": {"gec-009": 1}}}, "`runs.gec-002.mix`: no corpus `gec-009`; did you mean `gec-00"),
         ({"run": {"mix": {"lm-001": 1}}}, "`runs.gec-002.mix`: lm-001 belongs to task lm, the run to gec"),
         ({"test_only": True}, "`runs.gec-002.corpus`: gec-002 is test_only; train on another one"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.corpus import split
 from stages.grammar import japanese, mistakes, vocabulary
 from stages.grammar.conjugation import Adjective, Form, Noun, Verb, VerbKind
 from stages.grammar.sentence import Segment, Sentence, spoken
@@ -501,3 +502,28 @@ def test_headline_takes_a_thousand_resamples_at_once_and_defines_nothing_over_no
 def test_a_test_set_without_correct_sentences_says_nothing_of_over_correction() -> None:
     assert "over_correction_rate" not in score.details(ROWS[:2], answered("", "", "", "")[:2])
     assert score.details([], [])["exact_match"] == 0
+
+
+# 丁寧体 and 普通体
+
+
+def test_each_row_of_the_style_corpus_says_the_same_in_the_other_register(tmp_path):
+    polite = re.compile(r"(です|ます|でした|ました|ません|ませんでした)。$")
+    rows = examples(tmp_path, *synthetic.lines(random.Random(9), 400, 3))
+    assert {row.category for row in rows} == {"ToPolite", "ToPlain"}
+    for row in rows:
+        before, after = (bool(polite.search(text)) for text in (row.source, row.target))
+        assert (before, after) == ((False, True) if row.category == "ToPolite" else (True, False)), row
+        assert split.part(row.source, 0.1, 0.1) == split.part(row.target, 0.1, 0.1)
+
+
+def test_restyling_twice_is_the_identity_and_spares_what_must_be_plain():
+    rng, changed = random.Random(3), 0
+    while changed < 300:
+        drawn = japanese.sentence(rng, 2)
+        if (other := japanese.restyled(drawn)) is None:
+            continue
+        changed += 1
+        assert japanese.restyled(other) == drawn
+        kept = [segment for segment in drawn.segments if segment.role == "inner"]
+        assert kept == [segment for segment in other.segments if segment.role == "inner"]

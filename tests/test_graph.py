@@ -111,7 +111,7 @@ def test_imports_only_point_down():
     floors = [
         {"settings", "records", "scoring", "grammar"},
         {"configure", "compare", "tasks", "corpus", "text"},
-        {"synthesize", "prepare", "mix", "initialise", "evaluate", "backends"},
+        {"synthesize", "fetch", "prepare", "mix", "initialise", "evaluate", "backends"},
         {"train", "predict"},
         {"commands"},
     ]

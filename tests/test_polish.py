@@ -177,7 +177,7 @@ def test_the_answers_of_the_demo_corpora_are_right(tmp_path):
         if example.category == "question":
             assert example.target.lower() in example.source.lower()
         elif example.category == "diacritics":
-            assert polish.plain(example.target) == example.source
+            assert polish.plain(example.target) == corpus.group_key(example)
         elif example.category == "register":
             titles = [
                 title in text.split() for text in (example.source, example.target) for title in ("Pan", "Pani", "Państwo")

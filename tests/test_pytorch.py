@@ -95,6 +95,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(base, inside):
     shutil.rmtree(inside / "scratch-resumed" / "checkpoint-6")
     for state in (inside / "scratch-resumed").glob("*/trainer_state.json"):
         state.write_text(state.read_text().replace("scratch-whole", "scratch-resumed"))
+        scratch.seal(state.parent)
     resumed = Path(grow(base, base, inside / "resumed"))
     assert "resumed at step 4" in Path("logs/resumed.log").read_text()
     assert (resumed / adapter.ADAPTER).read_bytes() == (whole / adapter.ADAPTER).read_bytes()

@@ -175,9 +175,9 @@ def write_weights(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrained
     head = getattr(model, STEP_HEAD, None)
     if head is not None:
         write_tensors(folder / HEAD, head.state_dict())
-        delattr(model, STEP_HEAD)
     model.config._name_or_path = ""
-    model.save_pretrained(folder)
+    state = {name: weights for name, weights in model.state_dict().items() if not name.startswith(f"{STEP_HEAD}.")}
+    model.save_pretrained(folder, state_dict=state)
     write_tokenizer(folder, tokenizer)
 
 

@@ -1,31 +1,59 @@
-"""transformers' Trainer with this project's batches, loss and evaluation."""
+"""transformers' Trainer with this project's batches, loss and evaluation; what stops it, and what it goes on from."""
 
+import json
 import math
+import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages.backends.labelled import row_nats, summed_nats
+from stages.backends.interruption import Interruption
+from stages.backends.labelled import causal_model, device, row_nats, summed_nats
 from stages.backends.progress import Progress
 from stages.backends.reward_head import nats as step_nats
 from stages.backends.reward_head import step_scores, summed_step_nats
-from stages.records import UserError
+from stages.backends.scratch import is_intact, seal
+from stages.records import UserError, write_json
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
 
+LOSSES = "losses.json"
+RECENT = 10
+"""Steps whose mean loss is watched: one hard batch is no explosion."""
+
 
 class LabelledTrainer(Trainer):
-    """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that keeps sums."""
+    """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that keeps sums.
 
-    def __init__(self, plan: batches.Plan, valid: Sequence[Encoded], pad_id: int, precision: str, **arguments: Any) -> None:
+    losses: of each step made, by its number; kept with the checkpoints, so that a report after a resume is what it would have
+    been.   rows_at_once: halved where memory runs out; rows are then computed in more passes that add up to the same step.
+    """
+
+    def __init__(
+        self,
+        plan: batches.Plan,
+        valid: Sequence[Encoded],
+        pad_id: int,
+        settings: Settings,
+        progress: Progress,
+        guess: float,
+        **arguments: Any,
+    ) -> None:
+        """guess: the loss of one who knows nothing, in nats."""
         super().__init__(**arguments)
-        self.plan, self.valid, self.pad_id, self.bfloat16 = plan, valid, pad_id, precision == "bfloat16"
+        self.plan, self.valid, self.pad_id, self.settings, self.progress = plan, valid, pad_id, settings, progress
+        self.losses: dict[int, float] = {}
+        self.lowest, self.guess = math.inf, guess
+        self.rows_at_once, self.computed = settings.per_device_train_batch_size, (-1, 0)
+        self.last: dict[str, Tensor] = {}
         self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
 
     def get_train_dataloader(self) -> DataLoader[Encoded]:
@@ -45,17 +73,98 @@ class LabelledTrainer(Trainer):
 
     def autocast(self) -> torch.autocast:
         """Opened here: accelerate opens its own around `forward` of the whole model, which `labelled_loss` goes past."""
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
-    def training_step(self, *arguments: Any, **named: Any) -> Tensor:
-        loss = super().training_step(*arguments, **named)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"step {self.state.global_step + 1}: the loss is {loss.item()}; nothing was written. Lower learning_rate "
-                f"(now {self.args.learning_rate:g}) or max_grad_norm (now {self.args.max_grad_norm:g}), or set precision: "
-                "float32"
-            )
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+        before = self.state.global_step
+        position = self.computed[1] if self.computed[0] == before else 0
+        window = self.plan.micro_batches[before * self.plan.accumulation :][: position + 1]
+        self.computed = (before, position + 1)
+        loss: Tensor | None = None
+        try:
+            loss = self._pass(model, window[-1], inputs, num_items_in_batch)
+        except RuntimeError as error:  # tried again outside of this block: the error holds on to what the pass had in memory
+            if not should_reduce_batch_size(error):
+                raise
+        while loss is None:
+            loss = self._again(model, window, num_items_in_batch)
+        self.losses[before + 1] = (self.losses[before + 1] if position else 0.0) + loss.item()
+        self._watch(before + 1)
         return loss
+
+    def _pass(self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any) -> Tensor:
+        """Forward and backward over a micro-batch, whole or in parts; its share of the step's loss."""
+        parts = [rows[at : at + self.rows_at_once] for at in range(0, len(rows), self.rows_at_once)] or [rows]
+        losses = []
+        for part in parts:
+            self.computing = part
+            batch = inputs if inputs and len(parts) == 1 else self._pad([self.train_dataset[row] for row in part])
+            offload = torch.autograd.graph.save_on_cpu(pin_memory=self.args.device.type == "cuda")
+            with offload if self.settings.offload_activations else nullcontext():
+                losses.append(super().training_step(model, batch, labels))
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+    def _again(self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any) -> Tensor | None:
+        """The step so far once more, with half as many rows at once: its gradients were left incomplete."""
+        if len(self.computing) == 1:
+            row = self.train_dataset[self.computing[0]]
+            raise UserError(
+                f"step {self.state.global_step + 1}: out of memory with row {row.id} alone, {len(row.ids)} tokens; nothing was "
+                f"written. Lower max_length_tokens (now {self.settings.max_length_tokens}), set gradient_checkpointing: true "
+                "or method: qlora, or raise memory_limit_mb"
+            )
+        self.rows_at_once = len(self.computing) // 2
+        effective = self.settings.per_device_train_batch_size * self.plan.accumulation
+        self.progress.say(
+            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows at once: from here on "
+            f"{self.rows_at_once}, in more passes; a step still sees {effective} rows"
+        )
+        model.zero_grad()
+        if self.args.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return [self._pass(model, rows, None, labels) for rows in window][-1]
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            return None
+
+    def _watch(self, step: int) -> None:
+        """Raise UserError for a loss that is no number, or that has grown by half of what guessing costs."""
+        what = "" if math.isfinite(loss := self.losses[step]) else f"the loss is {loss}"
+        recent = [self.losses[before] for before in range(step - RECENT + 1, step + 1) if before in self.losses]
+        if self.accelerator.sync_gradients and len(recent) == RECENT:
+            mean = math.fsum(recent) / RECENT
+            self.lowest = min(self.lowest, mean)
+            if mean > self.lowest + max(1.0, self.guess / 2):
+                what = f"the loss exploded, from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+        if what:
+            raise UserError(
+                f"step {step}: {what}; nothing was written. Lower learning_rate (now {self.args.learning_rate:g}) or "
+                f"max_grad_norm (now {self.args.max_grad_norm:g}), or set precision: float32"
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The Trainer's own mean loss begins anew with every resume; this one is over all steps since the last report."""
+        if "loss" in logs:
+            reported = max((entry["step"] for entry in self.state.log_history if "loss" in entry), default=0)
+            since = [self.losses[step] for step in range(reported + 1, self.state.global_step + 1)]
+            logs["loss"] = math.fsum(since) / len(since)
+            self.losses = {step: loss for step, loss in self.losses.items() if step > self.state.global_step - RECENT}
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, *arguments: Any) -> None:
+        super()._save_checkpoint(*arguments)
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        write_json(folder / LOSSES, self.losses)
+        seal(folder)
+
+    def _load_best_model(self) -> None:
+        """Called once, after the last step: the weights as they are then are kept where they are wanted too."""
+        if "last" in self.settings.save:
+            trained = ((name, weights) for name, weights in self.model.named_parameters() if weights.requires_grad)
+            self.last = {name: weights.detach().cpu().clone() for name, weights in trained}
+        super()._load_best_model()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean nats per labelled token or step over every validation row, each once; sums are kept, logits are not."""
@@ -81,8 +190,9 @@ def fit(
     pad_id: int,
     checkpoints: Path,
     progress: Progress,
-) -> TrainerState:
-    """Train in place; at the end the model holds its weights of the lowest validation loss.
+) -> tuple[TrainerState, dict[str, Tensor]]:
+    """Train in place; at the end the model holds its weights of the lowest validation loss. Also, for `save: [best, last]`,
+    the trained weights of the last step by name.
 
     checkpoints: a training that was killed goes on from the last one there, to the same bytes.
     """
@@ -92,6 +202,9 @@ def fit(
     plan = batches.plan(
         [len(row.ids) for row in train_rows], settings.per_device_train_batch_size, accumulation, steps, settings.seed
     )
+    if settings.max_eval_batches:
+        valid_rows = valid_rows[: settings.max_eval_batches * settings.per_device_train_batch_size]
+    where = device(settings.device)
     every = settings.eval_steps or min(steps, batches.steps_in(len(train_rows), effective, 1))
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
@@ -106,9 +219,9 @@ def fit(
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
         max_grad_norm=settings.max_grad_norm,
-        use_cpu=not torch.cuda.is_available(),
-        # On a CPU the paged optimizers, which there is nothing to page for, are the plain one.
-        optim=settings.optim if torch.cuda.is_available() else "adamw_torch",
+        use_cpu=where == "cpu",
+        # Elsewhere the paged optimizers, which there is nothing to page for, are the plain one.
+        optim=settings.optim if where == "cuda" else "adamw_torch",
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
@@ -127,24 +240,60 @@ def fit(
     patience = settings.early_stopping.patience
     if settings.early_stopping.unit == "epochs":
         patience *= max(1, round(batches.steps_in(len(train_rows), effective, 1) / every))
+    interruption = Interruption()
+    choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
     trainer = LabelledTrainer(
         plan,
         valid_rows,
         pad_id,
-        settings.precision,
+        settings,
+        progress,
+        guess=math.log(choices),
         model=model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=valid_rows,
-        callbacks=[progress, *([EarlyStoppingCallback(patience)] if patience else [])],
+        callbacks=[progress, interruption, *([Patience(patience)] if patience else [])],
     )
     trainer.pop_callback(PrinterCallback)
     progress.begin(plan, model)
-    trainer.train(resume_from_checkpoint=latest(checkpoints))
-    return trainer.state
+    start = latest(checkpoints, progress)
+    if start:
+        trainer.losses = {int(step): loss for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()}
+    try:
+        with interruption:
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
+    except (OSError, RuntimeError) as error:
+        if "No space left" not in str(error) and shutil.disk_usage(checkpoints).free > 2**20:
+            raise
+        raise UserError(
+            f"{checkpoints}: the disk is full; make room and run the same command again, it goes on from its last checkpoint"
+        ) from error
+    if interruption.cause and trainer.state.global_step < steps:
+        progress.say(f"stopped at step {trainer.state.global_step} by {interruption.cause}; the same command goes on from here")
+        raise SystemExit(interruption.exit_code)
+    return trainer.state, trainer.last
 
 
-def latest(folder: Path) -> str | None:
-    """The newest complete checkpoint: the Trainer writes trainer_state.json last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(complete, key=lambda path: int(path.name.rsplit("-")[-1]))) if complete else None
+class Patience(TrainerCallback):
+    """Stops after so many evaluations without a lower loss. It counts in the history, which checkpoints hold: the count of
+    transformers' EarlyStoppingCallback begins at zero again after a resume."""
+
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        control.should_training_stop |= len(losses) - 1 - losses.index(min(losses)) >= self.evaluations
+
+
+def latest(folder: Path, progress: Progress) -> Path | None:
+    """The newest checkpoint whose files, and those of the best one that it names, are as they were written."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])):
+        if is_intact(path):
+            best = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+            if best is None or is_intact(folder / Path(best).name):
+                return path
+        progress.say(f"{path}: incomplete or damaged; the checkpoint before it is used")
+        shutil.rmtree(path)
+    return None

@@ -9,12 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stages.records import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
 LOGITS_AT_ONCE = 2**25
 """More are made in parts, and each part again in the backward pass: 2,048 labels of a 128k vocabulary are 1 GB in float32, four
 times over with their gradient."""
+
+
+def device(wanted: str) -> str:
+    """Where to compute, "cuda", "mps" or "cpu".   wanted: one of them, or "auto" for the first that there is.
+
+    Raises UserError for one that this machine has not.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    found = next(name for name, is_there in there.items() if is_there)
+    if wanted != "auto" and not there[wanted]:
+        raise UserError(f"device: there is no {wanted} here; set auto, which takes {found}")
+    return found if wanted == "auto" else wanted
 
 
 def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:

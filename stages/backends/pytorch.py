@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as hub_logging
 
 from stages.backends import adapter, reward_head
-from stages.backends.labelled import causal_model, row_nats, step_likelihoods
+from stages.backends.labelled import causal_model, device, row_nats, step_likelihoods
 from stages.records import Answer, Message, Row, UserError
 from stages.settings import Run, Settings
 from stages.text import batches
@@ -60,13 +60,13 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[in
     return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
 
 
-def load_weights(folder: Path, quantize: bool = False) -> PreTrainedModel:
-    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.
+def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> PreTrainedModel:
+    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.   where: as settings.device.
 
     4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in bfloat16.
     Raises UserError for weights that transformers cannot read.
     """
-    cuda = torch.cuda.is_available()
+    cuda = (where := device(where)) == "cuda"
     if cuda:  # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash kernel needs none
         torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": torch.float32}
@@ -77,9 +77,9 @@ def load_weights(folder: Path, quantize: bool = False) -> PreTrainedModel:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
-        options = {"dtype": torch.bfloat16, "quantization_config": four_bits, "device_map": {"": "cuda" if cuda else "cpu"}}
+        options = {"dtype": torch.bfloat16, "quantization_config": four_bits, "device_map": {"": where}}
     # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
-    options["attn_implementation"] = "sdpa" if cuda else "eager"
+    options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
         weights = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
@@ -94,19 +94,19 @@ def load_weights(folder: Path, quantize: bool = False) -> PreTrainedModel:
     return weights
 
 
-def load_model(model: str, base: str, quantize: bool = False) -> nn.Module:
+def load_model(model: str, base: str, quantize: bool = False, where: str = "auto") -> nn.Module:
     """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it where the base has 4 bits."""
     folder = Path(model)
     if adapter.is_adapter(folder):
         from peft import PeftModel
 
-        weights = load_weights(adapter.locate(base), quantize)
+        weights = load_weights(adapter.locate(base), quantize, where)
         make_room(weights, load_tokenizer(model, base))
         grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
         loaded = grafted if quantize else grafted.merge_and_unload()
     else:
-        loaded = load_weights(adapter.locate(model), quantize)
+        loaded = load_weights(adapter.locate(model), quantize, where)
     if (folder / adapter.HEAD).is_file():
         reward_head.load(causal_model(loaded), folder)
     return loaded
@@ -127,7 +127,7 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
     tokenizer = load_tokenizer(base, base)
     added = add_tokens(tokenizer, settings.added_tokens)
     if settings.method == "full":
-        weights = load_weights(adapter.locate(parent))
+        weights = load_weights(adapter.locate(parent), where=settings.device)
         make_room(weights, tokenizer)
         if scores_steps:
             reward_head.load(weights, Path(parent)) if Path(parent, adapter.HEAD).is_file() else reward_head.attach(weights)
@@ -138,7 +138,7 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
         if not adapter.is_adapter(Path(parent)):
             raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
         adapter.check_continues(Path(parent), base, settings.lora, added)
-    weights = checkpointing(load_weights(adapter.locate(base), quantize=settings.method == "qlora"), settings)
+    weights = checkpointing(load_weights(adapter.locate(base), settings.method == "qlora", settings.device), settings)
     make_room(weights, tokenizer)
     if scores_steps:
         reward_head.attach(weights)
@@ -185,7 +185,7 @@ class Trained:
     """A finished training.
 
     history: the Trainer's log.   steps: optimizer steps made.   rows: sequences trained on.   too_long: rows without room
-    for a label.
+    for a label.   last: the trained weights of the last step by name, where settings.save wants them beside the best.
     """
 
     model: nn.Module
@@ -195,6 +195,7 @@ class Trained:
     best_step: int
     rows: int
     too_long: int
+    last: dict[str, torch.Tensor]
 
 
 def train(
@@ -215,7 +216,8 @@ def train(
     from stages.backends.progress import Progress
 
     torch.set_num_threads(settings.threads)
-    limit_memory(settings.memory_limit_mb)
+    if device(settings.device) == "cuda":
+        limit_memory(settings.memory_limit_mb)
     tokenizer = load_tokenizer(spec.base, spec.base)
     add_tokens(tokenizer, settings.added_tokens)
     encoded: dict[str, list[Encoded]] = {"train": [], "valid": []}
@@ -234,21 +236,36 @@ def train(
     progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
     if too_long:
         progress.say(f"{too_long} rows left out: their answers do not fit max_length_tokens {settings.max_length_tokens}")
-    state = fitting.fit(model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress)
+    state, last = fitting.fit(
+        model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress
+    )
     return Trained(
-        model, tokenizer, state.log_history, state.global_step, state.best_global_step, len(encoded["train"]), too_long
+        model, tokenizer, state.log_history, state.global_step, state.best_global_step, len(encoded["train"]), too_long, last
     )
 
 
 def limit_memory(megabytes: int) -> None:
     """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another program's crash."""
-    if megabytes and torch.cuda.is_available():
+    if megabytes:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total))
 
 
 def save(trained: Trained, folder: Path, base: str) -> None:
-    """`models/RUN`: an adapter, or full weights, with the tokenizer where it has tokens that the base's has not."""
+    """`models/RUN`: an adapter, or full weights, with the tokenizer where it has tokens that the base's has not.
+
+    Where they are kept, the weights of the last step are in its folder `last`, in the same form.
+    """
+    save_weights(trained, folder, base)
+    if trained.last:
+        with torch.no_grad():
+            for name, weights in trained.model.named_parameters():
+                if name in trained.last:
+                    weights.copy_(trained.last[name])
+        save_weights(trained, folder / "last", base)
+
+
+def save_weights(trained: Trained, folder: Path, base: str) -> None:
     if hasattr(trained.model, "peft_config"):
         adapter.write_adapter(folder, trained.model, base)
         if len(trained.tokenizer) > len(load_tokenizer(base, base)):
@@ -263,9 +280,8 @@ class Answerer:
     def __init__(self, model: str, base: str, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         self.tokenizer = load_tokenizer(model, base)
-        self.model: Any = load_model(model, base, quantize=settings.method == "qlora").eval()
-        if torch.cuda.is_available():
-            self.model.to("cuda")
+        self.model: Any = load_model(model, base, settings.method == "qlora", settings.device).eval()
+        self.model.to(device(settings.device))
         self.settings, self.generation = settings, settings.generation
 
     def predict(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:

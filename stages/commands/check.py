@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,12 @@ from stages.records import UserError
 GIB = 2**30
 
 
-def check(run: Annotated[str, typer.Argument(help="a run of params.yaml")]) -> None:
+def check(
+    run: Annotated[str | None, typer.Argument(help="a run of params.yaml")] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="list and remove checkpoints under .scratch/ that no run would go on from")
+    ] = False,
+) -> None:
     """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at once (exit code 2).
 
     Nothing is written, and no weights are loaded: the base is looked at by its config.
@@ -28,8 +34,16 @@ def check(run: Annotated[str, typer.Argument(help="a run of params.yaml")]) -> N
     Examples:
 
       python -m stages check typst-003
+
+      python -m stages check --clean
     """
     params = settings.load()
+    if clean:
+        remove_orphans(params)
+    if run is None:
+        if not clean:
+            raise UserError("check: which run? `python -m stages check typst-003`, or `check --clean` for old checkpoints")
+        return
     spec = settings.entry(params.runs, run, "runs")
     chosen = params.resolve(run)
     looks: list[tuple[str, Callable[[], str]]] = [
@@ -51,6 +65,18 @@ def check(run: Annotated[str, typer.Argument(help="a run of params.yaml")]) -> N
         raise UserError(f"{run}: {faults} of {len(looks)} checks found a fault; see above")
 
 
+def remove_orphans(params: settings.Params) -> None:
+    """Checkpoints of trainings that were given up: their data, settings or code are others now."""
+    from stages.backends import scratch
+
+    found = scratch.orphans(params.runs)
+    for folder in found:
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        shutil.rmtree(folder)
+        typer.echo(f"removed {folder}, {size / 2**20:.1f} MiB")
+    typer.echo(f"{len(found)} folders of checkpoints that no run goes on from")
+
+
 def packages() -> str:
     """The installed versions against requirements.txt."""
     wanted = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", Path("requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
@@ -70,8 +96,8 @@ def packages() -> str:
 def corpus_of(name: str, corpus: settings.Corpus) -> str:
     """Whether a corpus can be read, is named by its number, and has its row in the table of versions."""
     path = Path(corpus.file)
-    if not re.fullmatch(r"train_\d{3}|eval", path.stem):
-        raise UserError(f"{path}: a version's file is named train_NNN with three digits, or eval; rename it")
+    if not re.fullmatch(r"[a-z]+_\d{3}|eval", path.stem):
+        raise UserError(f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it")
     if not path.is_file():
         raise UserError(f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` fetches your own")
     report = new.check(corpus.task, path, corpus.malformed)
@@ -143,6 +169,8 @@ def free_memory() -> tuple[str, int]:
     """(the device that would train, bytes that it has free)."""
     import torch
 
-    if torch.cuda.is_available():
+    from stages.backends.labelled import device
+
+    if device("auto") == "cuda":
         return "CUDA device", torch.cuda.mem_get_info()[0]
     return "CPU", psutil.virtual_memory().available

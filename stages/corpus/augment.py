@@ -13,10 +13,10 @@ def copies(example: Example, augment: Augment) -> Iterator[Example]:
     rng = random.Random(f"{augment.seed} {example.source} {example.target}")
     for _ in range(augment.copies):
         noisy = spoiled(example.source, augment.character_noise, rng)
-        if noisy != example.source:
-            yield replace(
-                example, source=noisy, prompt=tuple(_with(message, example.source, noisy) for message in example.prompt)
-            )
+        prompt = tuple(_with(message, example.source, noisy) for message in example.prompt)
+        # A source that is spread over several turns stands in none of them whole: such a conversation stays as it is.
+        if noisy != example.source and (prompt != example.prompt or not prompt):
+            yield replace(example, source=noisy, prompt=prompt)
 
 
 def spoiled(text: str, share: float, rng: random.Random) -> str:

@@ -35,6 +35,9 @@ from stages.grammar.sentence import (
 LONGEST = {1: 24, 2: 34}
 """Characters that a sentence of each level has at most."""
 
+BUT = ("が、", "けど、")
+"""After a polite clause, after a plain one."""
+
 
 def sentence(rng: random.Random, level: int) -> Sentence:
     """A sentence of this level (1 or 2), no longer than LONGEST[level]."""
@@ -42,6 +45,24 @@ def sentence(rng: random.Random, level: int) -> Sentence:
         drawn = Sentence((*rng.choice(PATTERNS[level])(rng, level), Segment("。", "end")))
         if len(drawn.text) <= LONGEST[level]:
             return drawn
+
+
+def restyled(drawn: Sentence) -> Sentence | None:
+    """The same sentence in the other register (丁寧体, 普通体), where it can be said in both.
+
+    None after a form of address, which calls for 丁寧体, and for a request, whose plain form is no predicate.
+    """
+    if {segment.role for segment in drawn.segments} & {"address", "request"}:
+        return None
+    return Sentence(tuple(_restyled(segment) for segment in drawn.segments))
+
+
+def _restyled(segment: Segment) -> Segment:
+    if segment.text in BUT:
+        return replace(segment, text=next(other for other in BUT if other != segment.text))
+    if segment.role not in ("clause", "predicate") or segment.word is None or segment.form is None:
+        return segment
+    return spoken(segment.word, replace(segment.form, polite=not segment.form.polite), segment.role)
 
 
 # Level 1
@@ -225,7 +246,7 @@ def contrast(rng: random.Random, level: int) -> Segments:
     second = beside(rng, level, first, noun, not praise)
     if second is None:
         return contrast(rng, level)
-    but = Segment("が、" if scene.polite else "けど、", "link")
+    but = Segment(BUT[0] if scene.polite else BUT[1], "link")
     form = scene.form()
     return [*scene.opening, *this(rng, noun), spoken(first, form, "clause"), but, spoken(second, form, "predicate")]
 

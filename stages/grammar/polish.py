@@ -74,6 +74,7 @@ pole n pola polu polem polu pole pola pól
 zdjęcie n zdjęcia zdjęciu zdjęciem zdjęciu zdjęcie zdjęcia zdjęć
 mieszkanie n mieszkania mieszkaniu mieszkaniem mieszkaniu mieszkanie mieszkania mieszkań
 """
+INSTRUMENTAL_PLURAL = {"koń": "końmi"}  # where it is not the stem with -ami
 ADJECTIVES = {  # masculine singular: nominative plural of men
     "nowy": "nowi", "stary": "starzy", "mały": "mali", "duży": "duzi", "młody": "młodzi", "dobry": "dobrzy", "biały": "biali",
     "czarny": "czarni", "czerwony": "czerwoni", "zielony": "zieloni", "piękny": "piękni", "ciekawy": "ciekawi",
@@ -147,7 +148,8 @@ def noun(lemma: str, gender: str, gen: str, dat: str, ins: str, loc: str, voc: s
     if gender == "n":
         stem = nom_pl[:-1]
     singular = (lemma, gen, dat, acc, ins, loc, voc)
-    plural = (nom_pl, gen_pl, stem + "om", gen_pl if gender == "m1" else nom_pl, stem + "ami", stem + "ach", nom_pl)
+    ins_pl = INSTRUMENTAL_PLURAL.get(lemma, stem + "ami")
+    plural = (nom_pl, gen_pl, stem + "om", gen_pl if gender == "m1" else nom_pl, ins_pl, stem + "ach", nom_pl)
     forms = {(case, "sg"): form for case, form in zip(CASES, singular, strict=True)}
     return Noun(lemma, gender, forms | {(case, "pl"): form for case, form in zip(CASES, plural, strict=True)})  # type: ignore[arg-type]
 

@@ -2,12 +2,14 @@
 
 Level 1: simple sentences, one error each. Level 2: long sentences with new words, most with two errors; a share of its
 rows is as at level 1, so that a model that continues on it does not forget. Some rows of both have no error.
+Level 3: no errors, but sentences in 丁寧体 to be said in 普通体, and the reverse.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 
-from stages.grammar.japanese import sentence
+from stages.corpus import split
+from stages.grammar.japanese import restyled, sentence
 from stages.grammar.mistakes import PLANTERS, Slip
 from stages.grammar.sentence import Sentence
 from stages.records import UserError
@@ -25,6 +27,9 @@ TWICE = 0.75
 PATIENCE = 20_000
 """Draws in a row that bring no new source before the grammar is said to be exhausted."""
 
+VALID, TEST = 0.1, 0.1
+"""The shares held out by params.yaml."""
+
 
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
     """The header, and `rows` lines with different sources."""
@@ -32,7 +37,7 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
     seen: set[str] = set()
     misses = 0
     while len(seen) < rows:
-        drawn, slips, category = draw(rng, level)
+        drawn, slips, category = draw(rng, level) if level < 3 else style(rng)
         source = written(drawn, slips)
         if source in seen:
             misses += 1
@@ -71,6 +76,25 @@ def draw(rng: random.Random, level: int) -> tuple[Sentence, list[Slip], str]:
             planted[kind] = rng.choice(others[kind])
         ordered = sorted(planted, key=lambda kind: planted[kind].start)
         return drawn, [planted[kind] for kind in ordered], ordered[0]
+
+
+def style(rng: random.Random) -> tuple[Sentence, list[Slip], str]:
+    """A sentence in one register, all that tells the other one as slips, and to which of them it goes.
+
+    Both sentences are on one side of the split: what a test set of corrections wants is given to no one as a source.
+    """
+    while True:
+        drawn = sentence(rng, rng.choice((1, 2)))
+        if (other := restyled(drawn)) is None or _part(drawn) != _part(other):
+            continue
+        pairs = enumerate(zip(drawn.segments, other.segments, strict=True))
+        slips = [Slip(at, at + 1, said.text) for at, (wanted, said) in pairs if said.text != wanted.text]
+        polite = drawn.segments[-2].form
+        return drawn, slips, "ToPolite" if polite and polite.polite else "ToPlain"
+
+
+def _part(drawn: Sentence) -> split.Part:
+    return split.part(drawn.text, VALID, TEST)
 
 
 def _apart(one: Slip, other: Slip) -> bool:

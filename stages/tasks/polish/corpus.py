@@ -20,7 +20,8 @@ TAGS = {
     "PL": "liczba mnoga", "MASC": "rodzaj męski", "FEM": "rodzaj żeński", "NEUT": "rodzaj nijaki", "HUM": "osobowy",
     "PRS": "czas teraźniejszy", "PST": "czas przeszły", "FUT": "czas przyszły", "COND": "tryb przypuszczający",
     "IMP": "tryb rozkazujący", "ACT": "strona czynna", "PASS": "strona bierna", "1": "1. osoba", "2": "2. osoba",
-    "3": "3. osoba", "NFIN": "bezokolicznik",
+    "3": "3. osoba", "NFIN": "bezokolicznik", "ANIM": "żywotny", "INAN": "nieżywotny", "V.MSDR": "rzeczownik odczasownikowy",
+    "V.CVB": "imiesłów przysłówkowy",
 }  # fmt: skip
 
 
@@ -50,24 +51,23 @@ def prompt(text: str) -> list[Message]:
 
 
 def group_key(example: Example) -> str:
-    """What is asked about: all questions on one text stay on the same side of the split."""
-    return example.source
+    """What is asked about, the last line: all questions on one text stay on the same side of the split."""
+    return example.source.rpartition("\n")[2]
 
 
 def _example(line: int, record: dict[str, Any]) -> Example:
-    """A record of any form; its source is the input, or the instruction where there is no input."""
+    """A record of any form; its source is all that the user says."""
     if record.keys() & {"prompt", "completion", "messages"}:
         asked, target = formats.conversation(record, FORMATS)
-        source = asked[-1]["content"].strip().rpartition("\n")[2]
     elif record.keys() & {"instruction", "input", "output"} or "text" in record:
         parts = record if "text" not in record else formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
         system, instruction, given, target = formats.instructed(parts, FORMATS)
-        source = given or instruction
         system_messages: list[Message] = [{"role": "system", "content": system}] if system else []
         asked = (*system_messages, *prompt("\n".join(filter(None, (instruction, given)))))
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of an instruction; {FORMATS}")
+    source = "\n".join(message["content"].strip() for message in asked if message["role"] == "user")
     example = Example(line, source, target, formats.category(record) or INSTRUCTION, asked)
     formats.require_encodable(example)
     return example
@@ -77,5 +77,5 @@ def _inflected(line: int, columns: list[str]) -> Example:
     if len(columns) != 3 or not all(column.strip() for column in columns):
         raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
     lemma, form, tags = (column.strip() for column in columns)
-    source = f"{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
-    return Example(line, source, form, INFLECTION, tuple(prompt(f"Odmień.\n{source}")))
+    asked = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
+    return Example(line, asked, form, INFLECTION, tuple(prompt(asked)))

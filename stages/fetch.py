@@ -1,0 +1,40 @@
+"""fetch: a data set of the hub at its pinned revision -> a corpus file; what it has is checked by `prepare`, as any corpus."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages import settings
+from stages.records import UserError, stage, write_lines
+
+
+def main(name: str) -> None:
+    source = settings.entry(settings.load().sources, name, "sources")
+    path = Path(source.file)
+    if path.suffix != ".jsonl":
+        raise UserError(f"params.yaml: `sources.{name}.file`: {path} is written as JSON lines; name it .jsonl")
+    count = write_lines(path, records(name, source))
+    print(f"{path}: {count:,} records of {source.hub_id} at {source.revision[:12]}")
+
+
+def records(name: str, source: settings.Source) -> Iterator[dict[str, Any]]:
+    """The data set's rows in their order, with the columns that are wanted under the names that are wanted."""
+    from datasets import load_dataset
+
+    try:  # its files are data (Parquet, JSON, CSV): datasets runs no code of a repository
+        loaded = load_dataset(source.hub_id, source.name or None, split=source.split, revision=source.revision)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise UserError(
+            f"`sources.{name}`: {source.hub_id} at {source.revision[:12]} could not be had ({why}); connect to the hub, log in "
+            "where the data set is gated, or correct hub_id, name, split or revision"
+        ) from None
+    if absent := [column for column in source.columns if column not in loaded.column_names]:
+        there = ", ".join(loaded.column_names)
+        raise UserError(f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has {there}")
+    for row in loaded:
+        yield {key: row[column] for column, key in source.columns.items()} if source.columns else dict(row)
+
+
+if __name__ == "__main__":
+    stage(main, __doc__)
