@@ -1,11 +1,12 @@
-"""What training really takes of a CUDA device: presets at full size, on random weights and rows of the greatest length.
+"""What training really takes, beside what was planned: random weights, and rows of the greatest length.
 
-    python -m bench.memory FOLDER                 every case below, as bench/memory.csv
+    python -m bench.memory FOLDER                 every case below: presets at full size on a CUDA device (bench/memory.csv),
+                                                  small models on a CPU (bench/memory_cpu.csv)
     python -m bench.memory FOLDER mistral-7b      the cases of one architecture
 
 FOLDER takes the random checkpoints, up to 17 GB at a time. Every labelled position counts: the rows are plain text, so no
 step of a real corpus makes more logits. A case runs in a process of its own; its figures are PyTorch's peaks over six steps
-and an evaluation, and what the device as a whole has given away.
+and an evaluation, and what the device as a whole has given away; on a CPU, the largest resident set of the process.
 """
 
 import csv
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 
 from stages import settings
-from stages.backends import adapter, fitting, pytorch
+from stages.backends import adapter, fitting, planning, pytorch
 from stages.settings import Run, Settings
 from stages.text import tokenizer
 
@@ -45,8 +46,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "model_type": "llama", "vocab_size": 8000, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
         "num_attention_heads": 12, "num_key_value_heads": 3, "tie_word_embeddings": True,
     },
+    "llama-100m": {
+        "model_type": "llama", "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12,
+        "num_attention_heads": 12, "num_key_value_heads": 4, "tie_word_embeddings": True,
+    },
+    "qwen3-250m": {
+        "model_type": "qwen3", "vocab_size": 32000, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 16,
+        "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": True,
+    },
 }  # fmt: skip
-CASES: list[tuple[str, str, dict[str, Any]]] = [
+CUDA: list[tuple[str, str, dict[str, Any]]] = [
     ("llama-3.2-3b", "llama-3.2-3b-8gb", {"memory_limit_mb": 5000}),
     ("llama-3.2-3b", "llama-3.2-3b-8gb", {"max_length_tokens": 2048}),
     ("llama-3.2-3b", "generic-8gb", {}),
@@ -58,11 +67,28 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("qwen3-4b", "reward-4b-full", {}),
     ("pretrain-200m", "pretrain-200m", {}),
 ]
+
+
+def shape(rows: int, tokens: int) -> dict[str, Any]:
+    return {"per_device_train_batch_size": rows, "max_length_tokens": tokens}
+
+
+ON_CPU = {"memory_limit_mb": 0, "optim": "adamw_torch", "precision": "float32", "gradient_checkpointing": False}
+CPU: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama-100m", "lora-medium", ON_CPU | shape(4, 256)),
+    ("llama-100m", "lora-medium", ON_CPU | shape(4, 512) | {"precision": "bfloat16"}),
+    ("llama-100m", "pretrain-200m", ON_CPU | shape(2, 512)),
+    ("llama-100m", "lora-medium", ON_CPU | shape(8, 512) | {"gradient_checkpointing": True}),
+    ("qwen3-250m", "lora-medium", ON_CPU | shape(2, 512)),
+    ("qwen3-250m", "pretrain-200m", ON_CPU | shape(1, 256)),
+]
+WHERE = "cuda" if torch.cuda.is_available() else "cpu"
+CASES, TABLE = {"cuda": (CUDA, "bench/memory.csv"), "cpu": (CPU, "bench/memory_cpu.csv")}[WHERE]
 COLUMNS = (
-    "architecture", "preset", "changed", "method", "rows", "tokens", "checkpointing", "limit_mb", "loaded_mb", "allocated_mb",
-    "reserved_mb", "device_mb", "tokens_per_second", "error",
+    "architecture", "preset", "changed", "method", "rows", "tokens", "checkpointing", "limit_mb", "planned_mb", "loaded_mb",
+    "allocated_mb", "reserved_mb", "device_mb", "resident_mb", "tokens_per_second", "error",
 )  # fmt: skip
-STEPS = 6
+STEPS = 6 if torch.cuda.is_available() else 2
 
 
 def main(folder: Path, wanted: str | None) -> None:
@@ -79,7 +105,7 @@ def main(folder: Path, wanted: str | None) -> None:
                 records.append(record)
                 print(json.dumps(record), flush=True)
         shutil.rmtree(base)
-    with Path("bench/memory.csv").open("w", encoding="utf-8", newline="") as file:
+    with Path(TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
@@ -103,7 +129,8 @@ def make(folder: Path, architecture: str) -> None:
 
 def chosen(number: int) -> Settings:
     _, preset, changed = CASES[number]
-    short = {"threads": 8, "max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 2}
+    short = {"threads": 8 if torch.cuda.is_available() else 2}
+    short |= {"max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 2}
     short |= {"gradient_accumulation_steps": 1, "learning_rate": 1e-5}
     return Settings.model_validate(settings.load().presets[preset] | short | changed)
 
@@ -128,6 +155,9 @@ def case(number: int, base: str) -> dict[str, Any]:
     del trained
     lines = Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-2 * STEPS :]
     speeds = [record["tokens_per_second"] for line in lines if "tokens_per_second" in (record := json.loads(line))]
+    if not torch.cuda.is_available():
+        record = json.loads(Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        return named(number) | {"resident_mb": round(record["memory/measured_bytes"] / 2**20)}
     free, total = torch.cuda.mem_get_info()
     figures = {
         "loaded_mb": loaded[0],
@@ -144,8 +174,9 @@ def spy_on_graft() -> list[float]:
     real, seen = pytorch.graft, []
 
     def graft(*arguments: Any, **named: Any) -> Any:
-        model = real(*arguments, **named).to("cuda")
-        seen.append(torch.cuda.memory_allocated() / 2**20)
+        model = real(*arguments, **named)
+        if torch.cuda.is_available():
+            seen.append(model.to("cuda") and torch.cuda.memory_allocated() / 2**20)
         return model
 
     pytorch.graft = graft  # type: ignore[assignment]
@@ -164,7 +195,17 @@ def named(number: int) -> dict[str, Any]:
         "tokens": options.max_length_tokens,
         "checkpointing": options.gradient_checkpointing,
         "limit_mb": options.memory_limit_mb,
+        "planned_mb": round(planned(architecture, options).total / planning.MIB),
     }
+
+
+def planned(architecture: str, options: Settings) -> planning.Need:
+    """What `python -m stages plan` says of a case."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**ARCHITECTURES[architecture]))
+    return planning.need(model, options, options.per_device_train_batch_size, options.max_length_tokens, WHERE)
 
 
 def failed(number: int, stderr: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from stages.commands import apply, check, new, report
+from stages.commands import apply, check, export, new, plan, report
 from stages.records import UserError
 
 app = typer.Typer(
@@ -13,6 +13,8 @@ app = typer.Typer(
 app.command("new")(new.new)
 app.command("apply")(apply.apply)
 app.command("check")(check.check)
+app.command("plan")(plan.plan)
+app.command("export")(export.export)
 app.command("report")(report.report)
 
 

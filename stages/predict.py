@@ -5,12 +5,11 @@ its new rows.
 """
 
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 from rich.progress import Progress
 
-from stages import settings
+from stages import backends, settings
 from stages.backends import reuse, scratch
 from stages.records import Prediction, Row, rows, stage, write_lines
 
@@ -31,7 +30,7 @@ def answered(
     by: str, model: str, base: str, chosen: settings.Settings, tests: dict[str, list[Row]], bar: Progress
 ) -> list[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
-    backend = import_module(f"stages.backends.{chosen.backend}")
+    backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.Answerer(model, base, chosen))
     code = Path(__file__).parent
     known = reuse.Answers(

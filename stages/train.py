@@ -1,10 +1,9 @@
 """train: a corpus version, a parent and settings -> models/RUN and its loss curve; a killed training goes on where it was."""
 
 import csv
-from importlib import import_module
 from pathlib import Path
 
-from stages import settings
+from stages import backends, settings
 from stages.backends import adapter, scratch
 from stages.records import require_writable, rows, stage, whole, write_json
 
@@ -13,7 +12,7 @@ def main(run: str) -> None:
     config = Path("build/config", f"{run}.json")
     spec, chosen = settings.spec(config.with_suffix(".run.json")), settings.resolved(config)
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
-    backend = import_module(f"stages.backends.{chosen.backend}")
+    backend = backends.load(chosen.backend)
 
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))

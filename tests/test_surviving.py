@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages import train
-from stages.backends import adapter, fitting, interruption, pytorch, scratch
+from stages.backends import adapter, fitting, pytorch, scratch, stopping
 from stages.records import UserError
 from stages.settings import EarlyStopping, Run
 from tests.tiny import ROWS, SETTINGS, checkpoint, grow
@@ -41,14 +41,14 @@ def fit(base, settings, folder):
 
 def stop_at(monkeypatch, step, act):
     """Do something when so many steps are made, before anything is saved at that step."""
-    ended = interruption.Interruption.on_step_end
+    ended = stopping.Interruption.on_step_end
 
     def on_step_end(self, args, state, control, **others):
         if state.global_step == step:
             act()
         ended(self, args, state, control, **others)
 
-    monkeypatch.setattr(interruption.Interruption, "on_step_end", on_step_end)
+    monkeypatch.setattr(stopping.Interruption, "on_step_end", on_step_end)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -74,8 +74,8 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_same_command_goes_on_to_the
 
 def test_a_trainer_whose_dvc_is_gone_saves_and_stops(base, inside, monkeypatch):
     alive = iter([True, True, False])
-    monkeypatch.setattr(interruption, "_is_dvc", lambda process: True)
-    monkeypatch.setattr(interruption, "_lives", lambda process: next(alive))
+    monkeypatch.setattr(stopping, "_is_dvc", lambda process: True)
+    monkeypatch.setattr(stopping, "_lives", lambda process: next(alive))
     with pytest.raises(SystemExit):
         fit(base, SETTINGS, inside / "scratch")
     assert "stopped at step 3 by the end of dvc" in Path("logs/run.log").read_text()

@@ -5,18 +5,22 @@ weights; two identical trainings would differ by them, so the two files are writ
 """
 
 import json
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.backends import conversion
 from stages.records import UserError, write_json
 from stages.settings import Base, Lora
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER, ADAPTER_CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
+CONFIG_FILES = ("config.json",)
 HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"  # the file, and the part of the model that it fills
 
 
@@ -24,14 +28,14 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def locate(base: str) -> Path:
+def locate(base: str, files: Sequence[str] = MODEL_FILES) -> Path:
     """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …, "revision": 40 hex digits}.
 
     Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, a hub out of reach.
     """
     path = Path(base)
     if path.suffix == ".json":
-        return _snapshot(path)
+        return _snapshot(path, files)
     if is_adapter(path):
         raise UserError(
             f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent"
@@ -43,14 +47,13 @@ def locate(base: str) -> Path:
     return path
 
 
-def _snapshot(reference: Path) -> Path:
+def _snapshot(reference: Path, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     identity = _reference(reference)
     try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]  # never a pickle
-        return Path(snapshot_download(identity["hub_id"], revision=identity["revision"], allow_patterns=patterns))
+        return Path(snapshot_download(identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had ({type(error).__name__}); "
@@ -78,7 +81,7 @@ def identity(base: str) -> dict[str, str]:
 
 def origin(folder: Path) -> str:
     """The base that an adapter was grown on, as params.yaml named it."""
-    return str(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return str(config_of(folder)["base_model_name_or_path"])
 
 
 def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:
@@ -86,7 +89,7 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
 
     added: ids of this run's added tokens; the parent's are the first of them.
     """
-    config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config = config_of(parent)
     if (other := config["base_model_name_or_path"]) != base:
         raise UserError(f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent")
     if lora.r < config["r"]:
@@ -106,32 +109,50 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
         )
 
 
-def continue_adapter(model: "PeftModel", parent: Path) -> None:
+def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
     """The parent's adapter into a fresh one of the same or a higher rank, so that every output stays what it was.
 
     W + s' B' A' = W + s B A with A' = [A; random] and B' = [B s/s', 0]: (r', in) and (out, r'), s = lora_alpha / r.
+
+    weights: the fresh tensors by PEFT's names, changed in place; where the parent has none they stay, and add nothing yet.
     """
     import torch
     from safetensors.torch import load_file
 
-    config = json.loads((parent / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    old, rank = load_file(parent / ADAPTER), config["r"]
+    config, old = read(parent)
+    rank = config["r"]
     head = load_file(parent / HEAD) if (parent / HEAD).is_file() else {}
-    ours = model.active_peft_config
-    rescale = (config["lora_alpha"] / rank) / (ours.lora_alpha / ours.r)
+    rescale = (config["lora_alpha"] / rank) / (lora.lora_alpha / lora.r)
     with torch.no_grad():
-        for name, weights in model.named_parameters():
-            if not weights.requires_grad:
-                continue
+        for name, fresh in weights.items():
             if f".{STEP_HEAD}." in name:
                 if head:
-                    weights.copy_(head[_head_name(name)])
-                continue
-            learned = old[name.replace(".default", "")]
-            if "lora_B" in name:
-                weights[:, :rank] = learned * rescale
-            else:  # A's first rows, or those of the added tokens that the parent had
-                weights[: len(learned)] = learned
+                    fresh.copy_(head[_head_name(name)])
+            elif "lora_B" in name:
+                if name in old:
+                    fresh[:, :rank] = old[name] * rescale
+            elif name in old:  # A's first rows, or those of the added tokens that the parent had
+                fresh[: len(old[name])] = old[name]
+
+
+def trainable(model: "PeftModel") -> dict[str, Any]:
+    """What learns in a model, by the names that it has in an adapter's file."""
+    return {name.replace(".default", ""): weights for name, weights in model.named_parameters() if weights.requires_grad}
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """An adapter's config in PEFT's terms, mlx-lm's translated."""
+    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return conversion.config_from_mlx(config, folder) if conversion.is_mlx(config) else config
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An adapter's config and its tensors by PEFT's names, mlx-lm's form translated."""
+    from safetensors.torch import load_file
+
+    if (folder / conversion.MLX_ADAPTER).is_file():
+        return config_of(folder), conversion.from_mlx(load_file(folder / conversion.MLX_ADAPTER))
+    return config_of(folder), load_file(folder / ADAPTER)
 
 
 def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
@@ -143,17 +164,22 @@ def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     head = {key: state.pop(key) for key in list(state) if f".{STEP_HEAD}." in key}
-    write_tensors(folder / ADAPTER, state)
     if head:
         write_tensors(folder / HEAD, {_head_name(key): value for key, value in head.items()})
-    config = {key: _plain(value) for key, value in model.active_peft_config.to_dict().items()}
+    write_peft(folder, state, model.active_peft_config, base)
+
+
+def write_peft(folder: Path, state: dict[str, Any], peft_config: "LoraConfig", base: str) -> None:
+    """The two files of an adapter, byte for byte the same whichever backend has trained it."""
+    write_tensors(folder / ADAPTER, state)
+    config = {key: _plain(value) for key, value in peft_config.to_dict().items()}
     ours = {"base_model_name_or_path": base, "inference_mode": True, "modules_to_save": None, "exclude_modules": None}
     write_json(folder / ADAPTER_CONFIG, config | ours)
 
 
 def _head_name(name: str) -> str:
     """`hidden.weight` for any of the names that PEFT gives the head's tensors."""
-    return name.rpartition(f"{STEP_HEAD}.")[2].removeprefix("modules_to_save.default.")
+    return name.rpartition(f"{STEP_HEAD}.")[2].replace("default.", "").removeprefix("modules_to_save.")
 
 
 def write_tensors(path: Path, tensors: dict[str, Any]) -> None:

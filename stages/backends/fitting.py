@@ -14,20 +14,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages.backends.interruption import Interruption
+from stages.backends.course import Course, course
 from stages.backends.labelled import causal_model, device, row_nats, summed_nats
 from stages.backends.progress import Progress
 from stages.backends.reward_head import nats as step_nats
 from stages.backends.reward_head import step_scores, summed_step_nats
-from stages.backends.scratch import is_intact, seal
+from stages.backends.scratch import latest, seal
+from stages.backends.stopping import RECENT, Interruption, Watch, out_of_patience
 from stages.records import UserError, write_json
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
 
 LOSSES = "losses.json"
-RECENT = 10
-"""Steps whose mean loss is watched: one hard batch is no explosion."""
 
 
 class LabelledTrainer(Trainer):
@@ -39,19 +38,18 @@ class LabelledTrainer(Trainer):
 
     def __init__(
         self,
-        plan: batches.Plan,
-        valid: Sequence[Encoded],
+        planned: Course,
         pad_id: int,
         settings: Settings,
         progress: Progress,
-        guess: float,
+        watch: Watch,
         **arguments: Any,
     ) -> None:
-        """guess: the loss of one who knows nothing, in nats."""
         super().__init__(**arguments)
-        self.plan, self.valid, self.pad_id, self.settings, self.progress = plan, valid, pad_id, settings, progress
+        self.plan, self.valid, self.pad_id = planned.plan, planned.judges, pad_id
+        self.settings, self.progress = settings, progress
         self.losses: dict[int, float] = {}
-        self.lowest, self.guess = math.inf, guess
+        self.watch = watch
         self.rows_at_once, self.computed = settings.per_device_train_batch_size, (-1, 0)
         self.last: dict[str, Tensor] = {}
         self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
@@ -89,7 +87,8 @@ class LabelledTrainer(Trainer):
         while loss is None:
             loss = self._again(model, window, num_items_in_batch)
         self.losses[before + 1] = (self.losses[before + 1] if position else 0.0) + loss.item()
-        self._watch(before + 1)
+        if self.accelerator.sync_gradients or not math.isfinite(self.losses[before + 1]):
+            self.watch.look(before + 1, self.losses)
         return loss
 
     def _pass(self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any) -> Tensor:
@@ -128,21 +127,6 @@ class LabelledTrainer(Trainer):
             if not should_reduce_batch_size(error):
                 raise
             return None
-
-    def _watch(self, step: int) -> None:
-        """Raise UserError for a loss that is no number, or that has grown by half of what guessing costs."""
-        what = "" if math.isfinite(loss := self.losses[step]) else f"the loss is {loss}"
-        recent = [self.losses[before] for before in range(step - RECENT + 1, step + 1) if before in self.losses]
-        if self.accelerator.sync_gradients and len(recent) == RECENT:
-            mean = math.fsum(recent) / RECENT
-            self.lowest = min(self.lowest, mean)
-            if mean > self.lowest + max(1.0, self.guess / 2):
-                what = f"the loss exploded, from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
-        if what:
-            raise UserError(
-                f"step {step}: {what}; nothing was written. Lower learning_rate (now {self.args.learning_rate:g}) or "
-                f"max_grad_norm (now {self.args.max_grad_norm:g}), or set precision: float32"
-            )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's own mean loss begins anew with every resume; this one is over all steps since the last report."""
@@ -196,23 +180,15 @@ def fit(
 
     checkpoints: a training that was killed goes on from the last one there, to the same bytes.
     """
-    accumulation = settings.gradient_accumulation_steps
-    effective = settings.per_device_train_batch_size * accumulation
-    steps = settings.max_steps or batches.steps_in(len(train_rows), effective, settings.num_train_epochs)
-    plan = batches.plan(
-        [len(row.ids) for row in train_rows], settings.per_device_train_batch_size, accumulation, steps, settings.seed
-    )
-    if settings.max_eval_batches:
-        valid_rows = valid_rows[: settings.max_eval_batches * settings.per_device_train_batch_size]
-    where = device(settings.device)
-    every = settings.eval_steps or min(steps, batches.steps_in(len(train_rows), effective, 1))
+    planned, where = course(train_rows, valid_rows, settings), device(settings.device)
+    steps = planned.plan.steps
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=settings.seed,
         max_steps=steps,
         per_device_train_batch_size=settings.per_device_train_batch_size,
         per_device_eval_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
         warmup_steps=min(settings.warmup_steps, steps),
@@ -223,9 +199,9 @@ def fit(
         # Elsewhere the paged optimizers, which there is nothing to page for, are the plain one.
         optim=settings.optim if where == "cuda" else "adamw_torch",
         eval_strategy="steps",
-        eval_steps=every,
+        eval_steps=planned.every,
         save_strategy="steps",
-        save_steps=every,
+        save_steps=planned.every,
         save_total_limit=settings.save_total_limit,
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
@@ -237,27 +213,24 @@ def fit(
         run_name=progress.run,
         remove_unused_columns=False,
     )
-    patience = settings.early_stopping.patience
-    if settings.early_stopping.unit == "epochs":
-        patience *= max(1, round(batches.steps_in(len(train_rows), effective, 1) / every))
     interruption = Interruption()
     choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
     trainer = LabelledTrainer(
-        plan,
-        valid_rows,
+        planned,
         pad_id,
         settings,
         progress,
-        guess=math.log(choices),
+        Watch(settings, choices),
         model=model,
         args=arguments,
         train_dataset=train_rows,
-        eval_dataset=valid_rows,
-        callbacks=[progress, interruption, *([Patience(patience)] if patience else [])],
+        eval_dataset=planned.judges,
+        callbacks=[progress, interruption, Patience(planned.patience)],
     )
     trainer.pop_callback(PrinterCallback)
-    progress.begin(plan, model)
-    start = latest(checkpoints, progress)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    progress.begin(planned.plan, sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
+    start = latest(checkpoints, progress.say)
     if start:
         trainer.losses = {int(step): loss for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()}
     try:
@@ -270,30 +243,15 @@ def fit(
             f"{checkpoints}: the disk is full; make room and run the same command again, it goes on from its last checkpoint"
         ) from error
     if interruption.cause and trainer.state.global_step < steps:
-        progress.say(f"stopped at step {trainer.state.global_step} by {interruption.cause}; the same command goes on from here")
-        raise SystemExit(interruption.exit_code)
+        raise interruption.exit(progress.say, trainer.state.global_step)
     return trainer.state, trainer.last
 
 
 class Patience(TrainerCallback):
-    """Stops after so many evaluations without a lower loss. It counts in the history, which checkpoints hold: the count of
-    transformers' EarlyStoppingCallback begins at zero again after a resume."""
+    """Stops after so many evaluations without a lower loss."""
 
     def __init__(self, evaluations: int) -> None:
         self.evaluations = evaluations
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
-        control.should_training_stop |= len(losses) - 1 - losses.index(min(losses)) >= self.evaluations
-
-
-def latest(folder: Path, progress: Progress) -> Path | None:
-    """The newest checkpoint whose files, and those of the best one that it names, are as they were written."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])):
-        if is_intact(path):
-            best = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
-            if best is None or is_intact(folder / Path(best).name):
-                return path
-        progress.say(f"{path}: incomplete or damaged; the checkpoint before it is used")
-        shutil.rmtree(path)
-    return None
+        control.should_training_stop |= out_of_patience(state.log_history, self.evaluations)

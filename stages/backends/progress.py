@@ -3,15 +3,23 @@
 import json
 import math
 import os
+import resource
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import psutil
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from stages.records import UserError
+from stages.settings import Settings
 from stages.text.batches import Plan
+
+MIB = 2**20
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, in bytes
 
 
 class Progress(TrainerCallback):
@@ -24,23 +32,41 @@ class Progress(TrainerCallback):
         self.run, self.row_tokens, self.report_to = run, row_tokens, list(report_to)
         self.at = (0, time.monotonic())
         self.trained, self.warned = math.inf, False
+        self.planned = self.limit = 0
         # transformers reads these where its TensorBoard and W&B callbacks begin.
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs / "tensorboard" / run)
         os.environ |= {"WANDB_DIR": str(logs), "WANDB_NAME": run, "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki")}
         if not os.environ.get("WANDB_API_KEY"):  # without an account; `wandb sync logs/wandb/*` sends it later
             os.environ.setdefault("WANDB_MODE", "offline")
 
-    def begin(self, plan: Plan, model: nn.Module) -> None:
+    def begin(self, plan: Plan, every: int, trained: int) -> None:
+        """every, trained: how many parameters there are, and how many of them learn."""
         self.step_tokens = [
             sum(self.row_tokens[row] for batch in plan.micro_batches[at : at + plan.accumulation] for row in batch)
             for at in range(0, len(plan.micro_batches), plan.accumulation)
         ]
-        every = sum(parameter.numel() for parameter in model.parameters())
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         batch = max(len(batch) for batch in plan.micro_batches)
         self.say(
             f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
             f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows"
+        )
+
+    def left_out(self, rows: int, max_length_tokens: int) -> None:
+        if rows:
+            self.say(f"{rows} rows left out: their answers do not fit max_length_tokens {max_length_tokens}")
+
+    def plan_memory(self, planned: int, settings: Settings) -> None:
+        """planned: bytes. On a CPU the limit is watched here; on CUDA PyTorch refuses what goes past it."""
+        self.planned, self.limit = planned, settings.memory_limit_mb
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if torch.cuda.is_available():
+            measured, what = torch.cuda.max_memory_reserved(), "reserved on the device"
+        else:
+            measured, what = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT, "resident at most"
+        self.say(
+            f"memory: {self.planned / MIB:,.0f} MB planned, {measured / MIB:,.0f} MB {what}",
+            **{"memory/planned_bytes": self.planned, "memory/measured_bytes": measured},
         )
 
     def say(self, line: str, **record: Any) -> None:
@@ -56,6 +82,11 @@ class Progress(TrainerCallback):
             self.say(f"resumed at step {state.global_step}")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.limit and args.device.type == "cpu" and (taken := psutil.Process().memory_info().rss) > self.limit * MIB:
+            raise UserError(
+                f"step {state.global_step}: {taken / MIB:,.0f} MB resident, more than memory_limit_mb {self.limit}; nothing "
+                "was written. Set a smaller per_device_train_batch_size or gradient_checkpointing: true, or raise the limit"
+            )
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
 

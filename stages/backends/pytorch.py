@@ -1,5 +1,6 @@
 """The PyTorch backend: transformers trains, PEFT grafts, bitsandbytes quantises. The methods differ in `graft` alone."""
 
+import json
 import logging
 import math
 import os
@@ -22,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as hub_logging
 
-from stages.backends import adapter, reward_head
+from stages.backends import adapter, planning, reward_head
 from stages.backends.labelled import causal_model, device, row_nats, step_likelihoods
 from stages.records import Answer, Message, Row, UserError
 from stages.settings import Run, Settings
@@ -79,6 +80,8 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
         )
         options = {"dtype": torch.bfloat16, "quantization_config": four_bits, "device_map": {"": where}}
     # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
+    if "quantization" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        raise UserError(f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with method: qlora")
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
         weights = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
@@ -159,7 +162,7 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
     if added:  # else the Trainer's checkpoints hold the whole embedding twice
         grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
     if parent != base:
-        adapter.continue_adapter(grafted, Path(parent))
+        adapter.continue_adapter(adapter.trainable(grafted), Path(parent), settings.lora)
     if settings.precision == "bfloat16":
         halve(grafted)
     return grafted
@@ -220,9 +223,27 @@ def train(
         limit_memory(settings.memory_limit_mb)
     tokenizer = load_tokenizer(spec.base, spec.base)
     add_tokens(tokenizer, settings.added_tokens)
-    encoded: dict[str, list[Encoded]] = {"train": [], "valid": []}
+    encoded, too_long = encoded_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
+    planned = planning.require_room(adapter.locate(spec.base), settings, encoded["train"])
+    model = graft(spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0])
+    progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
+    progress.left_out(too_long, settings.max_length_tokens)
+    progress.plan_memory(planned.total, settings)
+    state, last = fitting.fit(
+        model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress
+    )
+    return Trained(
+        model, tokenizer, state.log_history, state.global_step, state.best_global_step, len(encoded["train"]), too_long, last
+    )
+
+
+def encoded_parts(
+    tokenizer: PreTrainedTokenizerBase, spec: Run, settings: Settings, parts: dict[str, list[Row]]
+) -> tuple[dict[str, list[Encoded]], int]:
+    """The sequences of each part, and how many rows gave none. Raises UserError for a part that is left with nothing."""
+    encoded: dict[str, list[Encoded]] = {part: [] for part in parts}
     too_long = 0
-    for part, rows in (("train", train_rows), ("valid", valid_rows)):
+    for part, rows in parts.items():
         for row in rows:
             sequences = encode(tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example)
             encoded[part] += sequences
@@ -232,16 +253,7 @@ def train(
                 f"corpus {spec.corpus}: no {part} row has an answer that fits max_length_tokens {settings.max_length_tokens} "
                 f"({len(rows)} rows); raise it, or add rows"
             )
-    model = graft(spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0])
-    progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
-    if too_long:
-        progress.say(f"{too_long} rows left out: their answers do not fit max_length_tokens {settings.max_length_tokens}")
-    state, last = fitting.fit(
-        model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress
-    )
-    return Trained(
-        model, tokenizer, state.log_history, state.global_step, state.best_global_step, len(encoded["train"]), too_long, last
-    )
+    return encoded, too_long
 
 
 def limit_memory(megabytes: int) -> None:
@@ -294,13 +306,17 @@ class Answerer:
             for row in rows
         ]
         flat = [sequence for of_row in sequences for sequence in of_row]
-        sums = iter(row_nats(self.model, flat, self.generation.batch_size, self.tokenizer.pad_token_id))
+        sums = iter(self.nats(flat))
         nats = [[next(sums) for _ in of_row] for of_row in sequences]
         answers = self.continued([self._given(row) for row in rows], advance)
         return [
             Answer(answer, math.fsum(value for value, _ in of_row), sum(tokens for _, tokens in of_row))
             for answer, of_row in zip(answers, nats, strict=True)
         ]
+
+    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
+        """(summed nats, labelled tokens) of each sequence."""
+        return row_nats(self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id)
 
     def score_steps(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:
         """How right each step is by the run's head; without one, how likely: the mean probability of a step's tokens."""

@@ -5,14 +5,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from stages.records import UserError, write_json
 from stages.settings import Run
 
 SEAL = "checksums.json"
+WAIT_SECONDS = 60
 
 
 def root() -> Path:
@@ -72,6 +75,12 @@ def seal(folder: Path) -> None:
     write_json(folder / SEAL, {file.name: md5(file) for file in files})
 
 
+def remove(folder: Path) -> None:
+    """A checkpoint that is no longer needed: its seal first, so that half of it is never taken for a whole."""
+    (folder / SEAL).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
 def is_intact(folder: Path) -> bool:
     """Whether a checkpoint was finished and has its bytes still."""
     try:
@@ -81,21 +90,48 @@ def is_intact(folder: Path) -> bool:
         return False
 
 
+def latest(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files, and those of the best one that it names, are as they were written."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])):
+        if is_intact(path):
+            best = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+            if best is None or is_intact(folder / Path(best).name):
+                return path
+        say(f"{path}: incomplete or damaged; the checkpoint before it is used")
+        remove(path)
+    return None
+
+
 @contextmanager
 def held(label: str) -> Iterator[Path]:
     """The folder `.scratch/<label>`, ours alone inside the block; removed when the block ends well.
 
-    Raises UserError while another process trains the same thing: SIGTERM to `dvc` alone leaves its trainer running,
-    and the next `dvc repro` would start a second one on the same checkpoints.
+    Raises UserError while another process trains the same thing: a `dvc` that is killed leaves its trainer running, and the
+    next `dvc repro` would start a second one on the same checkpoints. Such a trainer stops at its next step, so that it is
+    waited for first.
     """
     folder = root() / label
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)"
-            ) from None
+    lock = _locked(folder)
+    if lock is None:
+        print(f"{folder}: another process is still training this run; waiting for it to stop", flush=True)
+        until = time.monotonic() + WAIT_SECONDS
+        while lock is None and time.monotonic() < until:
+            time.sleep(0.5)
+            lock = _locked(folder)
+    if lock is None:
+        raise UserError(f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)")
+    with lock:
         yield folder
-    shutil.rmtree(folder)
+        shutil.rmtree(folder)
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    """The folder's lock file, held, or None while another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    with suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):  # else its holder has just removed it
+            return lock
+    lock.close()
+    return None

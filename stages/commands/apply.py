@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from stages import settings
+from stages import backends, settings
 from stages.records import UserError, whole, write_lines
 
 Parts = Sequence[tuple[str, bool]]
@@ -167,7 +167,7 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
 
 
 def _answered(run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress) -> list[str]:
-    answerer = import_module(f"stages.backends.{chosen.backend}").Answerer(f"models/{run}", spec.base, chosen)
+    answerer = backends.load(chosen.backend).Answerer(f"models/{run}", spec.base, chosen)
     task = import_module(f"stages.tasks.{spec.task}.corpus")
     shown = bar.add_task(run, total=len(inputs))
     if hasattr(task, "solution"):

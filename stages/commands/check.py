@@ -6,9 +6,8 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +16,6 @@ from rich.text import Text
 from stages import settings
 from stages.commands import new
 from stages.records import UserError
-
-GIB = 2**30
 
 
 def check(
@@ -110,13 +107,13 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
 
 def base_of(base: str) -> str:
     """Architecture, size and chat template of the base."""
-    from stages.backends import adapter, pytorch
+    from stages.backends import adapter, planning, pytorch
     from stages.text.chat import end_of_turn
 
     folder = adapter.locate(base)
     tokenizer = pytorch.load_tokenizer(str(folder), base)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
-    model = outline(folder)
+    model = planning.outline(folder)
     return (
         f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
     )
@@ -137,40 +134,12 @@ def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
 
 
 def memory_of(base: str, chosen: settings.Settings) -> str:
-    """The weights against what the device has; activations come on top."""
-    from stages.backends import adapter
+    """What training takes, against what the device has."""
+    from stages.backends import adapter, planning
 
-    model = outline(adapter.locate(base))
-    size = model.num_parameters() * {"full": 16, "lora": 4, "qlora": 0.6}[chosen.method]
-    where, free = free_memory()
-    if chosen.memory_limit_mb:
-        free = min(free, chosen.memory_limit_mb * 2**20)
-    what = "weights, gradients and optimizer" if chosen.method == "full" else "the base's weights"
-    if size > free:
-        raise UserError(
-            f"{what} take {size / GIB:.1f} GiB, {where} has {free / GIB:.1f}; choose method qlora, or a smaller base"
-        )
-    return f"{what} {size / GIB:.2f} GiB of {free / GIB:.1f} on the {where}; activations come on top"
-
-
-def outline(folder: Path) -> Any:
-    """The model of a checkpoint without its weights: a 70B takes a second."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}") from None
-
-
-def free_memory() -> tuple[str, int]:
-    """(the device that would train, bytes that it has free)."""
-    import torch
-
-    from stages.backends.labelled import device
-
-    if device("auto") == "cuda":
-        return "CUDA device", torch.cuda.mem_get_info()[0]
-    return "CPU", psutil.virtual_memory().available
+    model, (where, free) = planning.outline(adapter.locate(base)), planning.room(chosen)
+    wanted = planning.need(model, chosen, chosen.per_device_train_batch_size, chosen.max_length_tokens, where)
+    said = planning.verdict(wanted, where, free)
+    if wanted.total > free:
+        raise UserError(f"{said}. {planning.advice(planning.remedy(model, chosen, chosen.max_length_tokens, where, free))}")
+    return said

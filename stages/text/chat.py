@@ -138,12 +138,22 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 
 def _templated(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], add_generation_prompt: bool) -> list[int]:
-    """enable_thinking=False makes Qwen 3 write its empty think block into the prompt, so that it is given, not learned."""
+    """enable_thinking=False makes Qwen 3 write its empty think block into the prompt, so that it is given, not learned.
+
+    Llama 3.2 writes today's date into every prompt; here it is one day for ever, or no training would come out twice.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, str) and "strftime_now" in template and "date_string" not in template:
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} writes today's date into every prompt, so that no training comes "
+            "out twice; use another chat_template"
+        )
     text: Any = tokenizer.apply_chat_template(
         [dict(message) for message in messages],
         tokenize=False,
         add_generation_prompt=add_generation_prompt,
         enable_thinking=False,
+        date_string="26 Jul 2024",
     )
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids

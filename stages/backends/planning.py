@@ -1,0 +1,219 @@
+"""How much memory a training takes, from the base's config alone: nothing is downloaded but that, and nothing is loaded.
+
+Weights, gradients and optimizer states are counted exactly. Activations are a number of values a token and layer, fitted to
+the trainings of bench/memory.csv on a CUDA device and of bench/memory_cpu.csv on a CPU; all of them lie within a tenth and
+within 15 % of what is said here.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from stages.backends.labelled import LOGITS_AT_ONCE, device
+from stages.records import UserError
+from stages.settings import Settings
+from stages.text.chat import Encoded
+
+MIB = 2**20
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
+PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
+
+# Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
+# LoRA with dropout keeps the input of each adapted matrix once more.
+KEPT = (7.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What is particular to a kind of device; fitted, see above.
+
+    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, its probability and
+    its gradient.   slack: share that the allocator holds and cannot use.   process: interpreter and libraries, in bytes, and
+    file_bytes: of the checkpoint's file for each weight, where both share the memory with the training.   fused: whether
+    attention weights are never made.
+    """
+
+    at_work: float
+    logit_bytes: float
+    slack: float
+    process: int = 0
+    file_bytes: int = 0
+    fused: bool = True
+
+
+HABITS = {
+    "cuda": Habits(1.3, 12, 0.045),
+    "mps": Habits(1.3, 12, 0.045),
+    "cpu": Habits(4.0, 16, 0.0, process=650 * MIB, file_bytes=2, fused=False),
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a training takes of a device, in bytes.
+
+    activations: of the longest batch, kept until the backward pass.   at_work: of the one layer that is computed again or gone
+    through backwards.   logits: at labelled positions.
+    """
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    at_work: int
+    logits: int
+    process: int
+    slack_share: float
+
+    @property
+    def total(self) -> int:
+        """The largest of three moments: the loss, a layer's backward pass, and the optimizer's step."""
+        held = self.process + self.weights + self.adapter + self.optimizer
+        most = max(self.activations + self.logits, self.activations + self.at_work, self.gradients)
+        return round((held + most) * (1 + self.slack_share))
+
+
+def outline(folder: Path) -> Any:
+    """The model of a checkpoint without its weights: a 70B takes a second."""
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}") from None
+
+
+def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> Need:
+    """What training takes with micro-batches of so many rows of so many tokens each.
+
+    model: of `outline`.   where: "cuda", "mps" or "cpu".
+    """
+    config, full = model.config, settings.method == "full"
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layers." in name}
+    trained = [weight.numel() for weight in model.parameters()] if full else list(adapter_sizes(linear, settings))
+    weights = sum(
+        weight.numel() * weight_bytes(name.removesuffix(".weight") in linear, settings, config)
+        for name, weight in model.named_parameters()
+    )
+    habits, batch, layers = HABITS[where], rows * tokens, config.num_hidden_layers
+    value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
+    per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
+    if not full and settings.lora.lora_dropout:
+        per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
+    # Without a fused kernel attention weights are kept in float32, before and after the softmax.
+    attention = 0 if habits.fused else 2 * 4 * rows * config.num_attention_heads * tokens**2
+    layer = value * batch * per_token + attention
+    boundary = batch * config.hidden_size * (2 if settings.method == "qlora" else 4)
+    activations = layers * (boundary if settings.gradient_checkpointing else layer)
+    if settings.offload_activations and where == "cuda":
+        activations /= layers
+    return Need(
+        weights=round(weights),
+        adapter=0 if full else 4 * sum(trained),
+        gradients=4 * sum(trained),
+        optimizer=sum(round(size * state_bytes(size, settings, where)) for size in trained),
+        activations=round(activations),
+        at_work=round(layer * (habits.at_work if settings.gradient_checkpointing else habits.at_work - 1)),
+        logits=round(min(batch * config.vocab_size, LOGITS_AT_ONCE) * habits.logit_bytes),
+        process=habits.process + habits.file_bytes * sum(weight.numel() for weight in model.parameters()),
+        slack_share=habits.slack,
+    )
+
+
+def room(settings: Settings) -> tuple[str, int]:
+    """(where it would be trained, bytes that it may take there)."""
+    where = device(settings.device)
+    free = torch.cuda.mem_get_info()[0] if where == "cuda" else psutil.virtual_memory().available
+    return where, min(free, settings.memory_limit_mb * MIB or free)
+
+
+def require_room(folder: Path, settings: Settings, rows: Sequence[Encoded]) -> Need:
+    """What the longest batch of these rows takes. Raises UserError, with the cheapest change that helps, if it does not fit."""
+    model, (where, free), tokens = outline(folder), room(settings), max(len(row.ids) for row in rows)
+    wanted = need(model, settings, min(len(rows), settings.per_device_train_batch_size), tokens, where)
+    if wanted.total > free:
+        raise UserError(f"{verdict(wanted, where, free)}. {advice(remedy(model, settings, tokens, where, free))}")
+    return wanted
+
+
+def verdict(wanted: Need, where: str, free: int) -> str:
+    fits = "fits into" if wanted.total <= free else "does not fit into"
+    return f"memory: {wanted.total / MIB:,.0f} MB planned, which {fits} the {free / MIB:,.0f} MB of the {where}"
+
+
+def advice(change: dict[str, Any] | None) -> str:
+    """What to set, in a sentence."""
+    if change is None:
+        return "No setting makes it fit: choose a smaller base, or raise memory_limit_mb"
+    return f"Set {written(change)} (`python -m stages plan RUN --fit`)"
+
+
+def written(change: dict[str, Any]) -> str:
+    """As it stands in params.yaml."""
+    return ", ".join(f"{key}: {str(value).lower()}" for key, value in change.items())
+
+
+def remedy(model: Any, settings: Settings, tokens: int, where: str, free: int) -> dict[str, Any] | None:
+    """The cheapest change of settings with which it fits, or None."""
+    for change in remedies(settings):
+        changed = settings.model_copy(update=change)
+        tokens_now = min(tokens, changed.max_length_tokens)
+        if need(model, changed, changed.per_device_train_batch_size, tokens_now, where).total <= free:
+            return change
+    return None
+
+
+def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Changes from the cheapest on: the same step in more passes, slower passes, another method, shorter rows."""
+    effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
+    smaller: list[dict[str, Any]] = [{}]
+    for rows in (settings.per_device_train_batch_size >> times for times in halvings):
+        smaller.append({"per_device_train_batch_size": rows, "gradient_accumulation_steps": math.ceil(effective / rows)})
+    again: list[dict[str, Any]] = [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
+    leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
+    methods: list[dict[str, Any]] = [{}, *({"method": name} for name in leaner)]
+    lengths: list[dict[str, Any]] = [{}]
+    while (length := settings.max_length_tokens >> len(lengths)) >= 128:
+        lengths.append({"max_length_tokens": length})
+    for shorter in lengths:
+        for method in methods:
+            for recomputed in again:
+                for rows_at_once in smaller:
+                    if change := shorter | method | recomputed | rows_at_once:
+                        yield change
+
+
+def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:
+    """The matrices that get an adapter."""
+    targets = settings.lora.target_modules
+    return [module for name, module in linear.items() if targets == "all-linear" or name.rpartition(".")[2] in targets]
+
+
+def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[int]:
+    """How many values each matrix of the adapter has."""
+    for module in adapted(linear, settings):
+        yield from (settings.lora.r * module.in_features, settings.lora.r * module.out_features)
+
+
+def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
+    """A weight of the base as it is held while training; `is_linear`: of a layer's matrix."""
+    if quantization := getattr(config, "quantization", None):  # MLX: a scale and a bias in 16 bits for each group
+        return quantization["bits"] / 8 + 4 / quantization["group_size"]
+    if settings.method == "qlora":
+        return NF4_BYTES if is_linear else 2
+    return 2 if is_linear and settings.method == "lora" and settings.precision == "bfloat16" else 4
+
+
+def state_bytes(size: int, settings: Settings, where: str) -> float:
+    """AdamW's two moments of a value, as far as they are on the device."""
+    if settings.optim == "adamw_torch" or where != "cuda":
+        return 8
+    return 0 if size >= PAGED_FROM else 8

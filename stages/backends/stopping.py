@@ -1,0 +1,94 @@
+"""What ends a training before its last step: a signal, the death of its dvc, a loss that explodes, patience."""
+
+import math
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+import psutil
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from stages.records import UserError
+from stages.settings import Settings
+
+RECENT = 10
+"""Steps whose mean loss is watched: one hard batch is no explosion."""
+
+
+class Interruption(TrainerCallback):
+    """Inside the `with` block a signal ends the training at its next step, with a checkpoint; a second one ends it at once.
+
+    cause: what stopped it, or "".   exit_code: as a shell has it for the signal.
+    """
+
+    def __init__(self) -> None:
+        self.cause, self.exit_code = "", 128 + signal.SIGTERM
+        # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what they make.
+        self.dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+
+    def __enter__(self) -> None:
+        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def exit(self, say: Callable[[str], None], step: int) -> SystemExit:
+        """What ends the process, its checkpoint being written."""
+        say(f"stopped at step {step} by {self.cause}; the same command goes on from here")
+        return SystemExit(self.exit_code)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.cause, self.exit_code = signal.Signals(number).name, 128 + number
+        signal.signal(number, signal.SIG_DFL)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.dvc is not None and not _lives(self.dvc):
+            self.cause = self.cause or "the end of dvc"
+        if self.cause:
+            control.should_save = control.should_training_stop = True
+
+
+class Watch:
+    """Raises UserError for a loss that is no number, or whose recent mean has grown by half of what guessing costs."""
+
+    def __init__(self, settings: Settings, choices: int) -> None:
+        """choices: among how many tokens one guesses, or grades of a step."""
+        self.settings, self.margin, self.lowest = settings, max(1.0, math.log(choices) / 2), math.inf
+
+    def look(self, step: int, losses: Mapping[int, float]) -> None:
+        """losses: of the steps made so far, or of the last RECENT at least, by their number."""
+        what = "" if math.isfinite(loss := losses[step]) else f"the loss is {loss}"
+        recent = [losses[before] for before in range(step - RECENT + 1, step + 1) if before in losses]
+        if len(recent) == RECENT:
+            mean = math.fsum(recent) / RECENT
+            self.lowest = min(self.lowest, mean)
+            if mean > self.lowest + self.margin:
+                what = f"the loss exploded, from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+        if what:
+            raise UserError(
+                f"step {step}: {what}; nothing was written. Lower learning_rate (now {self.settings.learning_rate:g}) or "
+                f"max_grad_norm (now {self.settings.max_grad_norm:g}), or set precision: float32"
+            )
+
+
+def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) -> bool:
+    """Whether so many evaluations brought no lower loss. Counted in the history, which checkpoints hold: the count of
+    transformers' EarlyStoppingCallback begins at zero again after a resume."""
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    return bool(evaluations) and len(losses) - 1 - losses.index(min(losses)) >= evaluations
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        return any(argument.rpartition("/")[2] == "dvc" for argument in process.cmdline()[:3])
+    except psutil.Error:
+        return False

@@ -1,0 +1,113 @@
+"""export: a trained run as what other programs load: merged weights, a PEFT adapter, or mlx-lm's."""
+
+import json
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stages import settings
+from stages.records import UserError, whole, write_json
+
+
+class Form(StrEnum):
+    """What is written."""
+
+    merged = "merged"
+    peft = "peft"
+    mlx = "mlx"
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="a trained run of params.yaml")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="a folder that is not there yet")],
+    form: Annotated[Form, typer.Option(help="merged: full weights in 16 bits; peft, mlx: the adapter alone")] = Form.merged,
+    licence: Annotated[str, typer.Option(help="for the model card; the base's and the corpora's bind it")] = "other",
+) -> None:
+    """Write a run for use elsewhere, with a model card: lineage, corpora, scores with their intervals.
+
+    Examples:
+
+      python -m stages export gec-002 -o out/gec-002
+
+      python -m stages export gec-002 -o out/gec-002-mlx --form mlx
+    """
+    spec = settings.entry(settings.load().runs, run, "runs")
+    model = Path("models", run)
+    if not model.is_dir():
+        raise UserError(f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a remote has it")
+    if output.exists():
+        raise UserError(f"{output}: there already; name a folder that is not, or remove it")
+    try:
+        {Form.merged: merged, Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, output)
+        with whole(output / "README.md") as card:
+            card.write(model_card(run, spec, licence))
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)
+        raise
+    typer.echo(f"{output}: {run} as {form.value}, {sum(file.stat().st_size for file in output.iterdir()) / 2**20:.1f} MiB")
+
+
+def merged(model: Path, base: str, output: Path) -> None:
+    """Base and adapter in one checkpoint, added in float32 and written in bfloat16.
+
+    Always into the full-precision base: what an adapter adds is less than a step of 4-bit weights, and would be rounded away.
+    """
+    import torch
+
+    from stages.backends import adapter, pytorch
+
+    weights: Any = pytorch.load_model(str(model), base)
+    adapter.write_weights(output, weights.to(torch.bfloat16), pytorch.load_tokenizer(str(model), base))
+
+
+def peft(model: Path, base: str, output: Path) -> None:
+    """The files of the run as they are."""
+    from stages.backends import adapter
+
+    if not adapter.is_adapter(model):
+        raise UserError(f"{model}: full weights, not an adapter; use --form merged")
+    shutil.copytree(model, output, ignore=shutil.ignore_patterns(adapter.LINEAGE, "last"))
+
+
+def mlx(model: Path, base: str, output: Path) -> None:
+    """adapters.safetensors and adapter_config.json as mlx-lm reads them."""
+    from stages.backends import adapter, conversion
+
+    if not adapter.is_adapter(model):
+        raise UserError(f"{model}: full weights, which mlx-lm loads as they are; use --form merged")
+    config, state = adapter.read(model)
+    tensors = conversion.to_mlx(state)
+    architecture = json.loads((adapter.locate(base) / "config.json").read_text(encoding="utf-8"))
+    adapter.write_tensors(output / conversion.MLX_ADAPTER, tensors)
+    write_json(output / adapter.ADAPTER_CONFIG, conversion.config_to_mlx(config, tensors, architecture["num_hidden_layers"]))
+
+
+def model_card(run: str, spec: settings.Run, licence: str) -> str:
+    """What it is, from what it came, and how well it does, in the form that hubs read."""
+    lineage = json.loads(Path("models", run, "lineage.json").read_text(encoding="utf-8"))
+    scores = json.loads(Path("metrics/evaluate", spec.task, f"{run}.json").read_text(encoding="utf-8"))
+    base = lineage["base"].get("hub_id", lineage["base"].get("path"))
+    tags = ["tsugiki", spec.task]
+    front = {"license": licence, "base_model": base, "tags": tags, "revision": lineage["base"].get("revision")}
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items() if value is not None), "---", ""]
+    corpus = lineage["corpus"]
+    lines += [
+        f"# {run}",
+        "",
+        f"Task {spec.task}, grown on `{base}` from `{lineage['parent']['path']}` (MD5 {lineage['parent']['md5']}).",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| corpus | {corpus['name']}: training rows {corpus['train_md5']}, validation rows {corpus['valid_md5']} |",
+        f"| settings | {lineage['config_md5']} |",
+        f"| training | {lineage['rows']:,} rows; the best of {lineage['steps']:,} steps was {lineage['best_step']:,} |",
+        f"| score | {scores['score']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}, 95 %), {scores['n']:,} held-out rows |",
+        f"| simple baseline | {scores['baseline']:.3f} |",
+        f"| untuned base | {scores['base']:.3f} |",
+        f"| licence | {licence}; the base's and the corpora's licences bind this model too |",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""`kill -9` at random moments, and whether the same command, given again, ends where an undisturbed one does.
+
+    python -m tests.kills FOLDER                            20 kills over the whole default graph at nano settings
+    python -m tests.kills FOLDER --kills 5 -- exp run --temp -S runs.gec-001.seed=7
+
+FOLDER/calm and FOLDER/disturbed are clones at nano settings; what comes after `--` is the dvc command, `repro` if nothing.
+Kills go to a stage's process, to dvc, or to both. Prints a line for each, and ends with exit code 1 unless the locks are equal.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests import nano
+from tests.conftest import ENVIRONMENT
+
+ORPHAN_SECONDS = 120
+"""What a stage that outlives its dvc may take to end."""
+
+
+def start(folder: Path, *command: str) -> psutil.Popen:
+    with (folder / "kills.log").open("ab") as log:
+        return psutil.Popen(["dvc", *command], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
+
+
+def stages(process: psutil.Process) -> list[psutil.Process]:
+    """What runs a stage under this dvc, its shell included."""
+    found = []
+    with suppress(psutil.Error):
+        for child in process.children(recursive=True):
+            with suppress(psutil.Error):
+                if any("stages." in argument for argument in child.cmdline()):
+                    found.append(child)
+    return found
+
+
+def strike(process: psutil.Popen, victim: str) -> list[psutil.Process]:
+    """Kill; what is left running."""
+    running = stages(process)
+    targets = {"stage": running, "dvc": [process], "both": [process, *running]}[victim] or [process]
+    for target in targets:
+        with suppress(psutil.Error):
+            target.send_signal(signal.SIGKILL)
+    process.wait()
+    return [stage for stage in running if stage.is_running()]
+
+
+def disturbed(folder: Path, command: list[str], kills: int, seconds: float, rng: random.Random) -> Counter[str]:
+    """Run the command again and again until it ends well, killed so many times before; which kills there were.
+
+    seconds: between kills, on average.
+    """
+    struck: Counter[str] = Counter()
+    while True:
+        process = start(folder, *command)
+        try:
+            left = None if struck.total() == kills else rng.uniform(0.5, 2 * seconds)
+            if process.wait(timeout=left) == 0:
+                return struck
+            raise SystemExit(f"{folder}: dvc {' '.join(command)} failed by itself; see kills.log there")
+        except psutil.TimeoutExpired:
+            victim = rng.choice(("stage", "dvc", "both"))
+            orphans = strike(process, victim)
+            struck[victim] += 1
+            print(f"kill {struck.total()}: {victim}{', a stage outlived it' if orphans else ''}", flush=True)
+            if rng.random() < 0.5:  # else the command is given again beside what is left of the last one
+                psutil.wait_procs(orphans, timeout=ORPHAN_SECONDS)
+
+
+def main() -> None:
+    given = sys.argv[1:]
+    command = given[given.index("--") + 1 :] if "--" in given else ["repro"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=12.0, help="between kills, on average")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(given[: given.index("--")] if "--" in given else given)
+    calm, other = (options.folder / name for name in ("calm", "disturbed"))
+    nano.make(calm)
+    nano.make(other)
+    begun = time.monotonic()
+    if start(calm, *command).wait():
+        raise SystemExit(f"{calm}: dvc {' '.join(command)} failed undisturbed; see kills.log there")
+    print(f"undisturbed: {time.monotonic() - begun:.0f} s", flush=True)
+    struck = disturbed(other, command, options.kills, options.seconds, random.Random(options.seed))
+    same = (calm / "dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
+    counts = ", ".join(f"{count} of {victim}" for victim, count in sorted(struck.items()))
+    print(f"dvc {' '.join(command)}: {struck.total()} kills ({counts}); locks {'equal' if same else 'DIFFER'}")
+    raise SystemExit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""What other training scripts get wrong without saying so, each shown to be absent; every test is named after its trap."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken
+
+from stages.backends import adapter, pytorch
+from stages.backends.labelled import row_nats, summed_nats
+from stages.records import UserError
+from stages.settings import Run
+from stages.text import batches, chat, tokenizer
+from stages.text.chat import IGNORE
+from tests.tiny import ROWS, SETTINGS, TEXTS, checkpoint, grow
+
+SHIPPED = Path(find_spec("trl").submodule_search_locations[0], "chat_templates")  # in the trl package, and nowhere else offline
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+TEMPLATES = {
+    "qwen3": ("<|im_end|>", ("<|im_start|>", "<|im_end|>", "<think>", "</think>")),
+    "llama3": ("<|eot_id|>", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
+    "llama3_2": ("<|eot_id|>", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
+    "mistral": ("</s>", ("<s>", "</s>", "[INST]", "[/INST]")),
+}
+CONVERSATIONS = {
+    "gec": [("user", "次の文の誤りを直してください。\n私は本が読みます。"), ("assistant", "私は本を読みます。")],
+    "typst": [("user", "Convert:\n\\frac{a}{b}"), ("assistant", "a/b")],
+    "polish": [("user", "Odmień.\nkot: dopełniacz"), ("assistant", "kota")],
+    "several turns": [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "  spaces around\n")],
+}
+
+
+@pytest.fixture(params=TEMPLATES)
+def templated(request):
+    """(a tokenizer with a real chat template, the token that ends its turns)"""
+    end, special = TEMPLATES[request.param]
+    fast = tokenizer.train(TEXTS, 400, "gpt2")
+    fast.add_special_tokens({"additional_special_tokens": [AddedToken(token, special=True) for token in special]})
+    fast.bos_token = special[0] if request.param != "qwen3" else None
+    fast.eos_token = end
+    fast.chat_template = MISTRAL if request.param == "mistral" else (SHIPPED / f"{request.param}.jinja").read_text()
+    return fast, end
+
+
+def row(turns):
+    return {
+        "id": "1", "category": "", "source": "", "messages": [{"role": role, "content": content} for role, content in turns],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("base") / "llama", "llama")
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Labels
+
+
+@pytest.mark.parametrize("task", CONVERSATIONS)
+def test_assistant_masks_that_are_empty_or_shifted_by_a_think_block(templated, task):
+    fast, end = templated
+    conversation = row(CONVERSATIONS[task])
+    (encoded,) = chat.encode(fast, conversation, 300)
+    learned = fast.decode([token for token in encoded.labels if token != IGNORE])
+    assert learned.removesuffix(end).strip() == conversation["messages"][-1]["content"].strip()
+    assert learned.endswith(end)
+    assert fast.decode(encoded.ids).count(conversation["messages"][-1]["content"].strip()) == 1
+
+
+def test_a_prompt_that_is_tokenized_otherwise_in_prediction(templated):
+    fast, _ = templated
+    for turns in CONVERSATIONS.values():
+        conversation = row(turns)
+        (encoded,) = chat.encode(fast, conversation, 300)
+        assert chat.prompt_ids(fast, conversation["messages"][:-1]) == encoded.ids[: encoded.given]
+
+
+def test_two_tokens_at_the_beginning(templated):
+    fast, _ = templated
+    (encoded,) = chat.encode(fast, row(CONVERSATIONS["gec"]), 300)
+    assert encoded.ids.count(fast.bos_token_id) == (0 if fast.bos_token_id is None else 1)
+
+
+def test_a_prompt_with_todays_date_in_it(templated):
+    fast, _ = templated
+    messages = row(CONVERSATIONS["gec"])["messages"]
+    said = fast.decode(chat.prompt_ids(fast, messages[:-1]))
+    years = {word for word in said.split() if word.isdigit() and len(word) == 4}
+    assert years <= {"2023", "2024"}  # Llama 3.2: "Cutting Knowledge Date: December 2023", and a day in July 2024
+    fast.chat_template = "{{ strftime_now('%Y') }}"
+    with pytest.raises(UserError, match="writes today's date into every prompt, so that no training comes out twice"):
+        chat.prompt_ids(fast, messages[:-1])
+
+
+def test_a_pad_token_that_is_the_end_of_the_turn_masks_it(inside):
+    folder = checkpoint(inside / "base", "llama")
+    fast = pytorch.load_tokenizer(folder, folder)
+    fast.pad_token = fast.eos_token
+    rows = [sequence for each in ROWS[:4] for sequence in chat.encode(fast, each, 64)]
+    batch = batches.pad(rows, fast.pad_token_id)
+    ends = (batch["labels"] == fast.eos_token_id).sum(dim=1)
+    assert ends.tolist() == [1] * 4  # learned once in each row, though padding has the same id
+    model = pytorch.load_weights(Path(folder)).eval()
+    alone = sum(summed_nats(model, batches.pad([each], fast.pad_token_id)).item() for each in rows)
+    assert summed_nats(model, batch).item() == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_row_that_was_cut_until_no_label_is_left(base):
+    fast = pytorch.load_tokenizer(base, base)
+    long = row([("user", "x " * 300), ("assistant", "猫")])
+    (encoded,) = chat.encode(fast, long, 40)
+    assert len(encoded.ids) == 40
+    assert [token for token in encoded.labels if token != IGNORE]
+    assert chat.encode(fast, row([("user", "x"), ("assistant", "猫" * 300)]), 40) == []
+
+
+# Loss
+
+
+def test_gradients_that_depend_on_how_a_batch_is_divided(base):
+    """Bucketed, padded and one by one, with unequal lengths, a last partial window too: the same gradient."""
+    fast = pytorch.load_tokenizer(base, base)
+    rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
+    labels = sum(sum(token != IGNORE for token in each.labels) for each in rows)
+
+    def gradient(parts):
+        model = pytorch.load_weights(Path(base)).train()
+        for part in parts:
+            (summed_nats(model, batches.pad(part, 0)) / labels).backward()
+        return torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None])
+
+    whole = gradient([rows])
+    bucketed = sorted(rows, key=lambda each: len(each.ids))
+    for parts in ([[each] for each in rows], [rows[:4], rows[4:]], [bucketed[at : at + 3] for at in (0, 3, 6)]):
+        torch.testing.assert_close(gradient(parts), whole, rtol=1e-5, atol=1e-7)
+
+
+def test_texts_in_one_row_that_see_each_other(base):
+    """There is no packing: a row holds one document, so that what it costs cannot depend on what it is computed beside."""
+    fast = pytorch.load_tokenizer(base, base)
+    texts = [{"id": str(n), "category": "", "source": "", "text": text} for n, text in enumerate(TEXTS[:4])]
+    rows = [sequence for each in texts for sequence in chat.encode(fast, each, 64)]
+    assert [each.id for each in rows] == ["0", "1", "2", "3"]
+    model = pytorch.load_weights(Path(base)).eval()
+    alone = [row_nats(model, [each], 1, 0)[0][0] for each in rows]
+    assert [nats for nats, _ in row_nats(model, rows, 4, 0)] == pytest.approx(alone, rel=1e-5)
+
+
+# Evaluation
+
+
+def test_an_evaluation_that_drops_the_rows_behind_the_last_full_batch(base):
+    fast = pytorch.load_tokenizer(base, base)
+    rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
+    model = pytorch.load_weights(Path(base)).eval()
+    found = row_nats(model, rows, 3, 0)
+    assert [tokens for _, tokens in found] == [sum(token != IGNORE for token in each.labels) for each in rows]
+
+
+# Adapters
+
+
+def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
+    """A child takes the weights and starts at step 0 with its own warm-up."""
+    parent = grow(base, base, inside / "parent")
+    spec = Run(task="gec", corpus="gec-002", base=base, parent=parent)
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e-3, "warmup_steps": 3})
+    child = pytorch.train("child", spec, settings, ROWS[:16], ROWS[16:], inside / "scratch-child")
+    rates = [entry["learning_rate"] for entry in child.history if "learning_rate" in entry]
+    assert len(rates) == child.steps == 6
+    assert rates[0] < rates[1] < max(rates) <= 1e-3
+
+
+def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
+    """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and adapter say."""
+    settings = SETTINGS.model_copy(update={"method": "qlora"})
+    run = grow(base, base, inside / "run", settings)
+    beside = pytorch.load_model(run, base, quantize=True)
+    assert hasattr(beside, "peft_config")
+    merged = pytorch.load_model(run, base)
+    assert not hasattr(merged, "peft_config")
+    from peft import PeftModel
+
+    ids = torch.tensor([[5, 6, 7, 8]])
+    apart = PeftModel.from_pretrained(pytorch.load_weights(Path(base)), run).eval()
+    plain = pytorch.load_weights(Path(base)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(merged.eval()(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(merged(ids).logits, plain(ids).logits, atol=1e-3)
+
+
+# Reproducibility
+
+
+def test_bytes_that_depend_on_the_process_or_on_the_order_of_a_set(base, inside):
+    script = (
+        "import sys; from pathlib import Path; from tests.tiny import grow; "
+        "grow(sys.argv[1], sys.argv[1], Path(sys.argv[2]).absolute())"
+    )
+    found = []
+    for seed in ("0", "1"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])}
+        subprocess.run([sys.executable, "-c", script, base, f"seed{seed}"], check=True, env=environment, capture_output=True)
+        found.append({path.name: path.read_bytes() for path in Path(f"seed{seed}").iterdir()})
+    assert found[0] == found[1]
+    assert adapter.ADAPTER in found[0]
+
+
+# Safety
+
+
+def test_weights_that_are_a_pickle_are_never_loaded(base, inside):
+    folder = Path(checkpoint(inside / "pickled", "llama"))
+    torch.save({"weights": torch.zeros(1)}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="not a causal language model that transformers loads from safetensors"):
+        pytorch.load_weights(folder)
+
+
+def test_code_that_a_checkpoint_brings_is_never_run(inside):
+    folder = Path(checkpoint(inside / "remote", "llama"))
+    (folder / "evil.py").write_text("open('ran', 'w').close()\n")
+    config = folder / "config.json"
+    evil = '"model_type": "evil", "auto_map": {"AutoConfig": "evil.E"}'
+    config.write_text(config.read_text().replace('"model_type": "llama"', evil))
+    with pytest.raises(UserError):
+        pytorch.load_weights(folder)
+    assert not Path("ran").exists()
