@@ -1,11 +1,12 @@
 # make repro   the default graph: corpora -> base -> chains -> scores -> comparison
-# make test    the tests          make check   what CI checks: ruff, mypy, tests
+# make test    the tests          make check   ruff, mypy, the audit and the tests
+# make audit   known weaknesses of the pinned packages, where the advisory service can be reached
 # make smoke   the whole graph at nano settings, in a clone of its own under .scratch/
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check smoke lint
+.PHONY: repro test check smoke lint audit
 
 repro: .venv/installed
 	dvc repro
@@ -18,7 +19,12 @@ lint: .venv/installed-dev
 	ruff format --check .
 	mypy
 
-check: lint test
+audit: .venv/installed-dev
+	@if python -c "import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/pip/json', timeout=10)" 2>/dev/null; \
+	then pip-audit --requirement requirements.txt --disable-pip --no-deps; \
+	else echo "audit skipped: pypi.org, which has the advisories, cannot be reached from here"; fi
+
+check: lint audit test
 
 smoke: .venv/installed-dev
 	python -m tests.nano .scratch/smoke

@@ -1,14 +1,16 @@
 """`kill -9` at random moments, and whether the same command, given again, ends where an undisturbed one does.
 
     python -m tests.kills FOLDER                            20 kills over the whole default graph at nano settings
-    python -m tests.kills FOLDER --kills 5 -- exp run --temp -S runs.gec-001.seed=7
+    python -m tests.kills OTHER --of FOLDER/calm --kills 5 -- exp run --temp -S runs.reward-002.seed=7
 
-FOLDER/calm and FOLDER/disturbed are clones at nano settings; what comes after `--` is the dvc command, `repro` if nothing.
-Kills go to a stage's process, to dvc, or to both. Prints a line for each, and ends with exit code 1 unless the locks are equal.
+FOLDER/calm and FOLDER/disturbed are clones at nano settings, or copies of one where the graph has run; what comes after `--` is
+the dvc command, `repro` if nothing. Kills go to a stage's process, to dvc, or to both. Prints a line for each, and ends with exit
+code 1 unless the locks are equal: the workspace's, or those of the experiments.
 """
 
 import argparse
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -75,6 +78,18 @@ def disturbed(folder: Path, command: list[str], kills: int, seconds: float, rng:
                 psutil.wait_procs(orphans, timeout=ORPHAN_SECONDS)
 
 
+def locks(folder: Path, command: list[str]) -> set[str]:
+    """The lock that the command left: in the workspace, or in the experiments that it made elsewhere."""
+    if "--temp" not in command:
+        return {(folder / "dvc.lock").read_text(encoding="utf-8")}
+    listed = subprocess.run(["git", "for-each-ref", "--format=%(objectname)", "refs/exps"], cwd=folder, **TEXT)
+    shown = [subprocess.run(["git", "show", f"{name}:dvc.lock"], cwd=folder, **TEXT).stdout for name in listed.stdout.split()]
+    return {text for text in shown if text}
+
+
+TEXT: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
+
+
 def main() -> None:
     given = sys.argv[1:]
     command = given[given.index("--") + 1 :] if "--" in given else ["repro"]
@@ -83,16 +98,20 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=12.0, help="between kills, on average")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--of", type=Path, help="a clone in which the graph has run")
     options = parser.parse_args(given[: given.index("--")] if "--" in given else given)
     calm, other = (options.folder / name for name in ("calm", "disturbed"))
-    nano.make(calm)
-    nano.make(other)
+    for folder in (calm, other):
+        if options.of:
+            shutil.copytree(options.of, folder, symlinks=True)
+        else:
+            nano.make(folder)
     begun = time.monotonic()
     if start(calm, *command).wait():
         raise SystemExit(f"{calm}: dvc {' '.join(command)} failed undisturbed; see kills.log there")
     print(f"undisturbed: {time.monotonic() - begun:.0f} s", flush=True)
     struck = disturbed(other, command, options.kills, options.seconds, random.Random(options.seed))
-    same = (calm / "dvc.lock").read_bytes() == (other / "dvc.lock").read_bytes()
+    same = locks(calm, command) == locks(other, command) != set()
     counts = ", ".join(f"{count} of {victim}" for victim, count in sorted(struck.items()))
     print(f"dvc {' '.join(command)}: {struck.total()} kills ({counts}); locks {'equal' if same else 'DIFFER'}")
     raise SystemExit(0 if same else 1)

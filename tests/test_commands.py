@@ -158,7 +158,7 @@ def test_the_report_draws_every_plot(clone):
     assert "typst-003" in (clone / "drawn/index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("verb", ["new", "check", "apply", "report"])
+@pytest.mark.parametrize("verb", ["new", "check", "plan", "apply", "export", "report"])
 def test_help_has_examples(verb):
     said = run(Path(__file__).parents[1], "python", "-m", "stages", verb, "--help").stdout
     assert f"python -m stages {verb}" in said.split("Usage")[1]

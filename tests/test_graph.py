@@ -241,11 +241,11 @@ def test_a_version_added_with_new_is_trained_and_rescores_the_chain(clone):
     lines = [f'{{"latex": "\\\\sqrt{{{n}}} + \\\\beta_{n}", "typst": "sqrt({n}) + beta_{n}"}}' for n in range(60)]
     (clone / "more.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = (clone / "params.yaml").read_text(encoding="utf-8")
-    said = run(clone, "python", "-m", "stages", "new", "typst", "more.jsonl", "--note", "numbered roots").stdout
+    said = run(clone, "python", "-m", "stages", "new", "typst", "more.jsonl", "--note", "numbered | roots").stdout
     assert "Next:  dvc repro evaluate@typst-004 compare@typst" in said
     after = (clone / "params.yaml").read_text(encoding="utf-8")
     assert [line for line in before.splitlines() if "#" in line] == [line for line in after.splitlines() if "#" in line]
-    assert "| typst-004 | train_004.jsonl | 60 | numbered roots |" in (clone / "data/typst/README.md").read_text(
+    assert "| typst-004 | train_004.jsonl | 60 | numbered \\| roots |" in (clone / "data/typst/README.md").read_text(
         encoding="utf-8"
     )
     assert (clone / "data/typst/train_004.jsonl.dvc").is_file()
@@ -308,7 +308,7 @@ def test_the_commands_of_the_readme_run():
     commands = [line for block in blocks for line in block.split("```")[0].splitlines() if line.strip()]
     assert commands
     verbs = {" ".join(command.split()[: 4 if command.startswith("python") else 2]) for command in commands}
-    stages = {f"python -m stages {verb}" for verb in ("new", "check", "apply", "report")}
+    stages = {f"python -m stages {verb}" for verb in ("new", "check", "plan", "apply", "report")}
     known = stages | {"make repro", "make test", "dvc repro", "dvc metrics", "dvc exp", ". .venv/bin/activate"}
     assert verbs <= known, verbs - known
 

@@ -40,7 +40,7 @@ def shrunken(folder: Path, architecture: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("name", sorted(PARAMS["presets"]))
+@pytest.mark.parametrize("name", sorted(name for name, preset in PARAMS["presets"].items() if preset.get("backend") != "mlx"))
 def test_a_preset_builds_its_training(name, tmp_path):
     preset = PARAMS["presets"][name]
     chosen = Settings.model_validate(settings._merge(PARAMS["defaults"], preset))
@@ -57,6 +57,18 @@ def test_a_preset_builds_its_training(name, tmp_path):
     quantised = any(hasattr(module, "quant_state") for module in model.modules())
     assert quantised == (chosen.method == "qlora")
     assert ("reward" in name) == hasattr(pytorch.causal_model(model), adapter.STEP_HEAD)
+
+
+def test_the_mlx_preset_builds_its_training(tmp_path):
+    from stages.backends import mlx
+
+    (preset,) = [preset for preset in PARAMS["presets"].values() if preset.get("backend") == "mlx"]
+    chosen = Settings.model_validate(settings._merge(PARAMS["defaults"], preset))
+    base = shrunken(tmp_path / "base", "qwen3")
+    model = mlx.graft(base, base, chosen)
+    rows = [sequence for row in ROWS for sequence in encode(pytorch.load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    assert mlx.summed_nats(model, *mlx.arrays(rows[:4], 0)).item() > 0
+    assert {weights.shape[0] for name, weights in mlx.peft_state(model).items() if "lora_A" in name} == {16}
 
 
 def test_presets_are_combined_in_the_order_they_are_named(tmp_path):

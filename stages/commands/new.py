@@ -122,6 +122,7 @@ def list_version(task: str, version: str, path: Path, report: clean.Report, note
         if readme.exists()
         else f"# {task}\n\n## Versions\n\n| version | file | rows | what is new |\n|---|---|---|---|\n"
     )
-    row = f"| {version} | {path.name} | {report.read - report.dropped.total():,} | {note or '–'} |\n"
+    said = " ".join(note.split()).replace("|", "\\|") or "–"  # what would end the cell, or the row
+    row = f"| {version} | {path.name} | {report.read - report.dropped.total():,} | {said} |\n"
     with whole(readme) as file:
         file.write(text.rstrip("\n") + "\n" + row)

@@ -1,0 +1,20 @@
+"""A short form of `python -m tests.kills`; docs/reliability.md has the figures of the long one."""
+
+import random
+
+from tests import kills
+
+
+def test_stages_that_are_killed_end_in_the_same_lock(clone):
+    before = (clone / "dvc.lock").read_bytes()
+    command = ["repro", "--force", "--single-item", "train@reward-002", "predict@reward-002"]
+    struck = kills.disturbed(clone, command, 3, 3.0, random.Random(2))
+    assert struck.total() >= 2
+    assert (clone / "dvc.lock").read_bytes() == before
+
+
+def test_an_experiment_outside_the_workspace_survives_a_kill(clone):
+    command = ["exp", "run", "--temp", "-S", "runs.reward-002.seed=7"]
+    struck = kills.disturbed(clone, command, 1, 4.0, random.Random(1))
+    assert struck.total() == 1
+    assert len(kills.locks(clone, command)) == 1
