@@ -1,7 +1,7 @@
 """`kill -9` at random moments, and whether the same command, given again, ends where an undisturbed one does.
 
     python -m tests.kills FOLDER                            20 kills over the whole default graph at nano settings
-    python -m tests.kills OTHER --of FOLDER/calm --kills 5 -- exp run --temp -S runs.reward-002.seed=7
+    python -m tests.kills OTHER --of FOLDER/calm --kills 5 -- exp run --temp -S runs.reward-002.lora.r=8
 
 FOLDER/calm and FOLDER/disturbed are clones at nano settings, or copies of one where the graph has run; behind `--` stands the
 dvc command, `repro` if nothing. Kills go to a stage's process, to dvc, or to both. Prints a line for each, and ends with exit

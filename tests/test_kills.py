@@ -14,7 +14,7 @@ def test_stages_that_are_killed_end_in_the_same_lock(clone):
 
 
 def test_an_experiment_outside_the_workspace_survives_a_kill(clone):
-    command = ["exp", "run", "--temp", "-S", "runs.reward-002.seed=7"]
-    struck = kills.disturbed(clone, command, 1, 4.0, random.Random(1))
+    command = ["exp", "run", "--temp", "-S", "runs.reward-002.lora.r=8"]
+    struck = kills.disturbed(clone, command, 1, 3.0, random.Random(1))
     assert struck.total() == 1
     assert len(kills.locks(clone, command)) == 1
