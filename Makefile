@@ -1,12 +1,13 @@
 # make repro   the default graph: corpora -> base -> chains -> scores -> comparison
 # make test    the tests          make check   ruff, mypy, the audit and the tests
 # make audit   known weaknesses of the pinned packages, where the advisory service can be reached
+# make bench   ours beside TRL, transformers, mlx-lm and datasets -> bench/results.md; about an hour after `make repro`
 # make smoke   the whole graph at nano settings, in a clone of its own under .scratch/
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check smoke lint audit
+.PHONY: repro test check smoke lint audit bench
 
 repro: .venv/installed
 	dvc repro
@@ -26,6 +27,11 @@ audit: .venv/installed-dev
 
 check: lint audit test
 
+# A folder of its own, so that what ours is measured beside is not installed where ours is developed.
+bench: .scratch/bench/.venv/installed
+	PATH="$(CURDIR)/.scratch/bench/.venv/bin:$$PATH" dvc repro train@gec-002
+	.scratch/bench/.venv/bin/python -m bench
+
 smoke: .venv/installed-dev
 	python -m tests.nano .scratch/smoke
 
@@ -36,4 +42,10 @@ smoke: .venv/installed-dev
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements-dev.txt
+	touch $@
+
+.scratch/bench/.venv/installed: requirements.txt bench/requirements.txt
+	$(PYTHON) -m venv .scratch/bench/.venv
+	.scratch/bench/.venv/bin/python -m pip install --disable-pip-version-check --quiet \
+		--requirement requirements.txt --requirement bench/requirements.txt
 	touch $@

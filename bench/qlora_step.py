@@ -1,54 +1,32 @@
-"""One optimizer step of QLoRA, ours beside TRL's, on a CUDA device: the same checkpoint, rows, settings and steps, in turn.
+"""W6. One optimizer step of QLoRA on a CUDA device: the same checkpoint, rows, settings and steps.
 
-    python -m bench.qlora_step FOLDER             Llama-3.2-3B and Mistral-7B shapes, as bench/qlora_step.csv
-
-Rows are conversations of 128 to 1,024 tokens, a third of them answer. Both sides train A B A B on the same 64 rows; tokens/s
-counts the rows' own tokens, padding left out, over the steps after the second.
+Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64 rows; tokens are the rows'
+own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device.
 """
 
-import csv
 import itertools
 import json
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bench import memory
+from bench.turns import Work, Workload
 from stages import settings
-from stages.backends import fitting, pytorch
 from stages.settings import Run, Settings
 from stages.text.chat import encode
 
 SHAPES = {"llama-3.2-3b": "llama-3.2-3b-8gb", "mistral-7b": "mistral-7b-8gb"}
-STEPS, MICRO, ACCUMULATION, ROUNDS = 8, 2, 4, 2
+STEPS, MICRO, ACCUMULATION = 8, 2, 4
 
 
-def main(folder: Path) -> None:
-    records = []
-    for architecture in SHAPES:
-        base = folder / architecture
-        memory.make(base, architecture)
-        for turn in range(ROUNDS):
-            for side in ("ours", "trl"):
-                command = [sys.executable, "-m", "bench.qlora_step", side, architecture, str(base)]
-                done = subprocess.run(command, capture_output=True, text=True)
-                last = (done.stdout.strip().splitlines() or [""])[-1]
-                record = json.loads(last) if last.startswith("{") else {"error": done.stderr[-400:]}
-                records.append({"architecture": architecture, "side": side, "round": turn} | record)
-                print(json.dumps(records[-1]), flush=True)
-        shutil.rmtree(base)
-    columns = ("architecture", "side", "round", "tokens_per_second", "allocated_mb", "reserved_mb", "loss", "error")
-    with Path("bench/qlora_step.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
+def make(folder: Path, architecture: str) -> None:
+    from bench import memory
+
+    memory.make(folder / "base", architecture)
 
 
 def rows() -> list[Any]:
@@ -72,18 +50,18 @@ def options(architecture: str) -> Settings:
     return Settings.model_validate(settings.load().presets[SHAPES[architecture]] | short)
 
 
-def figures(tokens: float, seconds: float, loss: float) -> dict[str, Any]:
-    return {
-        "tokens_per_second": round(tokens / seconds),
-        "allocated_mb": round(torch.cuda.max_memory_allocated() / 2**20),
-        "reserved_mb": round(torch.cuda.max_memory_reserved() / 2**20),
-        "loss": round(loss, 4),
-    }
+def work(tokens: float, seconds: float, loss: float) -> Work:
+    import torch
+
+    reserved = torch.cuda.max_memory_reserved() / 2**20
+    return Work(tokens, seconds, reserved, {"mean loss": round(loss, 4)})
 
 
-def ours(architecture: str, base: str) -> dict[str, Any]:
+def ours(folder: Path, architecture: str) -> Work:
+    from stages.backends import fitting, pytorch
+
     fitting.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]
-    chosen, scratch = options(architecture), Path(base).parent / "scratch"
+    base, chosen, scratch = str(folder / "base"), options(architecture), folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     Path("logs/bench.jsonl").unlink(missing_ok=True)
     spec = Run(task="lm", corpus="lm-001", base=base, parent=base)
@@ -93,17 +71,18 @@ def ours(architecture: str, base: str) -> dict[str, Any]:
     spans = [after["timestamp"] - before["timestamp"] for before, after in itertools.pairwise(logged)][1:]
     tokens = [record["tokens_per_second"] * span for record, span in zip(logged[2:], spans, strict=True)]
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
-    return figures(sum(tokens), sum(spans), statistics.mean(losses))
+    return work(sum(tokens), sum(spans), statistics.mean(losses))
 
 
-def trl(architecture: str, base: str) -> dict[str, Any]:
+def trl(folder: Path, architecture: str) -> Work:
     """SFTTrainer as its documentation has QLoRA: prompt and completion, the loss on the completion, no packing."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    chosen = options(architecture)
+    base, chosen = str(folder / "base"), options(architecture)
     tokenizer = AutoTokenizer.from_pretrained(base)
     four_bits = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -117,7 +96,7 @@ def trl(architecture: str, base: str) -> dict[str, Any]:
     data = [{"prompt": row["messages"][:1], "completion": row["messages"][1:]} for row in rows()]
     lengths = [len(encode(tokenizer, row, chosen.max_length_tokens)[0].ids) for row in rows()]
     arguments = SFTConfig(
-        output_dir=str(Path(base).parent / "trl"),
+        output_dir=str(folder / "trl"),
         max_steps=STEPS,
         per_device_train_batch_size=MICRO,
         gradient_accumulation_steps=ACCUMULATION,
@@ -153,11 +132,19 @@ def trl(architecture: str, base: str) -> dict[str, Any]:
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return figures(sum(lengths) * (STEPS - 2) / STEPS, sum(seconds[2:]), statistics.mean(losses))
+    return work(sum(lengths) * (STEPS - 2) / STEPS, sum(seconds[2:]), statistics.mean(losses))
 
 
-if __name__ == "__main__":
-    if sys.argv[1] in ("ours", "trl"):
-        print(json.dumps({"ours": ours, "trl": trl}[sys.argv[1]](*sys.argv[2:4])))
-    else:
-        main(Path(sys.argv[1]))
+WORKLOADS = {
+    f"qlora-{architecture}": Workload(
+        f"QLoRA steps of {architecture}, {MICRO} x {ACCUMULATION} rows",
+        "tokens",
+        partial(make, architecture=architecture),
+        {"ours": partial(ours, architecture=architecture), "TRL": partial(trl, architecture=architecture)},
+        {"TRL": 1.2},
+        memory_goal=1.0,
+        tolerance={"mean loss": 0.05},
+        needs_cuda=True,
+    )
+    for architecture in SHAPES
+}

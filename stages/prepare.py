@@ -1,11 +1,13 @@
 """prepare: one raw corpus version -> train, valid and test rows, and a report of every row that was dropped."""
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from stages import settings
@@ -20,25 +22,28 @@ def main(name: str) -> None:
     corpus = settings.entry(params.corpora, name, "corpora")
     task = import_module(f"stages.tasks.{corpus.task}.corpus")
 
-    # Two passes: what is held out is known before the first training row is written, and no row stays in memory.
-    report = clean.Report(Path(corpus.file))
-    held_out = {clean.asked(row) for part, row in divided(task, corpus, params.split, report) if part != "train"}
-    report.judge(corpus.malformed, corpus.max_drop_fraction)
-
     report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
+    held_out, asked = set[int](), array("Q")
     with ExitStack() as stack:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(whole(path)) for part, path in paths.items()}
+        # Training rows wait on the disk until all that is held out is known: the file is read once, and no row stays in memory.
+        waiting = stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent))
         for part, row in divided(task, corpus, params.split, report):
-            if part == "train" and clean.asked(row) in held_out:
-                report.drop("asked in a held-out row")
-                continue
-            files[part].write(json.dumps(row, ensure_ascii=False) + "\n")
             counts[part, row["category"]] += 1
+            (waiting if part == "train" else files[part]).write(json.dumps(row, ensure_ascii=False) + "\n")
+            (asked.append if part == "train" else held_out.add)(clean.asked(row))
+        waiting.seek(0)
+        for line, question in zip(waiting, asked, strict=True):
+            if question in held_out:
+                report.drop("asked in a held-out row")
+                counts["train", json.loads(line)["category"]] -= 1
+            else:
+                files["train"].write(line)
         report.judge(corpus.malformed, corpus.max_drop_fraction)
 
     totals = {part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS}
-    categories = {category: count for (part, category), count in sorted(counts.items()) if part == "train"}
+    categories = {category: count for (part, category), count in sorted((+counts).items()) if part == "train"}
     write_json(
         Path("metrics/prepare", f"{name}.json"),
         {

@@ -2,13 +2,16 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stages.records import UserError
 from tests import nano
 
 ENVIRONMENT = os.environ | {
@@ -56,3 +59,31 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that the test stands in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+ERRORS: set[str] = set()
+"""The different sentences that bad input was answered with, names of folders left out; docs/reliability.md tells how many."""
+
+
+def pytest_configure() -> None:
+    built = UserError.__init__
+
+    def noted(self: UserError, *arguments: object) -> None:
+        built(self, *arguments)
+        ERRORS.add(re.sub(r"/[\w./-]+/", "", str(self)))
+
+    UserError.__init__ = noted  # type: ignore[method-assign]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes: its set goes to the one that reports
+        session.config.workeroutput["errors"] = sorted(ERRORS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    ERRORS.update(getattr(node, "workeroutput", {}).get("errors", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"bad input was answered with {len(ERRORS)} different sentences in these processes")

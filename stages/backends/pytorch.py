@@ -39,6 +39,9 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", F
 
 # Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in unusable pieces.
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+# Each shape of a product keeps a primitive and its buffers on the CPU, 1,024 by default: a quarter of a training's memory with
+# rows of many lengths (bench/NOTES.md, W1). 128 cost no time.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
 

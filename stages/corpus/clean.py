@@ -4,7 +4,8 @@ Everything streams: one example in memory at a time, and eight bytes for each ro
 """
 
 import hashlib
-import unicodedata
+import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from stages.records import LISTED_LINES, BadLine, Example, Message, Row, UserError, listed
 from stages.settings import Corpus
+
+UNSOUND = re.compile("[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")  # U+FFFD; category Cc but tab, line ends
+TOGETHER = 1_000  # texts whose n-grams are hashed in one call
 
 
 class Report:
@@ -82,13 +86,17 @@ def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: 
     from rensa import RMinHashDeduplicator
 
     seen = RMinHashDeduplicator(threshold=threshold, num_perm=128, use_lsh=True)
-    for number, example in enumerate(examples):
-        text = f"{example.source}\n{example.target}"
-        grams = [text[at : at + 5] for at in range(max(1, len(text) - 4))]
-        if seen.add_pairs([(str(number), grams)])[0]:
-            yield example
-        else:
-            report.drop("near-duplicate")
+    coming, number = iter(examples), 0
+    while together := list(itertools.islice(coming, TOGETHER)):
+        texts = [f"{example.source}\n{example.target}" for example in together]
+        grams = [[text[at : at + 5] for at in range(max(1, len(text) - 4))] for text in texts]
+        new = seen.add_pairs([(str(number + at), of_one) for at, of_one in enumerate(grams)])
+        number += len(together)
+        for example, is_new in zip(together, new, strict=True):
+            if is_new:
+                yield example
+            else:
+                report.drop("near-duplicate")
 
 
 def chosen(examples: Iterable[Example], corpus: Corpus, report: Report) -> Iterator[Example]:
@@ -135,9 +143,8 @@ def asked(row: Row) -> int:
 def _unsound(example: Example) -> str:
     """Why a text was damaged before it came here, or ""."""
     for text in (example.source, example.target):
-        if "\ufffd" in text:
-            return "U+FFFD in it: the text was decoded wrongly before; go back to the original file"
-        for character in text:
-            if unicodedata.category(character) == "Cc" and character not in "\n\t\r":
-                return f"control character U+{ord(character):04X} in it; remove it"
+        if found := UNSOUND.search(text):
+            if found[0] == "\ufffd":
+                return "U+FFFD in it: the text was decoded wrongly before; go back to the original file"
+            return f"control character U+{ord(found[0]):04X} in it; remove it"
     return ""

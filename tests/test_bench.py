@@ -1,0 +1,80 @@
+"""What `make bench` concludes from its turns, and that the figures in the repository are of the workloads that there are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from bench.turns import Turn, Work, Workload, in_turn, section, take
+
+ROOT = Path(__file__).parents[1]
+
+
+def workload(**more) -> Workload:
+    return Workload("a title", "rows", lambda _: None, {"ours": None, "theirs": None}, {"theirs": 2.0}, **more)  # type: ignore[dict-item]
+
+
+def turns(*rates: float, ours_mb: float = 100, **ours_same: float) -> list[Turn]:
+    """Rates of ours and theirs in turn; theirs takes 200 MB and its answers are all alike."""
+    sides = ["ours", "theirs"] * (len(rates) // 2)
+    of_side = {"ours": (ours_mb, ours_same), "theirs": (200, dict.fromkeys(ours_same, 1.0))}
+    return [Turn(side, rate, *of_side[side]) for side, rate in zip(sides, rates, strict=True)]
+
+
+def test_the_ratio_is_taken_turn_by_turn_and_its_median_counts():
+    # A machine that is ten times as fast in its last turn moves both medians and no ratio.
+    text = section("some", workload(), turns(30, 10, 3, 1, 300, 100))
+    assert "3.00 × as fast" in text
+    assert "Reached: 2 × theirs (3.00)." in text
+
+
+def test_what_is_not_reached_is_said():
+    text = section("some", workload(memory_goal=0.4), turns(19, 10))
+    assert "Not reached: 2 × theirs (1.90)." in text
+    assert "Not reached: at most 40% of the memory of theirs (50%)." in text
+
+
+@pytest.mark.parametrize(("loss", "alike"), [(1.04, True), (1.06, False)])
+def test_other_work_is_not_compared_in_silence(loss, alike):
+    text = section("some", workload(tolerance={"loss": 0.05}), turns(20, 10, loss=loss))
+    assert ("Not the same work: theirs" not in text) is alike
+    assert f"loss: ours {loss}, theirs 1" in text
+
+
+def test_a_turn_is_what_was_done_over_the_timed_seconds(inside):
+    def side(_: Path) -> Work:
+        return Work(done=10, seconds=4, peak_mb=7, same={"rows": 3})
+
+    assert take(side, inside) == '{"rate": 2.5, "peak_mb": 7, "same": {"rows": 3}}'
+
+
+def test_a_side_that_fails_stops_the_comparison(inside):
+    with pytest.raises(SystemExit, match=r"no-such, ours: exit code [12]"):
+        in_turn("no-such", workload(), inside, 1)
+
+
+def test_a_section_takes_its_place_and_leaves_the_others(inside, monkeypatch):
+    monkeypatch.setattr(bench, "RESULTS", inside / "results.md")
+    for name, text in (("graph", "## graph: b\n"), ("finetune", "## finetune: a\n"), ("graph", "## graph: c\n")):
+        bench.write(name, text)
+    assert (inside / "results.md").read_text(encoding="utf-8").split("\n", 4)[4] == "## finetune: a\n\n## graph: c\n"
+
+
+def test_an_unknown_workload_is_told_with_those_there_are():
+    done = subprocess.run([sys.executable, "-m", "bench", "fintune"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "fintune: no such workload; there are finetune, pretrain, predict" in done.stderr
+
+
+def test_the_corpus_of_prepare_has_what_it_is_said_to_have(inside, monkeypatch):
+    from bench import prepare
+
+    monkeypatch.setattr(prepare, "SIZES", (2_000,))
+    prepare.make(inside)
+    monkeypatch.chdir(ROOT)  # put back at the end, whatever the side changes to
+    work = prepare.ours(inside, 2_000)
+    assert 150 < work.same["duplicates"] < 250  # one in ten
+    assert 25 < work.same["near-duplicates"] < 100  # half of one in twenty: a changed word counts more in a short sentence
+    assert work.same["rows kept"] == 2_000 - work.same["duplicates"] - work.same["near-duplicates"]
