@@ -41,17 +41,21 @@ def main() -> None:
             continue
         folder = (options.folder / name).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        write(name, section(name, WORKLOADS[name], in_turn(name, WORKLOADS[name], folder, options.turns)) + conditions())
+        write(
+            name,
+            section(name, WORKLOADS[name], in_turn(name, WORKLOADS[name], folder, options.turns)) + conditions(options.turns),
+        )
 
 
-def conditions() -> str:
+def conditions(turns: int) -> str:
     import torch
 
     packages = ", ".join(
         f"{package} {version(package)}" for package in ("torch", "transformers", "peft", "trl", "mlx-lm", "dvc")
     )
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu()
-    return f"\n{where}, {psutil.virtual_memory().total / 2**30:.0f} GiB, Python {platform.python_version()}; {packages}.\n"
+    memory = psutil.virtual_memory().total / 2**30
+    return f"\n{turns} turns each; {where}, {memory:.0f} GiB, Python {platform.python_version()}; {packages}.\n"
 
 
 def cpu() -> str:

@@ -101,9 +101,13 @@ def test_a_batch_of_solutions_costs_what_they_cost_one_by_one(base):
     model = pytorch.graft(base, base, PLAIN, scores_steps=True)
     tokenizer = pytorch.load_tokenizer(base, base)
     rows = [row for solution in SOLUTIONS for row in encode(tokenizer, solution, 64)]
+    rows += [scored_steps(tokenizer, solution, 64, max_steps_per_example=1) for solution in SOLUTIONS[:9]]
     together = reward_head.summed_step_nats(model, batches.pad(rows, 0)).item()
+    in_lines = batches.pad(rows, 0, packed=True)
     alone = [reward_head.summed_step_nats(model, batches.pad([row], 0)).item() for row in rows]
     assert together == pytest.approx(sum(alone), rel=1e-5)
+    assert "position_ids" in in_lines
+    assert reward_head.summed_step_nats(model, in_lines).item() == pytest.approx(sum(alone), rel=1e-5)
     found = reward_head.step_scores(model, rows, 5, 0)
     costs = [reward_head.nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
     assert [nats for nats, _ in costs] == pytest.approx(alone, rel=1e-3, abs=1e-5)

@@ -122,7 +122,7 @@ def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
 
 
 def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
-    settings = SETTINGS.model_copy(update={"max_steps": 60, "learning_rate": 0.3, "early_stopping": EarlyStopping(patience=2)})
+    settings = SETTINGS.model_copy(update={"max_steps": 60, "learning_rate": 2.0, "early_stopping": EarlyStopping(patience=2)})
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     trained = pytorch.train("early", spec, settings, ROWS[:16], ROWS[16:], inside / "scratch")
     losses = {entry["step"]: entry["eval_loss"] for entry in trained.history if "eval_loss" in entry}

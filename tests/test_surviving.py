@@ -104,7 +104,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(base, ins
 
 
 def test_patience_survives_a_resume(base, inside, monkeypatch):
-    settings = SETTINGS.model_copy(update={"max_steps": 60, "learning_rate": 0.3, "early_stopping": EarlyStopping(patience=3)})
+    settings = SETTINGS.model_copy(update={"max_steps": 60, "learning_rate": 1.0, "early_stopping": EarlyStopping(patience=3)})
     whole = fit(base, settings, inside / "whole")
     assert whole.steps < 60
     with monkeypatch.context() as patch:  # after the first of the evaluations that count

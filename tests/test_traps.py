@@ -11,7 +11,7 @@ import torch
 from tokenizers import AddedToken
 
 from stages.backends import adapter, pytorch
-from stages.backends.labelled import row_nats, summed_nats
+from stages.backends.labelled import keeps_apart, row_nats, summed_nats
 from stages.records import UserError
 from stages.settings import Run
 from stages.text import batches, chat, tokenizer
@@ -132,32 +132,64 @@ def test_a_row_that_was_cut_until_no_label_is_left(base):
 
 
 def test_gradients_that_depend_on_how_a_batch_is_divided(base):
-    """Bucketed, padded and one by one, with unequal lengths, a last partial window too: the same gradient."""
+    """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the same gradient."""
     fast = pytorch.load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
     labels = sum(sum(token != IGNORE for token in each.labels) for each in rows)
 
-    def gradient(parts):
+    def gradient(parts, packed=False):
         model = pytorch.load_weights(Path(base)).train()
         for part in parts:
-            (summed_nats(model, batches.pad(part, 0)) / labels).backward()
+            (summed_nats(model, batches.pad(part, 0, packed)) / labels).backward()
         return torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None])
 
     whole = gradient([rows])
     bucketed = sorted(rows, key=lambda each: len(each.ids))
     for parts in ([[each] for each in rows], [rows[:4], rows[4:]], [bucketed[at : at + 3] for at in (0, 3, 6)]):
         torch.testing.assert_close(gradient(parts), whole, rtol=1e-5, atol=1e-7)
+    assert "position_ids" in batches.pad(rows, 0, packed=True)
+    torch.testing.assert_close(gradient([rows], packed=True), whole, rtol=1e-5, atol=1e-7)
 
 
-def test_texts_in_one_row_that_see_each_other(base):
-    """There is no packing: a row holds one document, so that what it costs cannot depend on what it is computed beside."""
+def test_texts_in_one_line_that_see_each_other(base):
+    """Each of the texts of a line costs what it costs alone, and a row is never more than one document."""
     fast = pytorch.load_tokenizer(base, base)
     texts = [{"id": str(n), "category": "", "source": "", "text": text} for n, text in enumerate(TEXTS[:4])]
     rows = [sequence for each in texts for sequence in chat.encode(fast, each, 64)]
     assert [each.id for each in rows] == ["0", "1", "2", "3"]
     model = pytorch.load_weights(Path(base)).eval()
-    alone = [row_nats(model, [each], 1, 0)[0][0] for each in rows]
+    alone = [summed_nats(model, batches.pad([each], 0)).item() for each in rows]
     assert [nats for nats, _ in row_nats(model, rows, 4, 0)] == pytest.approx(alone, rel=1e-5)
+    packed = batches.pad(rows, 0, packed=True)
+    assert len(packed["input_ids"]) < len(rows)
+    assert summed_nats(model, packed).item() == pytest.approx(sum(alone), rel=1e-5)
+    del packed["position_ids"]  # the same line, its texts not told apart
+    assert summed_nats(model, packed).item() != pytest.approx(sum(alone), rel=1e-3)
+
+
+ATTENDING = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "apart", "more"),
+    [
+        ("Llama", True, ATTENDING),
+        ("Mistral", True, ATTENDING | {"sliding_window": 4}),
+        ("Gemma3Text", True, ATTENDING),
+        ("Mixtral", True, ATTENDING | {"num_local_experts": 2}),
+        ("Mamba", False, {"state_size": 4}),  # a state that runs through the line
+        ("Lfm2", False, {"num_attention_heads": 2, "num_key_value_heads": 1, "layer_types": ["conv", "full_attention"]}),
+        ("Bloom", False, {"n_head": 2}),  # positions are its own affair
+    ],
+)
+def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(architecture, apart, more):
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{architecture}Config")(vocab_size=64, hidden_size=32, num_hidden_layers=2, **more)
+    model = transformers.AutoModelForCausalLM.from_config(config).train()
+    assert keeps_apart(model) is apart
+    assert model.training
 
 
 # Evaluation

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages.backends.course import Course, course
-from stages.backends.labelled import causal_model, device, row_nats, summed_nats
+from stages.backends.labelled import causal_model, device, keeps_apart, row_nats, summed_nats
 from stages.backends.progress import Progress
 from stages.backends.reward_head import nats as step_nats
 from stages.backends.reward_head import step_scores, summed_step_nats
@@ -52,13 +52,15 @@ class LabelledTrainer(Trainer):
         self.watch = watch
         self.rows_at_once, self.computed = settings.per_device_train_batch_size, (-1, 0)
         self.last: dict[str, Tensor] = {}
+        with self.autocast():
+            self.packs = keeps_apart(self.model)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
 
     def get_train_dataloader(self) -> DataLoader[Encoded]:
         return DataLoader(self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad)
 
     def _pad(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        return batches.pad(rows, self.pad_id)
+        return batches.pad(rows, self.pad_id, packed=self.packs)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backends.adapter import HEAD, STEP_HEAD
-from stages.backends.labelled import causal_model, token_nats
+from stages.backends.labelled import causal_model, outputs, token_nats
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
@@ -56,7 +56,7 @@ def load(model: nn.Module, folder: Path) -> None:
 
 
 def summed_step_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Summed binary cross-entropy at the labelled steps of a right-padded batch, in nats.
+    """Summed binary cross-entropy at the labelled steps of a batch, in nats.
 
     Labels are shares of rightness and stay floats: 0.7 draws the score to 0.7 (a proper scoring rule), not to 0 or 1.
     """
@@ -93,7 +93,7 @@ def nats(scores: Sequence[float], labels: Sequence[float | None]) -> tuple[float
 def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """(S,) logits of a batch's steps."""
     causal = causal_model(model)
-    hidden = causal.get_decoder()(input_ids=batch["input_ids"], use_cache=False).last_hidden_state  # (B, T, D)
+    hidden = outputs(model, batch)  # (B, T, D)
     labels = torch.where(batch["steps"] >= 0, batch["input_ids"], IGNORE)
     nats = token_nats(hidden, causal.get_output_embeddings(), labels)  # (M,); a prompt stands before every step
     keep = labels[:, 1:] != IGNORE  # (B, T-1)
