@@ -7,6 +7,8 @@ python -m bench finetune predict --turns 5   these alone; the others' sections o
 import argparse
 import platform
 import re
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -33,29 +35,31 @@ def main() -> None:
         return
     if unknown := set(options.names) - WORKLOADS.keys():
         parser.error(f"{', '.join(sorted(unknown))}: no such workload; there are {', '.join(WORKLOADS)}")
-    import torch
-
+    card = cuda_device()
     for name in options.names or WORKLOADS:
-        if WORKLOADS[name].needs_cuda and not torch.cuda.is_available():
+        if WORKLOADS[name].needs_cuda and not card:
             print(f"{name}: needs a CUDA device; left out")
             continue
         folder = (options.folder / name).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        write(
-            name,
-            section(name, WORKLOADS[name], in_turn(name, WORKLOADS[name], folder, options.turns)) + conditions(options.turns),
-        )
+        turns = in_turn(name, WORKLOADS[name], folder, options.turns)
+        write(name, section(name, WORKLOADS[name], turns) + conditions(options.turns, card or cpu()))
 
 
-def conditions(turns: int) -> str:
-    import torch
+def cuda_device() -> str:
+    """The name of the CUDA device, or "". Asked elsewhere: a process's peak memory begins with what its parent has loaded."""
+    command = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    return subprocess.run([sys.executable, "-c", command], text=True, capture_output=True, check=True).stdout.strip()
 
+
+def conditions(turns: int, where: str) -> str:
     packages = ", ".join(
         f"{package} {version(package)}" for package in ("torch", "transformers", "peft", "trl", "mlx-lm", "dvc")
     )
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu()
     memory = psutil.virtual_memory().total / 2**30
-    return f"\n{turns} turns each; {where}, {memory:.0f} GiB, Python {platform.python_version()}; {packages}.\n"
+    return (
+        f"\n{turns} turn{'s' * (turns > 1)} each; {where}, {memory:.0f} GiB, Python {platform.python_version()}; {packages}.\n"
+    )
 
 
 def cpu() -> str:

@@ -106,7 +106,8 @@ def section(name: str, workload: Workload, turns: list[Turn]) -> str:
         ratio = median(mine / theirs for mine, theirs in zip(rates[ours], values, strict=True))
         share = peaks[ours] / peaks[side]
         beside = ["", ""] if side == ours else [f"{ratio:.2f} × as fast", f"{share:.0%}"]
-        spread = f"{median(values):,.1f} ({min(values):,.1f}–{max(values):,.1f})"
+        digits = 1 if median(values) >= 10 else 3
+        spread = f"{median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
         lines.append(f"| {side} | {spread} | {beside[0]} | {peaks[side]:,.0f} | {beside[1]} |")
     lines += ["", *checks(workload, by_side), ""]
     for side in others:

@@ -1,5 +1,6 @@
 """What `make bench` concludes from its turns, and that the figures in the repository are of the workloads that there are."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_a_section_takes_its_place_and_leaves_the_others(inside, monkeypatch):
     for name, text in (("graph", "## graph: b\n"), ("finetune", "## finetune: a\n"), ("graph", "## graph: c\n")):
         bench.write(name, text)
     assert (inside / "results.md").read_text(encoding="utf-8").split("\n", 4)[4] == "## finetune: a\n\n## graph: c\n"
+
+
+def test_every_workload_that_a_processor_can_do_has_its_figures():
+    written = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
+    missing = [
+        name for name, each in bench.WORKLOADS.items() if not each.needs_cuda and f"\n## {name}: {each.title}\n" not in written
+    ]
+    assert not missing
+    assert "Not the same work" not in written
+
+
+def test_the_ratios_in_the_readme_are_those_of_the_results():
+    told = (ROOT / "README.md").read_text(encoding="utf-8").split("## Beside what you would pick instead")[1].split("\n## ")[0]
+    ratios = re.findall(r"(\d+\.\d+) ×", told)
+    assert len(ratios) > 5
+    written = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
+    assert [ratio for ratio in ratios if f"{ratio} × as fast" not in written] == []
 
 
 def test_an_unknown_workload_is_told_with_those_there_are():
