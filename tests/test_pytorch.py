@@ -14,7 +14,7 @@ from stages.records import UserError
 from stages.settings import EarlyStopping, Lora, Run, Settings
 from stages.text import batches
 from stages.text.chat import encode
-from tests.tiny import ROWS, SETTINGS, TEXTS, checkpoint, grow
+from tests.tiny import CONTRARY, ROWS, SETTINGS, TEXTS, checkpoint, grow
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -122,13 +122,13 @@ def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
 
 
 def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
-    settings = SETTINGS.model_copy(update={"max_steps": 60, "learning_rate": 2.0, "early_stopping": EarlyStopping(patience=2)})
+    settings = SETTINGS.model_copy(update={"max_steps": 60, "early_stopping": EarlyStopping(patience=2)})
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
-    trained = pytorch.train("early", spec, settings, ROWS[:16], ROWS[16:], inside / "scratch")
+    trained = pytorch.train("early", spec, settings, ROWS[:16], CONTRARY, inside / "scratch")
     losses = {entry["step"]: entry["eval_loss"] for entry in trained.history if "eval_loss" in entry}
     assert trained.steps < 60
     assert trained.best_step == min(losses, key=lambda step: losses[step])
-    valid = [sequence for row in ROWS[16:] for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)]
+    valid = [sequence for row in CONTRARY for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)]
     sums = row_nats(trained.model, valid, 8, 0)
     assert sum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums) == pytest.approx(
         losses[trained.best_step], rel=1e-4

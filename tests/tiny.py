@@ -22,6 +22,10 @@ ROWS = [
     }
     for n in range(24)
 ]
+CONTRARY = [
+    row | {"messages": [row["messages"][0], {"role": "assistant", "content": "犬は水を飲みました。"}]} for row in ROWS[16:]
+]
+"""Validation rows whose loss rises as ROWS are learned."""
 SETTINGS = Settings(
     threads=1,
     max_steps=6,

@@ -17,6 +17,9 @@ LOGITS_AT_ONCE = 2**25
 """More are made in parts, and each part again in the backward pass: 2,048 labels of a 128k vocabulary are 1 GB in float32, four
 times over with their gradient."""
 
+LABELS = 64
+"""The head is given a multiple of so many: one product for each number of labels took a tenth of a step's time and memory."""
+
 
 def device(wanted: str) -> str:
     """Where to compute, "cuda", "mps" or "cpu".   wanted: one of them, or "auto" for the first that there is.
@@ -39,16 +42,16 @@ def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
     """
     keep = labels[:, 1:] != IGNORE  # (B, T-1): position t predicts token t+1
     learned, wanted = hidden[:, :-1][keep], labels[:, 1:][keep]  # (N, D), (N,)
-    size = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
+    most = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
+    size = most - most % LABELS or most
     if len(wanted) <= size:
-        return _nats(head, learned, wanted)
+        return _nats(head, learned, wanted, min(size, LABELS))
     parts = zip(torch.split(learned, size), torch.split(wanted, size), strict=True)
-    return torch.cat([checkpoint(_nats, head, *part, use_reentrant=False) for part in parts])
+    return torch.cat([checkpoint(_nats, head, *part, min(size, LABELS), use_reentrant=False) for part in parts])
 
 
-def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor) -> Tensor:
-    # To a multiple of 64: one product for each number of labels took a tenth of a step's time and of its memory.
-    padded = F.pad(hidden, (0, 0, 0, -len(wanted) % 64))
+def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor, multiple: int) -> Tensor:
+    padded = F.pad(hidden, (0, 0, 0, -len(wanted) % multiple))
     return F.cross_entropy(head(padded)[: len(wanted)].float(), wanted, reduction="none")  # (N, D) -> (N, V) -> (N,)
 
 
