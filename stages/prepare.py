@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
+
 from stages import settings
 from stages.corpus import augment, clean, split
 from stages.records import Example, Row, stage, whole, write_json
@@ -23,19 +25,19 @@ def main(name: str) -> None:
     task = import_module(f"stages.tasks.{corpus.task}.corpus")
 
     report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
-    held_out, asked = set[int](), array("Q")
+    held_out, asked = array("Q"), array("Q")
     with ExitStack() as stack:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(whole(path)) for part, path in paths.items()}
         # Training rows wait on the disk until all that is held out is known: the file is read once, and no row stays in memory.
         waiting = stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent))
-        for part, row in divided(task, corpus, params.split, report):
+        for part, row in divided(task, corpus, params.split, report, paths["train"].parent):
             counts[part, row["category"]] += 1
             (waiting if part == "train" else files[part]).write(json.dumps(row, ensure_ascii=False) + "\n")
-            (asked.append if part == "train" else held_out.add)(clean.asked(row))
+            (asked if part == "train" else held_out).append(clean.asked(row))
         waiting.seek(0)
-        for line, question in zip(waiting, asked, strict=True):
-            if question in held_out:
+        for line, leaks in zip(waiting, clean.contained(asked, np.unique(held_out)), strict=True):
+            if leaks:
                 report.drop("asked in a held-out row")
                 counts["train", json.loads(line)["category"]] -= 1
             else:
@@ -57,12 +59,17 @@ def main(name: str) -> None:
 
 
 def divided(
-    task: Any, corpus: settings.Corpus, shares: settings.Split, report: clean.Report
+    task: Any, corpus: settings.Corpus, shares: settings.Split, report: clean.Report, folder: Path
 ) -> Iterator[tuple[split.Part, Row]]:
-    """(part, prepared row) of every example that survives cleaning, in the file's order; noisy copies are for training."""
+    """(part, prepared row) of every example that survives cleaning, in the file's order; noisy copies are for training.
+
+    folder: for what waits on the disk.
+    """
     examples = clean.deduplicate(clean.readable(task.read(report.path), report), report)
     if corpus.near_duplicates:
-        examples = clean.drop_near_duplicates(examples, corpus.near_duplicates, report)
+        from stages.corpus.near_duplicates import drop_near_duplicates
+
+        examples = drop_near_duplicates(examples, corpus.near_duplicates, report, folder)
     for example in clean.chosen(examples, corpus, report):
         part = part_of(corpus, task.group_key(example), shares)
         yield part, prepared(task, corpus, example)

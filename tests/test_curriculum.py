@@ -4,12 +4,14 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import rensa
 import yaml
 
 from stages import configure, mix, prepare, settings
-from stages.corpus import augment
+from stages.corpus import augment, clean, near_duplicates
 from stages.records import Example, UserError, rows
 from stages.settings import Augment
 from tests.test_settings import GOOD
@@ -117,6 +119,91 @@ def test_the_later_of_two_rows_that_differ_little_is_dropped_and_counted(inside)
     assert not any("猫" in row["source"] for of in part.values() for row in of)
     enter(gec_001={})
     assert sum(map(len, prepared("gec-001", lines).values())) == 50
+    enter(gec_001={"near_duplicates": 0.8})
+    with pytest.raises(UserError, match="no records in it"):
+        prepared("gec-001", [])
+
+
+def test_a_long_reading_says_how_far_it_is(inside, monkeypatch, capsys):
+    monkeypatch.setattr(clean, "TOLD", 80)
+    enter(gec_001={})
+    prepared("gec-001")
+    assert capsys.readouterr().out == "gec-001.tsv: 80 records read\ngec-001.tsv: 160 records read\n"
+
+
+def sentences(count: int, back: int) -> list[Example]:
+    """Of 10 to 30 words; one in three is one of those up to `back` before it, with one to three words replaced."""
+    rng = random.Random(1)
+    words = ["".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randrange(3, 10))) for _ in range(2_000)]
+    texts: list[list[str]] = []
+    for _ in range(count):
+        text = list(rng.choice(texts[-back:])) if texts and rng.random() < 0.3 else rng.choices(words, k=rng.randrange(10, 31))
+        for _ in range(rng.randrange(1, 4)):
+            text[rng.randrange(len(text))] = rng.choice(words)
+        texts.append(text)
+    return [Example(line, "", " ".join(text), "") for line, text in enumerate(texts, start=1)]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])
+def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(tmp_path, threshold):
+    examples, noted = sentences(3_500, 3_500), clean.Report(tmp_path)
+    fast = [example.line for example in near_duplicates.drop_near_duplicates(examples, threshold, noted, tmp_path)]
+    index = rensa.RMinHashDeduplicator(
+        threshold,
+        near_duplicates.HASHES,
+        use_lsh=True,
+        num_bands=near_duplicates.bands_for(threshold),
+        seed=near_duplicates.SEED,
+    )
+    slow = []
+    for example, grams in zip(examples, near_duplicates.grams(examples), strict=True):
+        if index.add_pairs([(str(example.line), grams)])[0]:
+            slow.append(example.line)
+    assert fast == slow
+    assert 50 < noted.dropped["near-duplicate"] == len(examples) - len(fast)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
+def test_nine_of_ten_pairs_at_the_threshold_are_compared(threshold):
+    """1 of 2 would be, at 0.8, with the 8 bands that rensa takes by itself."""
+    bands = near_duplicates.bands_for(threshold)
+    assert near_duplicates.HASHES % bands == 0
+    assert 1 - (1 - threshold ** (near_duplicates.HASHES / bands)) ** bands >= 0.9
+
+
+def test_a_row_is_remembered_only_until_its_last_possible_double_has_passed(tmp_path, monkeypatch):
+    examples = sentences(10_000, 200)
+    held = []
+
+    class Counted:
+        def __init__(self, *options: Any, **named: Any) -> None:
+            self.index = rensa.RMinHashDeduplicator(*options, **named)
+
+        def add_pairs(self, entries: list[Any]) -> list[bool]:
+            new = self.index.add_pairs(entries)
+            held.append(self.index.len())
+            return new
+
+        def remove(self, key: str) -> bool:
+            return self.index.remove(key)
+
+    monkeypatch.setattr(near_duplicates, "RMinHashDeduplicator", Counted)
+    kept = list(near_duplicates.drop_near_duplicates(examples, 0.8, clean.Report(tmp_path), tmp_path))
+    assert len(held) == 10
+    assert len(kept) > 8_000
+    assert 0 < max(held) < 1_000
+
+
+def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
+    monkeypatch.setattr(clean, "NEWEST", 50)
+    rng, noted = random.Random(0), clean.Report(tmp_path)
+    examples = [Example(line, str(rng.randrange(4_000)), "x", "") for line in range(6_500)]
+    first: dict[str, int] = {}
+    for example in examples:
+        first.setdefault(example.source, example.line)
+    assert [example.line for example in clean.deduplicate(examples, noted)] == list(first.values())
+    assert noted.dropped["duplicate"] == 6_500 - len(first) > 1_000
 
 
 # Weights and replay

@@ -1,21 +1,26 @@
 """What may enter a corpus: readable lines, sound text, each row once, and nothing that is held out.
 
-Everything streams: one example in memory at a time, and eight bytes for each row already seen.
+Everything streams: a thousand examples in memory at a time, and eight bytes for each row already seen.
 """
 
 import hashlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.records import LISTED_LINES, BadLine, Example, Message, Row, UserError, listed
 from stages.settings import Corpus
 
 UNSOUND = re.compile("[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")  # U+FFFD; category Cc but tab, line ends
-TOGETHER = 1_000  # texts whose n-grams are hashed in one call
+TOGETHER = 1_000  # examples that are looked up in one call
+NEWEST = 2**15  # hashes in a set before they join the sorted array
+TOLD = 100_000  # records after which a long reading says how far it is
 
 
 class Report:
@@ -55,6 +60,8 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
     """The examples among what a task read; unreadable lines and unsound text are noted."""
     for item in lines:
         report.read += 1
+        if report.read % TOLD == 0:
+            print(f"{report.path}: {report.read:,} records read", flush=True)
         if isinstance(item, Example):
             if fault := _unsound(item):
                 item = BadLine(item.line, fault)
@@ -67,36 +74,30 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
 
 
 def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example]:
-    """Each (source, target) once."""
-    seen: set[int] = set()
-    for example in examples:
-        mark = digest(example.source, example.target)
-        if mark in seen:
-            report.drop("duplicate")
-        else:
-            seen.add(mark)
-            yield example
-
-
-def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: Report) -> Iterator[Example]:
-    """The first of each group of examples that differ little, by MinHash over character 5-grams (Broder 1997).
-
-    threshold: Jaccard similarity of the 5-grams of source and target, estimated from 128 hashes (standard error 0.04 at 0.8).
-    """
-    from rensa import RMinHashDeduplicator
-
-    seen = RMinHashDeduplicator(threshold=threshold, num_perm=128, use_lsh=True)
-    coming, number = iter(examples), 0
+    """Each (source, target) once. Hashes stand in memory as a sorted array, a tenth of a set; only the newest are in one."""
+    seen, newest = np.empty(0, np.uint64), set[int]()
+    coming = iter(examples)
     while together := list(itertools.islice(coming, TOGETHER)):
-        texts = [f"{example.source}\n{example.target}" for example in together]
-        grams = [[text[at : at + 5] for at in range(max(1, len(text) - 4))] for text in texts]
-        new = seen.add_pairs([(str(number + at), of_one) for at, of_one in enumerate(grams)])
-        number += len(together)
-        for example, is_new in zip(together, new, strict=True):
-            if is_new:
-                yield example
+        marks = [digest(example.source, example.target) for example in together]
+        for example, mark, known in zip(together, marks, contained(marks, seen).tolist(), strict=True):
+            if known or mark in newest:
+                report.drop("duplicate")
             else:
-                report.drop("near-duplicate")
+                newest.add(mark)
+                yield example
+        if len(newest) >= max(NEWEST, len(seen) // 32):
+            seen = np.concatenate((seen, np.fromiter(newest, np.uint64, len(newest))))
+            seen.sort()
+            newest.clear()
+
+
+def contained(numbers: Sequence[int] | NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """(numbers,): whether each of the 64-bit numbers is in the sorted array."""
+    asked = np.asarray(numbers, dtype=np.uint64)
+    if not len(ordered):
+        return np.zeros(len(asked), dtype=np.bool_)
+    found: NDArray[np.bool_] = ordered[np.searchsorted(ordered, asked).clip(max=len(ordered) - 1)] == asked
+    return found
 
 
 def chosen(examples: Iterable[Example], corpus: Corpus, report: Report) -> Iterator[Example]:
