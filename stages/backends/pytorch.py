@@ -23,11 +23,10 @@ from transformers import (
 )
 from transformers.utils import logging as hub_logging
 
-from stages.backends import adapter, planning, reward_head
+from stages.backends import adapter, decoding, planning, reward_head
 from stages.backends.labelled import causal_model, device, row_nats, step_likelihoods
 from stages.records import Answer, Message, Row, UserError
 from stages.settings import Run, Settings
-from stages.text import batches
 from stages.text.chat import Encoded, encode, end_of_turn, opening_ids, prompt_ids, scored_steps, windows
 
 # Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two files, the tied head that is not in
@@ -346,9 +345,8 @@ class Answerer:
         start = opening_ids(self.tokenizer)
         return self.continued([start + self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], advance)
 
-    @torch.no_grad()
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
-        """What follows each sequence of ids. Those of like length are computed together, padded on the left.
+        """What follows each sequence of ids.
 
         advance: told how many rows have just been answered.
         """
@@ -356,17 +354,11 @@ class Answerer:
         room = self.settings.max_length_tokens
         ids = [prompt[-room:] for prompt in prompts]
         answers = [""] * len(ids)
-        end, pad = end_of_turn(self.tokenizer), self.tokenizer.pad_token_id
-        for chosen in batches.by_length([len(prompt) for prompt in ids], self.generation.batch_size):
-            longest = len(ids[chosen[0]])
-            batch = torch.tensor([[pad] * (longest - len(ids[at])) + ids[at] for at in chosen], device=self.model.device)
-            lengths = torch.tensor([len(ids[at]) for at in chosen], device=self.model.device)
-            mask = torch.arange(longest, device=self.model.device) >= longest - lengths[:, None]  # (B, T), padding on the left
-            output = self.model.generate(batch, attention_mask=mask.long(), generation_config=self._generation_config(end, pad))
-            for at, tokens in zip(chosen, output[:, longest:].tolist(), strict=True):
-                tokens = tokens[: tokens.index(end)] if end in tokens else tokens
-                answers[at] = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            advance(len(chosen))
+        config = self._generation_config(end_of_turn(self.tokenizer), self.tokenizer.pad_token_id)
+        for rows, continued in decoding.continuations(self.model, ids, self.generation.batch_size, config):
+            for row, tokens in zip(rows, continued, strict=True):
+                answers[row] = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            advance(len(rows))
         return answers
 
     def _generation_config(self, end: int, pad: int) -> GenerationConfig:

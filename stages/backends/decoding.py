@@ -1,0 +1,115 @@
+"""What follows prompts, many at once: what all of them begin with is computed once, and a row that has ended leaves its batch.
+
+`generate` prepares as always (masks, positions, sampling); the loop over tokens is ours, through its `custom_generate`.
+"""
+
+import copy
+import inspect
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import Cache, GenerationConfig
+from transformers.cache_utils import DynamicLayer
+
+from stages.backends.labelled import causal_model
+from stages.text import batches
+
+SHARED_TOKENS = 8  # the shortest beginning that is worth a computation of its own
+LEAVING = 1 / 8  # of a batch: when as many rows have ended, the keys and values of the others are copied together
+
+
+@torch.no_grad()
+def continuations(
+    model: Any, prompts: Sequence[list[int]], batch_size: int, config: GenerationConfig
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """(indices of prompts, the ids that follow each up to its end of turn), a batch at a time.
+
+    Prompts of like length are computed together. Those of a batch are padded on the left, after what all prompts share.
+    """
+    shared, start = beginning(model, prompts)
+    pad, end = config.pad_token_id, config.eos_token_id
+    for chosen in batches.by_length([len(prompt) for prompt in prompts], batch_size):
+        longest = len(prompts[chosen[0]])
+        padding = [longest - len(prompts[at]) for at in chosen]
+        own = [prompts[at][shared:] for at in chosen]
+        ids = [prompts[at][:shared] + [pad] * count + rest for at, count, rest in zip(chosen, padding, own, strict=True)]
+        mask = [[1] * shared + [0] * count + [1] * len(rest) for count, rest in zip(padding, own, strict=True)]
+        options: dict[str, Any] = {}
+        if start is not None:
+            options["past_key_values"] = copy.deepcopy(start)
+            options["past_key_values"].batch_repeat_interleave(len(chosen))
+        output = model.generate(
+            torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+            custom_generate=decode,
+            **options,
+        )
+        answers = output[:, longest:].tolist()
+        yield chosen, [answer[: answer.index(end)] if end in answer else answer for answer in answers]
+
+
+def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
+    """How many ids all prompts begin with, and the keys and values of those; (0, None) where that is not worth it or not exact.
+
+    Padding lies behind them then, so they must attend to all that is not masked, at positions that are told.
+    """
+    first, last = min(prompts), max(prompts)  # as words in a dictionary: what these two begin with, all between them do
+    equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False))
+    shared = [token for token, _ in equal]
+    told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
+    if len(prompts) > 1 and len(shared) >= SHARED_TOKENS and told:
+        start = model(torch.tensor([shared], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
+        if is_plain(start):
+            return len(shared), start
+    return 0, None
+
+
+def is_plain(cache: Any) -> bool:
+    """Whether rows can be taken out of it and put in: no window, no recurrent state, nothing quantised."""
+    return isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def decode(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: GenerationConfig,
+    **state: Any,
+) -> torch.Tensor:
+    """(rows, tokens): the prompts and what follows, padded on the right: the loop of `generate` for one continuation a row."""
+    rows, tokens = input_ids.shape
+    end, pad = generation_config.eos_token_id, generation_config.pad_token_id
+    output = input_ids.new_full((rows, stopping_criteria.max_length), pad)
+    output[:, :tokens] = input_ids
+    kept = torch.arange(rows, device=input_ids.device)
+    going = torch.ones_like(kept, dtype=torch.bool)
+    found = model._prefill(input_ids, generation_config, state)
+    while True:
+        state = model._update_model_kwargs_for_generation(found, state)
+        scores = logits_processor(input_ids, found.logits[:, -1].float())
+        if generation_config.do_sample:
+            new = torch.multinomial(scores.softmax(dim=-1), num_samples=1)[:, 0]
+        else:
+            new = scores.argmax(dim=-1)
+        new = new.where(going, pad)
+        output[kept, tokens] = new
+        tokens += 1
+        going &= new != end
+        left = int(going.sum())
+        if not left or tokens == output.shape[1]:
+            return output[:, :tokens]
+        input_ids = torch.cat([input_ids, new[:, None]], dim=1)
+        if left <= len(kept) * (1 - LEAVING) and is_plain(state.get("past_key_values")):
+            stay = going.nonzero()[:, 0]
+            state["past_key_values"].batch_select_indices(stay)
+            state = {name: value[stay] if is_of_rows(value, len(kept)) else value for name, value in state.items()}
+            input_ids, kept, going = input_ids[stay], kept[stay], going[stay]
+        found = model(**model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **state), return_dict=True)
+
+
+def is_of_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == rows
