@@ -87,7 +87,12 @@ def test_losses_and_gradients_are_those_of_the_pytorch_backend(base, inside):
             assert torch.linalg.norm(found[name] - tensor) <= 1e-3 * torch.linalg.norm(tensor) + 1e-6
 
 
-def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside):
+@pytest.mark.parametrize("split", [False, True])
+def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside, monkeypatch, split):
+    """Split: rows of unlike length go through the model one after the other, and add up to the same step."""
+    monkeypatch.setattr(batches, "PASS", 0 if split else 10**6)
+    passes, arrays = [], mlx.arrays
+    monkeypatch.setattr(mlx, "arrays", lambda rows, pad_id: passes.append(len(rows)) or arrays(rows, pad_id))
     parent = grow(base, base, inside / "parent")
     course = {"max_steps": 10, "gradient_accumulation_steps": 2, "warmup_steps": 2, "weight_decay": 0.1}
     settings = PLAIN.model_copy(update=course)
@@ -102,6 +107,7 @@ def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside):
         assert values[0] == pytest.approx(values[1], rel=1e-3 if key == "grad_norm" else 1e-4), key
         compared += len(values[0])
     assert compared == 10 + 5 + 10 + 10
+    assert (min(passes) < 4) == split
 
 
 def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):

@@ -126,6 +126,24 @@ def test_rows_in_lines_overlap_nowhere_and_take_no_more_room_than_alone(lengths)
     assert width <= max(longest + batches.WIDTHS, batches.WIDEST)
 
 
+@given(st.lists(st.integers(1, 200), max_size=9))
+def test_rows_are_split_into_the_cheapest_passes(lengths):
+    passes = batches.alike(lengths)
+    assert sorted(row for chosen in passes for row in chosen) == list(range(len(lengths)))
+
+    def cost(split: list[list[int]]) -> int:
+        return sum(len(chosen) * max(chosen) + batches.PASS for chosen in split)
+
+    every: list[list[list[int]]] = [[]]
+    for length in sorted(lengths):
+        every = [
+            split
+            for known in every
+            for split in ([*known, [length]], *([[*known[:-1], [*known[-1], length]]] if known else []))
+        ]
+    assert cost([[lengths[row] for row in chosen] for chosen in passes]) == min(map(cost, every))
+
+
 def test_rows_in_one_line_begin_anew():
     rows = [Encoded("1", list(range(20, 32)), 1), Encoded("2", [5, 6], 1), Encoded("3", [7, 8], 1)]
     batch = batches.pad(rows, pad_id=0, packed=True)

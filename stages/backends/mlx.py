@@ -196,7 +196,11 @@ class Loop:
         """One optimizer step; the norm of its gradient before clipping."""
         at = self.state.global_step
         window = self.course.plan.micro_batches[at * self.course.plan.accumulation : (at + 1) * self.course.plan.accumulation]
-        parts = [arrays([self.rows[row] for row in rows], self.pad_id) for rows in window if rows]
+        parts = [
+            arrays([self.rows[rows[at]] for at in chosen], self.pad_id)
+            for rows in window
+            for chosen in batches.alike([len(self.rows[row].ids) for row in rows])
+        ]
         labels = sum(wanted.size for _, _, wanted in parts)
         self.model.train()
         mx.random.seed(self.settings.seed + 1000003 * (at + 1))  # MLX's state cannot be restored; so each step has its own

@@ -16,6 +16,8 @@ WIDEST = 256
 # Every shape of a product is prepared for once and takes memory; with any width there was one for nearly every batch, which
 # cost a sixth of the time of short steps (bench/NOTES.md).
 WIDTHS = 16
+# What a pass over a model costs beside its tokens, in tokens: where rows cannot be packed, they are split for less padding.
+PASS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,20 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """All rows in batches of at most `size`, longest first, so that what does not fit in memory shows at once."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [order[at : at + size] for at in range(0, len(order), size)]
+
+
+def alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows of a micro-batch in passes of like length: the split with the fewest tokens, padding and PASS for each included."""
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    cheapest = [(0, 0)]  # of the shortest rows: (cost, where the last pass begins)
+    for end, row in enumerate(order, start=1):
+        cheapest.append(min((cheapest[begin][0] + (end - begin) * lengths[row] + PASS, begin) for begin in range(end)))
+    passes, end = list[list[int]](), len(order)
+    while end:
+        begin = cheapest[end][1]
+        passes.append(order[begin:end])
+        end = begin
+    return passes
 
 
 def in_lines(lengths: Sequence[int]) -> list[tuple[int, int]]:
