@@ -144,8 +144,9 @@ def sentences(count: int, back: int) -> list[Example]:
     return [Example(line, "", " ".join(text), "") for line, text in enumerate(texts, start=1)]
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9])
-def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(tmp_path, threshold):
+@pytest.mark.parametrize(("threshold", "characters"), [(0.5, 2**20), (0.8, 2**20), (0.8, 1_000), (0.9, 2**20)])
+def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(tmp_path, monkeypatch, threshold, characters):
+    monkeypatch.setattr(near_duplicates, "CHARACTERS", characters)
     examples, noted = sentences(3_500, 3_500), clean.Report(tmp_path)
     fast = [example.line for example in near_duplicates.drop_near_duplicates(examples, threshold, noted, tmp_path)]
     index = rensa.RMinHashDeduplicator(
@@ -162,6 +163,18 @@ def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(tmp_path, th
     assert fast == slow
     assert 50 < noted.dropped["near-duplicate"] == len(examples) - len(fast)
     assert not list(tmp_path.iterdir())
+
+
+def test_long_texts_are_hashed_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "CHARACTERS", 100)
+    monkeypatch.setattr(near_duplicates, "TOGETHER", 4)
+    examples = [Example(line, "x" * 20, "y" * length, "") for line, length in enumerate([0, 0, 0, 0, 0, 70, 10, 500, 3])]
+    assert [[example.line for example in together] for together in near_duplicates.batched(examples)] == [
+        [0, 1, 2, 3],
+        [4, 5],
+        [6, 7],
+        [8],
+    ]
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])

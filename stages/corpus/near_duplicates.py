@@ -6,7 +6,6 @@ row to come. Which rows are dropped is what one index of all would say.
 """
 
 import heapq
-import itertools
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,8 @@ from stages.records import Example
 
 HASHES, SEED, GRAM = 128, 42, 5  # of a signature; estimated similarities have a standard error of 0.04 at 0.8
 FOUND = 0.9  # the least share of pairs at the threshold that have a band in common
-TOGETHER, BLOCK = 1_000, 2**16  # texts that are hashed in one call; keys that are looked up in one
+TOGETHER, CHARACTERS = 1_000, 2**20  # texts that are hashed in one call, and about how long they are in all: 70 bytes a gram
+BLOCK = 2**16  # keys that are looked up in one call
 
 
 def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: Report, folder: Path) -> Iterator[Example]:
@@ -35,8 +35,8 @@ def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: 
     bands = bands_for(threshold)
     with ExitStack() as stack:
         waiting, *keys = (stack.enter_context(TemporaryFile(dir=folder)) for _ in range(1 + bands))
-        coming, count = iter(examples), 0
-        while together := list(itertools.islice(coming, TOGETHER)):
+        count = 0
+        for together in batched(examples):
             pickle.dump(together, waiting)
             for file, column in zip(keys, band_keys(together, bands).T, strict=True):
                 file.write(column.tobytes())
@@ -48,7 +48,8 @@ def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: 
         waiting.seek(0)
         index = RMinHashDeduplicator(threshold, HASHES, use_lsh=True, num_bands=bands, seed=SEED)
         leaving: list[tuple[int, int]] = []  # (last partner, row) of the rows in the index, a heap
-        for first in range(0, count, TOGETHER):
+        first = 0
+        while first < count:
             together = pickle.load(waiting)
             asked = [at for at in range(len(together)) if last[first + at] >= 0]
             entries = zip(asked, grams([together[at] for at in asked]), strict=True)
@@ -61,7 +62,8 @@ def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: 
                     yield example
             for at in dropped.symmetric_difference(asked):
                 heapq.heappush(leaving, (last[first + at], first + at))
-            while leaving and leaving[0][0] < first + TOGETHER:
+            first += len(together)
+            while leaving and leaving[0][0] < first:
                 index.remove(str(heapq.heappop(leaving)[1]))
 
 
@@ -73,6 +75,18 @@ def bands_for(threshold: float) -> int:
     return next(
         bands for bands in (8, 16, 32, 64, 128) if bands == 128 or 1 - (1 - threshold ** (HASHES // bands)) ** bands >= FOUND
     )
+
+
+def batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    together, characters = list[Example](), 0
+    for example in examples:
+        together.append(example)
+        characters += len(example.source) + len(example.target)
+        if len(together) == TOGETHER or characters >= CHARACTERS:
+            yield together
+            together, characters = [], 0
+    if together:
+        yield together
 
 
 def grams(examples: Sequence[Example]) -> list[list[str]]:
