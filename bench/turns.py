@@ -113,7 +113,7 @@ def section(name: str, workload: Workload, turns: list[Turn]) -> str:
     for side in others:
         ratio = median(mine / theirs for mine, theirs in zip(rates[ours], rates[side], strict=True))
         if goal := workload.goals.get(side):
-            lines.append(f"- {'Reached' if ratio >= goal else 'Not reached'}: {goal:g} × {side} ({ratio:.2f}).")
+            lines.append(f"- {'Reached' if ratio >= goal else 'Not reached'}: {goal:.3g} × {side} ({ratio:.2f}).")
     if workload.memory_goal:
         share = peaks[ours] / peaks[others[0]]
         reached = "Reached" if share <= workload.memory_goal else "Not reached"
