@@ -7,6 +7,7 @@ to it out of a run's resolved settings, so a new option makes no finished traini
 import difflib
 import json
 import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -374,6 +375,11 @@ def _dangling(params: Params) -> list[str]:
                 f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{_nearest(run.validation, judges)}"
             )
         faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
+    try:
+        TopologicalSorter({f"models/{name}": (run.base, run.parent) for name, run in params.runs.items()}).prepare()
+    except CycleError as error:
+        circle = " → ".join(error.args[1])
+        faults.append(f"`runs`: {circle}: a run that continues from itself; give one of them another base or parent")
     if not faults:
         for name in params.runs:
             settings = params.resolve(name)

@@ -145,6 +145,21 @@ def test_new_continues_the_chain_or_starts_another(clone):
     assert runs["gec-003"].base == runs["gec-004"].base == "models/lm-001"
 
 
+def test_new_takes_a_number_that_neither_a_corpus_nor_a_run_has(clone):
+    """The demo's lm-003 is a run on corpus lm-002; there is no corpus of that number."""
+    from stages import settings
+
+    before = settings.load(clone / "params.yaml")
+    assert "lm-003" in before.runs
+    assert "lm-003" not in before.corpora
+    (clone / "texts.txt").write_text("The old teacher reads a letter.\n" * 3 + "A cat sleeps.\n", encoding="utf-8")
+    run(clone, "python", "-m", "stages", "new", "lm", "texts.txt")
+    after = settings.load(clone / "params.yaml")
+    assert after.runs["lm-003"] == before.runs["lm-003"]
+    assert (after.runs["lm-004"].corpus, after.runs["lm-004"].parent) == ("lm-004", "models/lm-003")
+    assert after.corpora["lm-004"].file == "data/lm/train_004.txt"
+
+
 def test_the_report_draws_every_plot(clone):
     from stages import settings
 

@@ -99,6 +99,21 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
     assert "params.yaml: " in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "circle"),
+    [
+        ([("runs/gec-002/parent", "models/gec-002")], "models/gec-002 → models/gec-002"),
+        ([("runs/gec-001/parent", "models/gec-002")], "models/gec-00"),
+        ([("runs/gec-001/base", "models/gec-001"), ("runs/gec-002/base", "models/gec-001")], "models/gec-001 → models/gec-001"),
+    ],
+)
+def test_a_run_that_continues_from_itself_is_refused(tmp_path, changes, circle):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, *changes)
+    assert f"`runs`: {circle}" in str(error.value)
+    assert "a run that continues from itself; give one of them another base or parent" in str(error.value)
+
+
 def test_a_parent_grown_on_another_base_is_refused(tmp_path):
     other = dict(GOOD["bases"]["tiny"])
     with pytest.raises(

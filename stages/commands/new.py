@@ -40,9 +40,10 @@ def new(
         settings.entry(params.tasks, task, "tasks")
     report = check(task, file, malformed)
 
-    version = (
-        f"{task}-{1 + max((int(name[-3:]) for name in params.corpora if params.corpora[name].task == task), default=0):03d}"
-    )
+    # A run may have a number of its own, as a variant on an earlier corpus has; the new corpus and its run share a free one.
+    taken = [int(name[-3:]) for name, corpus in params.corpora.items() if corpus.task == task]
+    taken += [int(name[-3:]) for name, run in params.runs.items() if run.task == task]
+    version = f"{task}-{1 + max(taken, default=0):03d}"
     path = Path("data", task, f"train_{version[-3:]}{file.suffix}")
     if path.exists():
         raise UserError(f"{path} is there already, but no corpus in params.yaml names it; enter it by hand, or move it away")
