@@ -93,13 +93,14 @@ def test_what_all_prompts_begin_with_is_computed_once_where_that_is_exact(name):
     assert decoding.beginning(model, prompts)[0] == (15 if name in PLAIN else 0)
     assert decoding.beginning(model, [prompts[0]] * 3)[0] == (len(prompts[0]) - 1 if name in PLAIN else 0)
     assert decoding.beginning(model, prompts[:1])[0] == 0
+    assert decoding.beginning(model, [])[0] == 0
 
 
 def test_a_row_that_has_ended_is_computed_no_more():
     model, prompts = model_of(PLAIN["llama"]), prompts_of(15)
     end = ending(one_by_one(model, prompts, None))
     computed = []
-    model.register_forward_pre_hook(
+    model.get_decoder().register_forward_pre_hook(
         lambda _, args, named: computed.append(tuple(named["input_ids"].shape if "input_ids" in named else args[0].shape)),
         with_kwargs=True,
     )

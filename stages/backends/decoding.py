@@ -13,7 +13,7 @@ import torch
 from transformers import Cache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-from stages.backends.labelled import causal_model
+from stages.backends.labelled import causal_model, causal_parts
 from stages.text import batches
 
 SHARED_TOKENS = 8  # the shortest beginning that is worth a computation of its own
@@ -56,15 +56,16 @@ def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | No
 
     Padding lies behind them then, so they must attend to all that is not masked, at positions that are told.
     """
+    told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
+    if len(prompts) < 2 or not told:
+        return 0, None
     first, last = min(prompts), max(prompts)  # as words in a dictionary: what these two begin with, all between them do
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False))
     shared = [token for token, _ in equal]
-    told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
-    if len(prompts) > 1 and len(shared) >= SHARED_TOKENS and told:
-        start = model(torch.tensor([shared], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
-        if is_plain(start):
-            return len(shared), start
-    return 0, None
+    if len(shared) < SHARED_TOKENS:
+        return 0, None
+    start = causal_parts(model)[0](torch.tensor([shared], device=model.device), use_cache=True).past_key_values
+    return (len(shared), start) if is_plain(start) else (0, None)
 
 
 def is_plain(cache: Any) -> bool:
@@ -112,4 +113,5 @@ def decode(
 
 
 def is_of_rows(value: Any, rows: int) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == rows
+    """Whether it is (rows, tokens), as the mask and the positions are."""
+    return isinstance(value, torch.Tensor) and value.dim() == 2 and len(value) == rows
