@@ -30,11 +30,11 @@ corpora:
   gec-001: {task: gec, file: a.tsv}
   lm-001: {task: lm, file: a.txt}
 runs:
-  typst-001: {task: typst, corpus: typst-001, base: models/typst-001, parent: models/typst-001}
-  typst-002: {task: typst, corpus: typst-002, base: models/typst-002, parent: models/typst-002}
-  typst-003: {task: typst, corpus: typst-002, base: models/typst-002, parent: models/typst-002}
-  gec-001: {task: gec, corpus: gec-001, base: models/typst-001, parent: models/typst-001}
-  lm-001: {task: lm, corpus: lm-001, base: models/lm-001, parent: models/lm-001}
+  typst-001: {task: typst, corpus: typst-001, base: models/start, parent: models/start}
+  typst-002: {task: typst, corpus: typst-002, base: models/start, parent: models/start}
+  typst-003: {task: typst, corpus: typst-002, base: models/start, parent: models/start}
+  gec-001: {task: gec, corpus: gec-001, base: models/start, parent: models/start}
+  lm-001: {task: lm, corpus: lm-001, base: models/start, parent: models/start}
 """
 
 
@@ -46,7 +46,7 @@ def repository(tmp_path_factory):
     fast = tokenizer.train(["frac(a, b) = alpha", "The old teacher reads a letter."] * 10, 300, "gpt2")
     special = {f"{name}_token_id": getattr(fast, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
-    for seed, run in enumerate(("typst-001", "typst-002", "gec-001", "lm-001")):
+    for seed, run in enumerate(("typst-001", "typst-002", "gec-001", "lm-001", "start")):
         torch.manual_seed(seed)
         config = LlamaConfig(vocab_size=len(fast), initializer_range=0.5, **shape, **special)
         adapter.write_weights(folder / "models" / run, LlamaForCausalLM(config), fast)
