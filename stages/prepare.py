@@ -14,6 +14,7 @@ import numpy as np
 
 from stages import settings
 from stages.corpus import augment, clean, split
+from stages.corpus.near_duplicates import drop_near_duplicates
 from stages.records import Example, Row, stage, whole, write_json
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
@@ -67,8 +68,6 @@ def divided(
     """
     examples = clean.deduplicate(clean.readable(task.read(report.path), report), report)
     if corpus.near_duplicates:
-        from stages.corpus.near_duplicates import drop_near_duplicates
-
         examples = drop_near_duplicates(examples, corpus.near_duplicates, report, folder)
     for example in clean.chosen(examples, corpus, report):
         part = part_of(corpus, task.group_key(example), shares)

@@ -327,7 +327,7 @@ def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _dangling(params: Params) -> list[str]:
-    """References between the maps that lead nowhere, and names that break the numbering."""
+    """References between the maps that lead nowhere or in a circle, and names that break the numbering."""
     faults = []
     backends = sorted(path.stem for path in Path(__file__).with_name("backends").glob("*.py") if _is_backend(path))
     for group, entries in (
