@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload
-from stages import settings
-from stages.records import Message, rows
+from stages.records import Message, configured, rows
 from stages.settings import Settings
 
 ROWS, NEW_TOKENS, THREADS, BATCH = 500, 96, 2, 64
@@ -26,7 +25,7 @@ def make(folder: Path) -> None:
 
 
 def options() -> Settings:
-    chosen, _ = settings.answering(Path("build/config/gec-002.predict.json"))
+    chosen = Settings.model_validate(configured("predict", "gec-002")["settings"])
     return chosen.model_copy(
         update={"threads": THREADS, "generation": chosen.generation.model_copy(update={"max_new_tokens": NEW_TOKENS})}
     )
@@ -37,7 +36,7 @@ def prompts(folder: Path) -> list[list[Message]]:
 
 
 def base() -> str:
-    return settings.spec(Path("build/config/gec-002.run.json")).base
+    return str(configured("predict", "gec-002")["base"])
 
 
 def report(work: Work, folder: Path, answers: list[str]) -> Work:

@@ -42,7 +42,7 @@ def ours(folder: Path, size: int) -> Work:
     """`python -m stages.prepare` in a folder of its own."""
     import os
 
-    from stages import prepare
+    from stages import configure, prepare
 
     corpus = {"task": "lm", "file": f"{size}.jsonl", "near_duplicates": SIMILARITY, "max_drop_fraction": 1.0}
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
@@ -51,6 +51,7 @@ def ours(folder: Path, size: int) -> Work:
         yaml.safe_dump({key: value for key, value in params.items() if key in settings.Params.model_fields})
     )
     os.chdir(folder)
+    configure.main()
     work = Work(done=size)
     with work.timed():
         prepare.main("lm-001")

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload, first_rows
-from stages import settings
-from stages.records import rows
+from stages.records import configured, rows
 from stages.settings import Run, Settings
 from stages.text.chat import Encoded
 
@@ -27,7 +26,7 @@ def make(folder: Path) -> None:
 
 
 def options() -> Settings:
-    return settings.resolved(Path("build/config/lm-001.json")).model_copy(
+    return Settings.model_validate(configured("train", "lm-001")["settings"]).model_copy(
         update={"num_train_epochs": 1.0, "eval_steps": 0, "threads": THREADS}
     )
 

@@ -10,8 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stages import settings
-from stages.records import read_json_lines, stage, whole
+from stages.records import configured, read_json_lines, stage, whole
 from stages.scoring import bootstrap
 
 CHAIN = ("run", "score", "low", "high", "parent", "difference", "difference_low", "difference_high", "verdict")
@@ -19,16 +18,16 @@ Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line o
 
 
 def main(task: str) -> None:
-    runs = {name: run for name, run in settings.load().runs.items() if run.task == task}
+    parents = dict(configured("compare", task)["parents"])
     score = import_module(f"stages.tasks.{task}.score")
-    scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in runs}
+    scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
     folder = Path("metrics/compare", task)
 
-    chain = [link(name, run.parent.removeprefix("models/"), scored, score) for name, run in runs.items()]
+    chain = [link(run, parent.removeprefix("models/"), scored, score) for run, parent in parents.items()]
     write_table(folder / "chain.csv", CHAIN, ([entry.get(key, "") for key in CHAIN] for entry in chain))
     write_table(folder / "matrix.csv", ("run", "test_set", "score", "rows"), cells(scored, score, "corpus"))
     write_table(folder / "categories.csv", ("run", "category", "score", "rows"), cells(scored, score, "category"))
-    write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, runs))
+    write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, parents))
     Console(width=110).print(table(task, chain))
 
 

@@ -1,34 +1,106 @@
-"""configure: params.yaml -> build/config, each run's settings resolved and validated: a change reaches the runs it alters.
+"""configure: params.yaml and the code -> build/config, a file for each stage of all that decides it beside its data.
 
-RUN.json holds what decides the weights, RUN.mix.json what is trained on, RUN.predict.json how the run answers and on which
-test sets, RUN.run.json what it starts from; RUN.report.json, on which no stage depends, who is told while it trains.
+STAGE/KEY.json holds the stage's settings, resolved and validated, and under `code` an MD5 of each file of this project that it
+can import, comments left out. A stage depends on that one file, so that a change reruns what it can alter and no more; what
+changed for which stages is told. report/RUN.json, on which no stage depends, holds who is told of a training while it runs.
 """
 
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from stages import settings
-from stages.records import stage, write_json
+from stages import imports, settings
+from stages.records import CONFIG, stage, write_json
 
-CONFIG = Path("build/config")
 ANSWERING = ("backend", "method", "device", "max_length_tokens", "max_steps_per_example", "threads")
+REPORT = "report"
+LISTED = 8
 
 
 def main() -> None:
-    params = settings.load()
-    for name, run in params.runs.items():
-        resolved = params.resolve(name).model_dump(exclude_defaults=True)
-        if resolved.get("method") == "full":
-            resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
-        write_json(CONFIG / f"{name}.report.json", {"report_to": resolved.pop("report_to", [])})
-        generation = {"generation": resolved.pop("generation", {})}
-        shared = {key: resolved[key] for key in ANSWERING if key in resolved}
-        tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task and not spec.valid_only]
-        write_json(CONFIG / f"{name}.json", resolved)
-        shares = {"train": params.shares(name), "valid": {run.validation: 1.0} if run.validation else params.shares(name)}
-        mix = {"task": run.task, "seed": params.resolve(name).seed, "shares": shares}
-        write_json(CONFIG / f"{name}.mix.json", mix)
-        write_json(CONFIG / f"{name}.predict.json", {"settings": shared | generation, "tests": tests})
-        write_json(CONFIG / f"{name}.run.json", {key: getattr(run, key) for key in ("task", "corpus", "base", "parent")})
+    params, found = settings.load(), defaultdict[str, list[str]](list)
+    stale = set(CONFIG.rglob("*.json"))
+    for name, key, options, loads in decisions(params):
+        path = CONFIG / name / f"{key}.json"
+        config = options if name == REPORT else options | {"code": imports.code(f"stages.{name}", *loads)}
+        for change in changes(path, config):
+            found[change].append(f"{name}@{key}")
+        write_json(path, config)
+        stale.discard(path)
+    for path in stale:
+        path.unlink()
+    for change, names in sorted(found.items()):
+        kinds = Counter(name.partition("@")[0] for name in names)
+        told = names if len(names) <= LISTED else [f"{count} × {kind}" for kind, count in kinds.items()]
+        print(f"{change}: {', '.join(told)}")
+
+
+def decisions(params: settings.Params) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+    """(stage, key, its settings without those that are defaults, the modules that it imports by name) of every stage."""
+    for name, synthetic in params.synthetic.items():
+        yield "synthesize", name, {"synthetic": chosen(synthetic)}, [f"stages.tasks.{synthetic.task}.synthetic"]
+    for name, source in params.sources.items():
+        yield "fetch", name, {"source": chosen(source)}, []
+    for name, corpus in params.corpora.items():
+        both = {"corpus": chosen(corpus), "split": chosen(params.split)}
+        yield "prepare", name, both, [f"stages.tasks.{corpus.task}.corpus"]
+    for name, base in params.bases.items():
+        yield "initialise", name, {"base": chosen(base)}, []
+    for name in params.runs:
+        yield from decisions_of(params, name)
+    for task in params.tasks:
+        parents = [[name, run.parent] for name, run in params.runs.items() if run.task == task]
+        yield "compare", task, {"parents": parents}, [f"stages.tasks.{task}.score"]
+
+
+def decisions_of(params: settings.Params, name: str) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+    """Those of one run: what decides its weights, what it is trained on, how it answers, what it is judged by."""
+    run, settled = params.runs[name], params.resolve(name)
+    resolved = chosen(settled)
+    if resolved.get("method") == "full":
+        resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
+    report_to, generation = resolved.pop("report_to", []), resolved.pop("generation", {})
+    answering = {key: resolved[key] for key in ANSWERING if key in resolved} | {"generation": generation}
+    tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task and not spec.valid_only]
+    validated = {run.validation: 1.0} if run.validation else params.shares(name)
+    task, base, backend = {"task": run.task}, {"base": run.base}, f"stages.backends.{settled.backend}"
+
+    yield REPORT, name, {"report_to": report_to}, []
+    yield "mix", name, task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}, []
+    start = task | base | {"corpus": run.corpus, "parent": run.parent}
+    yield "train", name, {"run": start, "settings": resolved}, [backend]
+    yield "predict", name, task | base | {"settings": answering, "tests": tests}, [backend]
+    judged = task | base | {"corpus": run.corpus, "tests": tests}
+    yield "evaluate", name, judged, [f"stages.tasks.{run.task}.score"]
+
+
+def chosen(options: settings.Strict) -> dict[str, Any]:
+    return options.model_dump(exclude_defaults=True)
+
+
+def changes(path: Path, config: dict[str, Any]) -> list[str]:
+    """What differs from the file that is there, one sentence for each setting and each file of code."""
+    if not path.is_file():
+        return ["new"]
+    was, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(config)
+    differs = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+    return [
+        f"{key.removeprefix('code.')} has changed"
+        if key.startswith("code.")
+        else f"{key} {was.get(key, 'default')} → {now.get(key, 'default')}"
+        for key in differs
+    ]
+
+
+def flat(value: Any, place: str = "") -> dict[str, Any]:
+    """{dotted key: value} of nested maps."""
+    if not isinstance(value, dict):
+        return {place: value}
+    return {
+        leaf: found for key, inner in value.items() for leaf, found in flat(inner, f"{place}.{key}" if place else key).items()
+    }
 
 
 if __name__ == "__main__":

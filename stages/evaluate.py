@@ -6,20 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from stages import settings
-from stages.records import Prediction, Row, predictions, rows, stage, write_json, write_lines
+from stages.records import Prediction, Row, configured, predictions, rows, stage, write_json, write_lines
 from stages.scoring import bootstrap
 
 
 def main(run: str) -> None:
-    spec = settings.spec(Path("build/config", f"{run}.run.json"))
-    score = import_module(f"stages.tasks.{spec.task}.score")
-    _, corpora = settings.answering(Path("build/config", f"{run}.predict.json"))
-    tests = [row for corpus in corpora for row in rows(Path("data/prepared", spec.task, "test", f"{corpus}.jsonl"))]
+    config = configured("evaluate", run)
+    task, corpus = config["task"], config["corpus"]
+    score = import_module(f"stages.tasks.{task}.score")
+    tests = [row for test in config["tests"] for row in rows(Path("data/prepared", task, "test", f"{test}.jsonl"))]
     made = predictions(Path("data/predictions", f"{run}.jsonl"))
     own, base = ([record for record in made if record.by == by] for by in ("run", "base"))
     statistics = score.statistics(tests, own)
-    write_lines(Path("data/scored", spec.task, f"{run}.jsonl"), scored(tests, own, statistics))
+    write_lines(Path("data/scored", task, f"{run}.jsonl"), scored(tests, own, statistics))
 
     # A row that two versions hold out counts once.
     once = list({row["id"]: at for at, row in reversed(list(enumerate(tests)))}.values())[::-1]
@@ -29,10 +28,10 @@ def main(run: str) -> None:
         [base[at] for at in once],
         statistics[once],
     )
-    baseline = score.baseline(Path("data/prepared", spec.task, "train", f"{spec.corpus}.jsonl"), tests, Path(spec.base))
+    baseline = score.baseline(Path("data/prepared", task, "train", f"{corpus}.jsonl"), tests, Path(config["base"]))
     low, high = bootstrap.interval(statistics, score.headline)
     write_json(
-        Path("metrics/evaluate", spec.task, f"{run}.json"),
+        Path("metrics/evaluate", task, f"{run}.json"),
         {
             "score": of(score, statistics),
             "low": round(low, 4),
@@ -44,7 +43,7 @@ def main(run: str) -> None:
         },
     )
     write_json(
-        Path("metrics/details", spec.task, f"{run}.json"),
+        Path("metrics/details", task, f"{run}.json"),
         {key: round(value, 4) for key, value in score.details(tests, own).items()}
         | {"categories": categories(score, tests, statistics)},
     )

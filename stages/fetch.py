@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages import settings
-from stages.records import UserError, stage, write_lines
+from stages.records import UserError, configured, stage, write_lines
+from stages.settings import Source
 
 
 def main(name: str) -> None:
-    source = settings.entry(settings.load().sources, name, "sources")
+    source = Source.model_validate(configured("fetch", name)["source"])
     path = Path(source.file)
     if path.suffix != ".jsonl":
         raise UserError(f"params.yaml: `sources.{name}.file`: {path} is written as JSON lines; name it .jsonl")
@@ -17,7 +17,7 @@ def main(name: str) -> None:
     print(f"{path}: {count:,} records of {source.hub_id} at {source.revision[:12]}")
 
 
-def records(name: str, source: settings.Source) -> Iterator[dict[str, Any]]:
+def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
     """The data set's rows in their order, with the columns that are wanted under the names that are wanted."""
     from datasets import load_dataset
 

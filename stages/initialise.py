@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from stages import settings
 from stages.backends import adapter
-from stages.records import rows, stage
+from stages.records import configured, rows, stage
+from stages.settings import Base
 from stages.text import tokenizer
 
 
 def main(name: str) -> None:
-    base = settings.entry(settings.load().bases, name, "bases")
+    base = Base.model_validate(configured("initialise", name)["base"])
     train = rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
     texts = (message["content"] for row in train for message in row.get("messages", [{"content": row.get("text", "")}]))
     trained = tokenizer.train(texts, base.vocab_size, base.split)

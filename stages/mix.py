@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages import settings
 from stages.corpus import clean, mix
-from stages.records import Row, rows, stage, write_lines
+from stages.records import Row, configured, rows, stage, write_lines
 
 
 def main(run: str) -> None:
-    task, seed, shares = settings.mixture(Path("build/config", f"{run}.mix.json"))
+    config = configured("mix", run)
+    task, seed, shares = config["task"], config["seed"], config["shares"]
     held_out = {clean.asked(row) for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl")) for row in rows(path)}
     for part in ("valid", "train"):
         kept = (row for row in mixed(task, part, shares[part], seed) if clean.asked(row) not in held_out)

@@ -9,33 +9,35 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from stages import backends, settings
+from stages import backends
 from stages.backends import reuse, scratch
-from stages.records import Prediction, Row, rows, stage, write_lines
+from stages.records import Prediction, Row, as_json, configured, rows, stage, write_lines
+from stages.settings import Settings
 
 
 def main(run: str) -> None:
-    spec = settings.spec(Path("build/config", f"{run}.run.json"))
-    chosen, corpora = settings.answering(Path("build/config", f"{run}.predict.json"))
-    tests = {corpus: rows(Path("data/prepared", spec.task, "test", f"{corpus}.jsonl")) for corpus in corpora}
+    config = configured("predict", run)
+    base, chosen = config["base"], Settings.model_validate(config["settings"])
+    answering = as_json([config["settings"], config["code"]])
+    tests = {corpus: rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl")) for corpus in config["tests"]}
     with Progress() as bar:
-        models = {"run": f"models/{run}", "base": spec.base}
+        models = {"run": f"models/{run}", "base": base}
         write_lines(
             Path("data/predictions", f"{run}.jsonl"),
-            (record for by, model in models.items() for record in answered(by, model, spec.base, chosen, tests, bar)),
+            (record for by, model in models.items() for record in answered(by, model, base, chosen, answering, tests, bar)),
         )
 
 
 def answered(
-    by: str, model: str, base: str, chosen: settings.Settings, tests: dict[str, list[Row]], bar: Progress
+    by: str, model: str, base: str, chosen: Settings, answering: str, tests: dict[str, list[Row]], bar: Progress
 ) -> list[Prediction]:
-    """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
+    """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes.
+
+    answering: all that decides an answer beside the weights and the row, as text.
+    """
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.Answerer(model, base, chosen))
-    code = Path(__file__).parent
-    known = reuse.Answers(
-        scratch.fingerprint(Path(model), Path(base), code / "backends", code / "text"), chosen.model_dump_json()
-    )
+    known = reuse.Answers(scratch.fingerprint(Path(model), Path(base)), answering)
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, wanted in tests.items():

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from stages import settings
 from stages.corpus import augment, clean, split
 from stages.corpus.near_duplicates import drop_near_duplicates
-from stages.records import Example, Row, stage, whole, write_json
+from stages.records import Example, Row, configured, stage, whole, write_json
+from stages.settings import Corpus, Split
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
 
 
 def main(name: str) -> None:
-    params = settings.load()
-    corpus = settings.entry(params.corpora, name, "corpora")
+    config = configured("prepare", name)
+    corpus, shares = Corpus.model_validate(config["corpus"]), Split.model_validate(config["split"])
     task = import_module(f"stages.tasks.{corpus.task}.corpus")
 
     report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
@@ -32,7 +32,7 @@ def main(name: str) -> None:
         files = {part: stack.enter_context(whole(path)) for part, path in paths.items()}
         # Training rows wait on the disk until all that is held out is known: the file is read once, and no row stays in memory.
         waiting = stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent))
-        for part, row in divided(task, corpus, params.split, report, paths["train"].parent):
+        for part, row in divided(task, corpus, shares, report, paths["train"].parent):
             counts[part, row["category"]] += 1
             (waiting if part == "train" else files[part]).write(json.dumps(row, ensure_ascii=False) + "\n")
             (asked if part == "train" else held_out).append(clean.asked(row))
@@ -59,9 +59,7 @@ def main(name: str) -> None:
     )
 
 
-def divided(
-    task: Any, corpus: settings.Corpus, shares: settings.Split, report: clean.Report, folder: Path
-) -> Iterator[tuple[split.Part, Row]]:
+def divided(task: Any, corpus: Corpus, shares: Split, report: clean.Report, folder: Path) -> Iterator[tuple[split.Part, Row]]:
     """(part, prepared row) of every example that survives cleaning, in the file's order; noisy copies are for training.
 
     folder: for what waits on the disk.
@@ -77,13 +75,13 @@ def divided(
                 yield part, prepared(task, corpus, copy)
 
 
-def part_of(corpus: settings.Corpus, key: str, shares: settings.Split) -> split.Part:
+def part_of(corpus: Corpus, key: str, shares: Split) -> split.Part:
     if corpus.test_only or corpus.valid_only:
         return "test" if corpus.test_only else "valid"
     return split.part(key, shares.valid, shares.test)
 
 
-def prepared(task: Any, corpus: settings.Corpus, example: Example) -> Row:
+def prepared(task: Any, corpus: Corpus, example: Example) -> Row:
     identity = f"{clean.digest(example.source, example.target):016x}"
     row = Row(id=identity, category=example.category, source=example.source)
     row.update(task.show(clean.instructed(example, corpus.instruction)))

@@ -1,5 +1,6 @@
 """Examples, rows and predictions; JSONL in and out; files written whole or not at all; errors that a user can act on."""
 
+import difflib
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NotRequired, TypedDict
 
 LISTED_LINES = 20
+CONFIG = Path("build/config")
 
 
 class UserError(Exception):
@@ -175,10 +177,31 @@ def require_writable(*folders: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Sorted, indented JSON with a final newline: the same value gives the same bytes."""
     with whole(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2, sort_keys=True)
-        file.write("\n")
+        file.write(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Sorted, indented JSON with a final newline: the same value gives the same bytes."""
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+
+
+def configured(stage: str, key: str) -> dict[str, Any]:
+    """All that decides a stage beside its data, as `configure` wrote it. Raises UserError that names the nearest there is."""
+    path = CONFIG / stage / f"{key}.json"
+    if not path.is_file():
+        there = sorted(file.stem for file in path.parent.glob("*.json"))
+        raise UserError(
+            f"{path}: no such file; `dvc repro configure` writes one for each entry of params.yaml{nearest(key, there)}"
+        )
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """What an error about an unknown name ends with."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(known) or 'none'}"
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> int:

@@ -1,11 +1,9 @@
 """params.yaml as types: every option's meaning, unit and bounds; its value is in params.yaml and nowhere else.
 
 A field's default here is the neutral value that old runs keep when an option is added: `configure` leaves values equal
-to it out of a run's resolved settings, so a new option makes no finished training stale.
+to it out of a run's resolved settings, so that they, and their MD5 in lineage.json, stay as they were.
 """
 
-import difflib
-import json
 import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stages.records import UserError
+from stages.records import UserError, nearest
 
 NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
 
@@ -240,38 +238,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
     return params
 
 
-def resolved(path: Path) -> Settings:
-    """The settings in one file of build/config."""
-    return Settings.model_validate(json.loads(path.read_text(encoding="utf-8")))
-
-
-def answering(path: Path) -> tuple[Settings, list[str]]:
-    """How a run answers, and the corpora whose test sets it answers: one RUN.predict.json of build/config."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return Settings.model_validate(record["settings"]), record["tests"]
-
-
-def mixture(path: Path) -> tuple[str, int, dict[str, dict[str, float]]]:
-    """A run's task, its seed, and for "train" and "valid" how often each row of each corpus is in it: one RUN.mix.json."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return record["task"], record["seed"], record["shares"]
-
-
-def listeners(path: Path) -> list[str]:
-    """Who is told of a training while it runs: one RUN.report.json of build/config."""
-    names: list[str] = json.loads(path.read_text(encoding="utf-8"))["report_to"]
-    return names
-
-
-def spec(path: Path) -> Run:
-    """What a run starts from: one RUN.run.json of build/config."""
-    return Run.model_validate(json.loads(path.read_text(encoding="utf-8")))
-
-
 def entry(entries: dict[str, Any], name: str, group: str) -> Any:
     """One entry of a map in params.yaml; raises UserError that names the nearest there is."""
     if name not in entries:
-        raise UserError(f"params.yaml: no `{name}` under `{group}`{_nearest(name, list(entries))}")
+        raise UserError(f"params.yaml: no `{name}` under `{group}`{nearest(name, list(entries))}")
     return entries[name]
 
 
@@ -287,7 +257,7 @@ def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
     parts = [str(part) for part in error["loc"]]
     where = ".".join(filter(None, [place, *parts]))
     if error["type"] == "extra_forbidden":
-        return f"`{where}` is no option{_nearest(parts[-1], _options(model, parts[:-1]))}"
+        return f"`{where}` is no option{nearest(parts[-1], _options(model, parts[:-1]))}"
     if error["type"] == "missing":
         return f"`{where}` is missing; add it"
     return f"`{where}`: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}; correct the value"
@@ -307,11 +277,6 @@ def _kinds(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(known) or 'none'}"
 
 
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
@@ -340,7 +305,7 @@ def _dangling(params: Params) -> list[str]:
             if not NAME.fullmatch(name):
                 faults.append(f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`")
             if item.task not in params.tasks:
-                faults.append(f"`{group}.{name}.task`: no task `{item.task}`{_nearest(item.task, list(params.tasks))}")
+                faults.append(f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}")
     faults += [
         f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
         for name, corpus in params.corpora.items()
@@ -352,18 +317,18 @@ def _dangling(params: Params) -> list[str]:
     for name, base in params.bases.items():
         texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
         if base.corpus not in texts:
-            faults.append(f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{_nearest(base.corpus, texts)}")
+            faults.append(f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{nearest(base.corpus, texts)}")
     for name, run in params.runs.items():
         presets = [run.preset] if isinstance(run.preset, str) else run.preset
         faults += [
-            f"`runs.{name}.preset`: no preset `{preset}`{_nearest(preset, list(params.presets))}"
+            f"`runs.{name}.preset`: no preset `{preset}`{nearest(preset, list(params.presets))}"
             for preset in presets
             if preset not in params.presets
         ]
         for key, other in (("corpus", run.corpus), *(("mix", other) for other in run.mix)):
             of = params.corpora.get(other)
             if of is None:
-                faults.append(f"`runs.{name}.{key}`: no corpus `{other}`{_nearest(other, list(params.corpora))}")
+                faults.append(f"`runs.{name}.{key}`: no corpus `{other}`{nearest(other, list(params.corpora))}")
             elif of.task != run.task:
                 faults.append(f"`runs.{name}.{key}`: {other} belongs to task {of.task}, the run to {run.task}")
             elif of.test_only or of.valid_only:
@@ -371,9 +336,7 @@ def _dangling(params: Params) -> list[str]:
                 faults.append(f"`runs.{name}.{key}`: {other} is {only}; train on another one")
         judges = [corpus for corpus, of in params.corpora.items() if of.valid_only and of.task == run.task]
         if run.validation and run.validation not in judges:
-            faults.append(
-                f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{_nearest(run.validation, judges)}"
-            )
+            faults.append(f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{nearest(run.validation, judges)}")
         faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
     try:
         TopologicalSorter({f"models/{name}": (run.base, run.parent) for name, run in params.runs.items()}).prepare()
@@ -384,7 +347,7 @@ def _dangling(params: Params) -> list[str]:
         for name in params.runs:
             settings = params.resolve(name)
             if settings.backend not in backends:
-                faults.append(f"`runs.{name}`: no backend `{settings.backend}`{_nearest(settings.backend, backends)}")
+                faults.append(f"`runs.{name}`: no backend `{settings.backend}`{nearest(settings.backend, backends)}")
     return faults
 
 
@@ -413,7 +376,7 @@ def _no_model(params: Params, run: Run, key: str) -> str:
     path = getattr(run, key)
     made = {f"models/bases/{name}" for name in params.bases} | {f"models/{name}" for name in params.runs}
     if path not in made and not Path(path).exists():
-        return f"no model `{path}`{_nearest(path, sorted(made))}"
+        return f"no model `{path}`{nearest(path, sorted(made))}"
     grown = params.runs.get(path.removeprefix("models/"))
     if key == "parent" and grown is not None and path != run.base and grown.base != run.base:
         return f"{path} was grown on {grown.base}, this run's base is {run.base}; use the same base or another parent"

@@ -4,12 +4,12 @@ import random
 from importlib import import_module
 from pathlib import Path
 
-from stages import settings
-from stages.records import stage, whole
+from stages.records import configured, stage, whole
+from stages.settings import Synthetic
 
 
 def main(name: str) -> None:
-    spec = settings.entry(settings.load().synthetic, name, "synthetic")
+    spec = Synthetic.model_validate(configured("synthesize", name)["synthetic"])
     grammar = import_module(f"stages.tasks.{spec.task}.synthetic")
     with whole(Path(spec.file)) as file:
         file.writelines(f"{line}\n" for line in grammar.lines(random.Random(spec.seed), spec.rows, spec.level))

@@ -1,23 +1,25 @@
 """train: a corpus version, a parent and settings -> models/RUN and its loss curve; a killed training goes on where it was."""
 
 import csv
+import hashlib
 from pathlib import Path
 
-from stages import backends, settings
+from stages import backends
 from stages.backends import adapter, scratch
-from stages.records import require_writable, rows, stage, whole, write_json
+from stages.records import as_json, configured, require_writable, rows, stage, whole, write_json
+from stages.settings import Run, Settings
 
 
 def main(run: str) -> None:
-    config = Path("build/config", f"{run}.json")
-    spec, chosen = settings.spec(config.with_suffix(".run.json")), settings.resolved(config)
+    config = configured("train", run)
+    spec, chosen = Run.model_validate(config["run"]), Settings.model_validate(config["settings"])
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     backend = backends.load(chosen.backend)
 
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
     with scratch.held(scratch.name(run, spec)) as checkpoints:
-        report_to = settings.listeners(config.with_suffix(".report.json"))
+        report_to = configured("report", run)["report_to"]
         trained = backend.train(run, spec, chosen, rows(train), rows(valid), checkpoints, report_to)
         backend.save(trained, Path("models", run), spec.base)
         write_json(
@@ -28,7 +30,7 @@ def main(run: str) -> None:
                 "corpus": {"name": spec.corpus, "train_md5": scratch.md5(train), "valid_md5": scratch.md5(valid)},
                 "base": adapter.identity(spec.base),
                 "parent": {"path": spec.parent, "md5": scratch.fingerprint(Path(spec.parent))},
-                "config_md5": scratch.md5(config),
+                "config_md5": hashlib.md5(as_json(config["settings"]).encode(), usedforsecurity=False).hexdigest(),
                 "rows": trained.rows,
                 "rows_too_long": trained.too_long,
                 "steps": trained.steps,

@@ -38,6 +38,7 @@ def enter(**corpora: dict[str, object]) -> None:
 
 def prepared(name: str, lines: list[str] = LINES) -> dict[str, list]:
     Path(f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    configure.main()
     prepare.main(name)
     return {part: rows(Path("data/prepared/gec", part, f"{name}.jsonl")) for part in ("train", "valid", "test")}
 
@@ -128,7 +129,8 @@ def test_a_long_reading_says_how_far_it_is(inside, monkeypatch, capsys):
     monkeypatch.setattr(clean, "TOLD", 80)
     enter(gec_001={})
     prepared("gec-001")
-    assert capsys.readouterr().out == "gec-001.tsv: 80 records read\ngec-001.tsv: 160 records read\n"
+    said = capsys.readouterr().out.splitlines()[1:]  # what `configure` says comes before
+    assert said == ["gec-001.tsv: 80 records read", "gec-001.tsv: 160 records read"]
 
 
 def sentences(count: int, back: int) -> list[Example]:
@@ -261,7 +263,7 @@ def test_rows_of_a_test_only_corpus_are_trained_on_by_no_version(inside):
     leaked = {row["id"] for row in outside["test"]} & {row["id"] for row in train}
     assert leaked
     assert not {row["id"] for of in mixed("gec-001").values() for row in of} & {row["id"] for row in outside["test"]}
-    configured = json.loads(Path("build/config/gec-001.predict.json").read_text())
+    configured = json.loads(Path("build/config/predict/gec-001.json").read_text())
     assert configured["tests"] == ["gec-001", "gec-002"]
 
 
@@ -274,7 +276,7 @@ def test_a_validation_corpus_picks_the_best_weights_in_place_of_the_held_out_sha
     tested = {row["id"] for row in rows(Path("data/prepared/gec/test/gec-001.jsonl"))}
     assert {row["id"] for row in parts["valid"]} == {row["id"] for row in given["valid"]} - tested
     assert not {row["id"] for row in parts["train"]} & {row["id"] for row in parts["valid"]}
-    assert json.loads(Path("build/config/gec-001.predict.json").read_text())["tests"] == ["gec-001"]
+    assert json.loads(Path("build/config/predict/gec-001.json").read_text())["tests"] == ["gec-001"]
 
 
 @pytest.mark.parametrize(

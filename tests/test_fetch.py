@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import fetch, settings
+from stages import configure, fetch, settings
 from stages.records import UserError
 from tests.conftest import run
 from tests.test_settings import GOOD
@@ -29,6 +29,11 @@ def enter(folder: Path, **options: object) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
+def fetched() -> None:
+    configure.main()
+    fetch.main("polish-003")
+
+
 @pytest.fixture
 def inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -38,11 +43,11 @@ def inside(tmp_path, monkeypatch):
 
 def test_a_data_set_becomes_a_corpus_file_with_the_columns_that_are_wanted(inside):
     enter(hub(inside / "hub"), columns={"question": "instruction", "answer": "output"}, split="train[:4]")
-    fetch.main("polish-003")
+    fetched()
     lines = Path("data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"instruction": f"Ile to {n} + 1?", "output": str(n + 1)} for n in range(4)]
     enter(inside / "hub")
-    fetch.main("polish-003")
+    fetched()
     assert Path("data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()[0] == json.dumps(RECORDS[0])
 
 
@@ -60,7 +65,7 @@ def test_a_data_set_that_cannot_be_had_writes_nothing(inside, monkeypatch, optio
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     enter(hub(inside / "hub"), **options)
     with pytest.raises(UserError) as error:
-        fetch.main("polish-003")
+        fetched()
     assert says in str(error.value)
     assert not list(inside.rglob("data/polish/*"))
 

@@ -1,6 +1,5 @@
 """The graph: what reruns after which change, proved with real `dvc` in nano clones."""
 
-import ast
 import csv
 import json
 from pathlib import Path
@@ -9,13 +8,13 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from stages import settings
+from stages import configure, imports, settings
 from stages.corpus import clean
-from stages.records import rows, target
+from stages.records import UserError, rows, target
 from tests.conftest import run
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("synthesize", "prepare", "configure", "initialise", "train", "predict", "evaluate", "compare")
+STAGES = ("configure", "synthesize", "fetch", "prepare", "initialise", "mix", "train", "predict", "evaluate", "compare")
 
 
 def reran(folder: Path, *targets: str) -> set[str]:
@@ -53,63 +52,109 @@ def own_material(folder: Path, corpus: str) -> Path:
 
 # Which code a stage may run
 
-
-def imports(file: Path) -> set[Path]:
-    """Files of this project that a file imports, wherever in it; dynamic imports are named in DYNAMIC."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        modules = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        for module in modules:
-            path = ROOT / (module.replace(".", "/") + ".py")
-            if module.startswith("stages.") and path.is_file():
-                found.add(path)
-    return found
+LOADED = """
+import json, sys
+from importlib import import_module
+for module in sys.argv[1:]:
+    import_module(module)
+ours = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "stages"]
+print(json.dumps([file for file in ours if file]))
+"""
 
 
-def closure(files: set[Path]) -> set[Path]:
-    reached: set[Path] = set()
-    while files:
-        reached |= files
-        files = {path for file in files for path in imports(file)} - reached
-    return reached
+@pytest.mark.parametrize("backend", ["pytorch", "mlx"])
+def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
+    """What Python really loads is the twin of what is read from the imports, which sees those inside functions too."""
+    params = settings.load(ROOT / "params.yaml")
+    params = params.model_copy(update={"defaults": params.defaults | {"backend": backend}})
+    stages = {(name, tuple(loads)) for name, _, _, loads in configure.decisions(params) if name != configure.REPORT}
+    assert {name for name, _ in stages} == set(STAGES) - {"configure", "fetch"}
+    for name, loads in sorted(stages):
+        loaded = json.loads(run(ROOT, "python", "-c", LOADED, f"stages.{name}", *loads).stdout)
+        found = {str(ROOT / path) for path in imports.code(f"stages.{name}", *loads)}
+        assert set(loaded) <= found, f"{name} {loads}"
+        assert {path for path in found - set(loaded) if "/backends/" not in path} == set(), f"{name} {loads}"
 
 
-DYNAMIC = {
-    "synthesize": "tasks/{task}/synthetic.py",
-    "prepare": "tasks/{task}/corpus.py",
-    "train": "backends/pytorch.py",
-    "predict": "backends/pytorch.py",
-    "evaluate": "tasks/{task}/score.py",
-    "compare": "tasks/{task}/score.py",
-}
+def test_code_is_followed_through_relative_imports_packages_and_functions(inside, monkeypatch):
+    files = {
+        "stages/__init__.py": "",
+        "stages/own/__init__.py": "from .first import a",
+        "stages/own/first.py": "def f():\n    from .. import second",
+        "stages/second.py": "import os, stages.third, numpy",
+        "stages/third.py": "import stages.own",
+        "stages/fourth.py": "",
+    }
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(imports, "PROJECT", inside)
+    assert set(imports.code("stages.own.first")) == set(files) - {"stages/fourth.py"}
+    assert imports.code("stages.fourth") == {
+        name: imports.md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
+    }
+    Path("stages/fourth.py").write_text("def f(:\n", encoding="utf-8")
+    imports.imported.cache_clear()
+    with pytest.raises(UserError, match=r"stages/fourth.py line 1: invalid syntax; correct the code"):
+        imports.code("stages.fourth")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("task", ["lm", "gec", "typst", "polish", "reward"])
-def test_the_deps_of_a_stage_are_the_closure_of_its_imports(stage, task):
-    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    for name in ("${item.task}", "${key}") if stage == "compare" else ("${item.task}",):
-        text = text.replace(name, task)
-    entry = yaml.safe_load(text)["stages"][stage]
-    deps = [ROOT / dep for dep in entry.get("do", entry)["deps"] if dep.startswith("stages")]
-    wanted = {ROOT / f"stages/{stage}.py"} | (
-        {ROOT / "stages" / DYNAMIC[stage].format(task=task)} if stage in DYNAMIC else set()
-    )
-    reached = closure(wanted)
-    assert not {str(path) for path in reached if not any(path == dep or dep in path.parents for dep in deps)}
-    unused = {str(dep) for dep in deps if not any(path == dep or dep in path.parents for path in reached)}
-    # Of use to some tasks only.
-    shared = {str(ROOT / "stages" / part) for part in ("grammar", "scoring", "corpus/formats.py")}
-    assert unused - shared <= {str(ROOT / f"stages/tasks/{task}/corpus.py"), str(ROOT / "stages/corpus/split.py")}
+CODE = '''"""A module."""
+
+import os
+
+
+def f(a):  # of a kind
+    """Two lines,
+    or three."""
+    # Why.
+    text = """first
+
+    # second"""
+    return text + "# third" + a
+
+
+class Empty:
+    """Nothing."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "another"),
+    [
+        ("A module.", "Another module.", False),
+        ('"""A module."""\n', "", False),
+        ("Two lines,\n    or three", "One", False),
+        ("  # of a kind", "", False),
+        ("    # Why.\n", "    # Because.\n\n    # Therefore.\n", False),
+        ("import os", "import sys", True),
+        ("first\n\n", "first\n", True),
+        ("# second", "# a second", True),
+        ("# third", "# a third", True),
+        ("    return", "  # \n    if a:\n        return", True),
+    ],
+)
+def test_comments_docstrings_and_blank_lines_are_no_code(tmp_path, before, after, another):
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text(CODE, encoding="utf-8")
+    assert CODE.count(before) == 1
+    second.write_text(CODE.replace(before, after), encoding="utf-8")
+    assert (imports.md5(first) != imports.md5(second)) is another
+
+
+def test_a_stage_depends_on_its_one_file_of_settings_and_code():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert set(stages) == set(STAGES)
+    assert stages.pop("configure")["deps"] == ["stages"]
+    for name, entry in stages.items():
+        decided = f"build/config/{name}/${{key}}.json"
+        assert [dep for dep in entry["do"]["deps"] if dep.startswith(("stages", "build"))] == [decided]
+        assert "params" not in entry["do"]
 
 
 def test_imports_only_point_down():
     floors = [
-        {"settings", "records", "scoring", "grammar"},
+        {"settings", "records", "imports", "scoring", "grammar"},
         {"configure", "compare", "tasks", "corpus", "text"},
         {"synthesize", "fetch", "prepare", "mix", "initialise", "evaluate", "backends"},
         {"train", "predict"},
@@ -119,8 +164,8 @@ def test_imports_only_point_down():
     part = {file: file.relative_to(ROOT / "stages").parts[0].removesuffix(".py") for file in (ROOT / "stages").rglob("*.py")}
     checked = 0
     for file, name in part.items():
-        for other in imports(file):
-            if name in ("__main__", "__init__") or part[other] == name:
+        for other in imports.imported(file):
+            if name in ("__main__", "__init__") or part[other] in (name, "__init__"):
                 continue
             checked += 1
             assert floor[part[other]] <= floor[name], f"{file} imports {other}"
@@ -168,6 +213,7 @@ def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(t
     for name in ("params.yaml", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
     params = settings.load(ROOT / "params.yaml")
+    run(tmp_path, "python", "-m", "stages.configure")
     for name in params.corpora:
         run(tmp_path, "python", "-m", "stages.synthesize", name)
         run(tmp_path, "python", "-m", "stages.prepare", name)
@@ -216,7 +262,31 @@ def test_editing_corpus_002_reruns_002_and_its_descendants_only(clone):
 def test_editing_a_tasks_score_rescores_that_task_and_trains_nothing(clone):
     path = clone / "stages/tasks/gec/score.py"
     path.write_text(path.read_text(encoding="utf-8") + "\nANOTHER = 1\n", encoding="utf-8")
-    assert reran(clone) == {"evaluate@gec-001", "evaluate@gec-002", "compare@gec"}
+    assert reran(clone) == {"configure", "evaluate@gec-001", "evaluate@gec-002", "compare@gec"}
+
+
+def test_editing_a_backend_that_no_run_uses_or_a_comment_reruns_none(clone):
+    for name, line in (("backends/mlx.py", "ANOTHER = 1"), ("backends/pytorch.py", "# another comment")):
+        path = clone / "stages" / name
+        path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    assert reran(clone) == {"configure"}
+
+
+def test_configure_tells_what_changed_for_which_stages(clone):
+    change(clone, "runs/gec-002/learning_rate", 0.125)
+    change(clone, "runs/gec-002/weight_decay", 0.5)
+    path = clone / "stages/scoring/edits.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\nANOTHER = 1\n", encoding="utf-8")
+    (clone / "build/config/train/old-001.json").write_text("{}", encoding="utf-8")
+    said = run(clone, "python", "-m", "stages.configure").stdout.splitlines()
+    assert said == [
+        "settings.learning_rate 0.004 → 0.125: train@gec-002",
+        "settings.weight_decay default → 0.5: train@gec-002",
+        "stages/scoring/edits.py has changed: evaluate@gec-001, evaluate@gec-002, evaluate@polish-001, evaluate@polish-002, "
+        "compare@gec, compare@polish",
+    ]
+    assert not (clone / "build/config/train/old-001.json").exists()
+    assert run(clone, "python", "-m", "stages.configure").stdout == ""
 
 
 def test_changing_a_default_retrains_only_the_runs_it_reaches(clone):
@@ -252,6 +322,7 @@ def test_a_version_added_with_new_is_trained_and_rescores_the_chain(clone):
 
     names = reran(clone)
     assert {name for name in names if name.startswith("train")} == {"train@typst-004"}
+    assert {name for name in names if name.startswith("compare")} == {"compare@typst"}
     assert {name for name in names if name.startswith("evaluate")} == {f"evaluate@typst-00{n}" for n in range(1, 5)}
     lineage = json.loads((clone / "models/typst-004/lineage.json").read_text(encoding="utf-8"))
     assert lineage["parent"]["path"] == "models/typst-003"
@@ -318,4 +389,6 @@ def test_the_lock_is_committed_and_belongs_to_these_params():
     params = settings.load(ROOT / "params.yaml")
     assert {f"train@{name}" for name in params.runs} <= set(lock)
     locked = lock["configure"]["params"]["params.yaml"]
-    assert locked["runs"] == yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["runs"]
+    assert set(settings.Params.model_fields) - set(locked) == {"allow_outside"}
+    given = YAML(typ="safe").load(ROOT / "params.yaml")
+    assert locked == {key: given[key] for key in locked}

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import prepare
+from stages import configure, prepare
 from stages.corpus import clean, split
 from stages.records import BadLine, Example, UserError, read_lines, rows, whole, write_json, write_lines
 from stages.tasks.lm import corpus as lm
@@ -21,13 +21,14 @@ from tests.test_settings import GOOD
 
 
 def enter(task: str, content: bytes | None, suffix: str = "txt", **options: object) -> None:
-    """A params.yaml in the present folder with one corpus, and its file."""
+    """A params.yaml in the present folder with one corpus, configured, and its file."""
     params = yaml.safe_load(yaml.safe_dump(GOOD))
     params["tasks"].setdefault(task, {})
     params["corpora"][f"{task}-001"] = {"task": task, "file": f"corpus.{suffix}", **options}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     if content is not None:
         Path(f"corpus.{suffix}").write_bytes(content)
+    configure.main()
 
 
 def documents(count: int, seed: int = 0) -> list[str]:
@@ -164,7 +165,9 @@ def test_all_bad_lines_are_listed_up_to_twenty_and_counted(inside):
 
 def test_an_unknown_corpus_names_the_nearest(inside):
     enter("lm", b"a")
-    with pytest.raises(UserError, match=r"no `lm-0001` under `corpora`; did you mean `lm-001`\?"):
+    with pytest.raises(
+        UserError, match=r"lm-0001.json: no such file; `dvc repro configure` writes .*; did you mean `lm-001`\?"
+    ):
         prepare.main("lm-0001")
 
 

@@ -101,6 +101,15 @@ def test_a_killed_training_goes_on_to_the_same_bytes(base, inside):
     assert (resumed / adapter.ADAPTER).read_bytes() == (whole / adapter.ADAPTER).read_bytes()
 
 
+def test_a_large_corpus_says_how_many_rows_are_tokens(base, monkeypatch, capsys):
+    monkeypatch.setattr(pytorch, "TOLD", 5)
+    spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
+    parts = {"train": ROWS[:12], "valid": ROWS[:4]}
+    encoded, _ = pytorch.encoded_parts(pytorch.load_tokenizer(base, base), spec, SETTINGS, parts)
+    assert [len(of_part) for of_part in encoded.values()] == [12, 4]
+    assert capsys.readouterr().out == "".join(f"train: {n} of 12 rows made into tokens\n" for n in (5, 10))
+
+
 def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(base, inside):
     from peft import PeftModel
 

@@ -42,6 +42,7 @@ os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 # rows of many lengths (bench/NOTES.md, W1). 128 cost no time.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
+TOLD = 50_000  # rows: some seconds of short ones, a minute of long ones
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
 
 
@@ -246,10 +247,12 @@ def encoded_parts(
     encoded: dict[str, list[Encoded]] = {part: [] for part in parts}
     too_long = 0
     for part, rows in parts.items():
-        for row in rows:
+        for number, row in enumerate(rows, start=1):
             sequences = encode(tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example)
             encoded[part] += sequences
             too_long += not sequences
+            if number % TOLD == 0:
+                print(f"{part}: {number:,} of {len(rows):,} rows made into tokens", flush=True)
         if not encoded[part]:
             raise UserError(
                 f"corpus {spec.corpus}: no {part} row has an answer that fits max_length_tokens {settings.max_length_tokens} "

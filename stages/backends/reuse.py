@@ -11,9 +11,9 @@ from stages.records import Answer, Row
 class Answers:
     """The answers of one model with one way of answering; only the row is still open."""
 
-    def __init__(self, model: str, settings: str) -> None:
-        """model: its fingerprint.   settings: all that decides how it answers, as text."""
-        self.path = scratch.root() / "answers" / f"{model}-{digest(settings):016x}.jsonl"
+    def __init__(self, model: str, answering: str) -> None:
+        """model: its fingerprint.   answering: all else that decides what it answers, as text."""
+        self.path = scratch.root() / "answers" / f"{model}-{digest(answering):016x}.jsonl"
         self.known: dict[str, Answer] = {}
         if self.path.is_file():
             for line in self.path.read_text(encoding="utf-8").splitlines():

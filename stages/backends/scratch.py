@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from stages.records import UserError, write_json
+from stages.records import CONFIG, UserError, write_json
 from stages.settings import Run
 
 SEAL = "checksums.json"
@@ -25,9 +25,9 @@ def root() -> Path:
 
 def name(run: str, spec: Run) -> str:
     """The folder of a run's checkpoints: another one as soon as anything is different that it is trained on or with."""
-    config, code = Path("build/config", f"{run}.json"), Path(__file__).parent
+    config = CONFIG / "train" / f"{run}.json"  # its code too
     rows = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
-    return fingerprint(config, *rows, Path(spec.base), Path(spec.parent), code, code.with_name("text"))
+    return fingerprint(config, *rows, Path(spec.base), Path(spec.parent))
 
 
 def orphans(runs: dict[str, Run]) -> list[Path]:
