@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload, first_rows
-from stages import settings
+from stages.params import load_params
 from stages.records import Row, rows
 from stages.settings import Run, Settings
 
@@ -40,7 +40,7 @@ def make(folder: Path) -> None:
 
 @cache
 def options() -> Settings:
-    defaults = settings.load().defaults
+    defaults = load_params().defaults
     chosen = {
         "per_device_train_batch_size": BATCH,
         "num_train_epochs": 1,
@@ -58,7 +58,7 @@ def load(folder: Path) -> tuple[list[Row], list[Row]]:
 def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
     """Labelled tokens trained on, and the loss on held-out rows, in float32."""
     from stages.backends.labelled import row_nats
-    from stages.backends.pytorch import load_tokenizer
+    from stages.backends.pytorch_model import load_tokenizer
     from stages.text.chat import encode
 
     tokenizer = load_tokenizer(str(folder / "base"), str(folder / "base"))

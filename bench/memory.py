@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from stages import settings
 from stages.backends import adapter, fitting, planning, pytorch
+from stages.params import load_params
 from stages.settings import Run, Settings
 from stages.text import tokenizer
 
@@ -132,7 +132,7 @@ def chosen(number: int) -> Settings:
     short = {"threads": 8 if torch.cuda.is_available() else 2}
     short |= {"max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 2}
     short |= {"gradient_accumulation_steps": 1, "learning_rate": 1e-5}
-    return Settings.model_validate(settings.load().presets[preset] | short | changed)
+    return Settings.model_validate(load_params().presets[preset] | short | changed)
 
 
 def case(number: int, base: str) -> dict[str, Any]:

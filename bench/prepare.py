@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from bench.turns import Work, Workload
-from stages import settings
+from stages.params import Params
 
 SIZES = (10_000, 100_000, 1_000_000)
 SIMILARITY, HASHES, GRAM = 0.8, 128, 5
@@ -48,7 +48,7 @@ def ours(folder: Path, size: int) -> Work:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params |= {"corpora": {"lm-001": corpus}, "synthetic": {}, "sources": {}, "bases": {}, "runs": {}}
     (folder / "params.yaml").write_text(
-        yaml.safe_dump({key: value for key, value in params.items() if key in settings.Params.model_fields})
+        yaml.safe_dump({key: value for key, value in params.items() if key in Params.model_fields})
     )
     os.chdir(folder)
     configure.main()

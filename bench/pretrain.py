@@ -32,7 +32,7 @@ def options() -> Settings:
 
 
 def encoded(folder: Path, part: str) -> list[Encoded]:
-    from stages.backends.pytorch import load_tokenizer
+    from stages.backends.pytorch_model import load_tokenizer
     from stages.text.chat import encode
 
     tokenizer, limit = load_tokenizer(BASE, BASE), options().max_length_tokens

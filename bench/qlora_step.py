@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload
-from stages import settings
+from stages.params import load_params
 from stages.settings import Run, Settings
 from stages.text.chat import encode
 
@@ -47,7 +47,7 @@ def rows() -> list[Any]:
 def options(architecture: str) -> Settings:
     short = {"threads": 8, "max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 0, "memory_limit_mb": 0}
     short |= {"per_device_train_batch_size": MICRO, "gradient_accumulation_steps": ACCUMULATION, "num_train_epochs": 1}
-    return Settings.model_validate(settings.load().presets[SHAPES[architecture]] | short)
+    return Settings.model_validate(load_params().presets[SHAPES[architecture]] | short)
 
 
 def work(tokens: float, seconds: float, loss: float) -> Work:

@@ -9,9 +9,10 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages import imports, settings
+from stages.params import Params, load_params
 from stages.records import CONFIG, stage, write_json
 
 ANSWERING = ("backend", "method", "device", "max_length_tokens", "max_steps_per_example", "threads")
@@ -19,8 +20,17 @@ REPORT = "report"
 LISTED = 8
 
 
+class Decision(NamedTuple):
+    """What decides one stage: its settings without those that are defaults, and the modules that it imports by name."""
+
+    stage: str
+    key: str
+    settings: dict[str, Any]
+    loads: list[str]
+
+
 def main() -> None:
-    params, found = settings.load(), defaultdict[str, list[str]](list)
+    params, found = load_params(), defaultdict[str, list[str]](list)
     stale = set(CONFIG.rglob("*.json"))
     for name, key, options, loads in decisions(params):
         path = CONFIG / name / f"{key}.json"
@@ -37,25 +47,25 @@ def main() -> None:
         print(f"{change}: {', '.join(told)}")
 
 
-def decisions(params: settings.Params) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
-    """(stage, key, its settings without those that are defaults, the modules that it imports by name) of every stage."""
+def decisions(params: Params) -> Iterator[Decision]:
+    """Of every stage of the graph."""
     for name, synthetic in params.synthetic.items():
-        yield "synthesize", name, {"synthetic": chosen(synthetic)}, [f"stages.tasks.{synthetic.task}.synthetic"]
+        yield Decision("synthesize", name, {"synthetic": chosen(synthetic)}, [f"stages.tasks.{synthetic.task}.synthetic"])
     for name, source in params.sources.items():
-        yield "fetch", name, {"source": chosen(source)}, []
+        yield Decision("fetch", name, {"source": chosen(source)}, [])
     for name, corpus in params.corpora.items():
         both = {"corpus": chosen(corpus), "split": chosen(params.split)}
-        yield "prepare", name, both, [f"stages.tasks.{corpus.task}.corpus"]
+        yield Decision("prepare", name, both, [f"stages.tasks.{corpus.task}.corpus"])
     for name, base in params.bases.items():
-        yield "initialise", name, {"base": chosen(base)}, []
+        yield Decision("initialise", name, {"base": chosen(base)}, [])
     for name in params.runs:
         yield from decisions_of(params, name)
     for task in params.tasks:
         parents = [[name, run.parent] for name, run in params.runs.items() if run.task == task]
-        yield "compare", task, {"parents": parents}, [f"stages.tasks.{task}.score"]
+        yield Decision("compare", task, {"parents": parents}, [f"stages.tasks.{task}.score"])
 
 
-def decisions_of(params: settings.Params, name: str) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
+def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     """Those of one run: what decides its weights, what it is trained on, how it answers, what it is judged by."""
     run, settled = params.runs[name], params.resolve(name)
     resolved = chosen(settled)
@@ -67,13 +77,13 @@ def decisions_of(params: settings.Params, name: str) -> Iterator[tuple[str, str,
     validated = {run.validation: 1.0} if run.validation else params.shares(name)
     task, base, backend = {"task": run.task}, {"base": run.base}, f"stages.backends.{settled.backend}"
 
-    yield REPORT, name, {"report_to": report_to}, []
-    yield "mix", name, task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}, []
+    yield Decision(REPORT, name, {"report_to": report_to}, [])
+    yield Decision("mix", name, task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}, [])
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
-    yield "train", name, {"run": start, "settings": resolved}, [backend]
-    yield "predict", name, task | base | {"settings": answering, "tests": tests}, [backend]
+    yield Decision("train", name, {"run": start, "settings": resolved}, [backend])
+    yield Decision("predict", name, task | base | {"settings": answering, "tests": tests}, [backend])
     judged = task | base | {"corpus": run.corpus, "tests": tests}
-    yield "evaluate", name, judged, [f"stages.tasks.{run.task}.score"]
+    yield Decision("evaluate", name, judged, [f"stages.tasks.{run.task}.score"])
 
 
 def chosen(options: settings.Strict) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def code(*modules: str) -> dict[str, str]:
         if (file := waiting.pop()) not in files:
             files.add(file)
             waiting += imported(file)
-    return {file.relative_to(PROJECT).as_posix(): md5(file) for file in files}
+    return {file.relative_to(PROJECT).as_posix(): meaning_md5(file) for file in files}
 
 
 @cache
@@ -56,7 +56,7 @@ def files_of(module: str) -> list[Path]:
 
 
 @cache
-def md5(file: Path) -> str:
+def meaning_md5(file: Path) -> str:
     """Of a file's lines without comments, docstrings and blank lines, which can change no result."""
     lines = dict(enumerate(file.read_text(encoding="utf-8").split("\n"), start=1))
     with file.open("rb") as stream:

@@ -6,6 +6,7 @@ its new rows.
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
@@ -17,27 +18,21 @@ from stages.settings import Settings
 
 def main(run: str) -> None:
     config = configured("predict", run)
-    base, chosen = config["base"], Settings.model_validate(config["settings"])
-    answering = as_json([config["settings"], config["code"]])
     tests = {corpus: rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl")) for corpus in config["tests"]}
     with Progress() as bar:
-        models = {"run": f"models/{run}", "base": base}
+        models = {"run": f"models/{run}", "base": config["base"]}
         write_lines(
             Path("data/predictions", f"{run}.jsonl"),
-            (record for by, model in models.items() for record in answered(by, model, base, chosen, answering, tests, bar)),
+            (record for by, model in models.items() for record in answered(by, model, config, tests, bar)),
         )
 
 
-def answered(
-    by: str, model: str, base: str, chosen: Settings, answering: str, tests: dict[str, list[Row]], bar: Progress
-) -> list[Prediction]:
-    """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes.
-
-    answering: all that decides an answer beside the weights and the row, as text.
-    """
+def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[Row]], bar: Progress) -> list[Prediction]:
+    """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
+    base, chosen = config["base"], Settings.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.Answerer(model, base, chosen))
-    known = reuse.Answers(scratch.fingerprint(Path(model), Path(base)), answering)
+    known = reuse.Answers(scratch.fingerprint(Path(model), Path(base)), as_json([config["settings"], config["code"]]))
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, wanted in tests.items():

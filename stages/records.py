@@ -1,4 +1,4 @@
-"""Examples, rows and predictions; JSONL in and out; files written whole or not at all; errors that a user can act on."""
+"""Examples, rows, predictions, and what `configure` wrote; files written whole or not at all; errors that a user can act on."""
 
 import difflib
 import json

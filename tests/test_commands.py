@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.params import load_params
 from tests import nano
 from tests.conftest import run
 
@@ -69,9 +70,9 @@ def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):
 
 def scratch_of(clone, name):
     asked = f"""
-from stages import settings
 from stages.backends import scratch
-print(scratch.name({name!r}, settings.load().runs[{name!r}]))"""
+from stages.params import load_params
+print(scratch.name({name!r}, load_params().runs[{name!r}]))"""
     return run(clone, "python", "-c", asked).stdout.strip()
 
 
@@ -134,37 +135,34 @@ def test_new_that_fails_late_leaves_params_as_they_were(tmp_path):
 
 
 def test_new_continues_the_chain_or_starts_another(clone):
-    from stages import settings
 
     lines = "".join(f"{n}\t水<が>（を）{n}杯飲む。\tParticle\n" for n in range(40))
     (clone / "more.tsv").write_text(lines, encoding="utf-8")
     run(clone, "python", "-m", "stages", "new", "gec", "more.tsv")
     run(clone, "python", "-m", "stages", "new", "gec", "more.tsv", "--start")
-    runs = settings.load(clone / "params.yaml").runs
+    runs = load_params(clone / "params.yaml").runs
     assert (runs["gec-003"].parent, runs["gec-004"].parent) == ("models/gec-002", "models/lm-001")
     assert runs["gec-003"].base == runs["gec-004"].base == "models/lm-001"
 
 
 def test_new_takes_a_number_that_neither_a_corpus_nor_a_run_has(clone):
     """The demo's lm-003 is a run on corpus lm-002; there is no corpus of that number."""
-    from stages import settings
 
-    before = settings.load(clone / "params.yaml")
+    before = load_params(clone / "params.yaml")
     assert "lm-003" in before.runs
     assert "lm-003" not in before.corpora
     (clone / "texts.txt").write_text("The old teacher reads a letter.\n" * 3 + "A cat sleeps.\n", encoding="utf-8")
     run(clone, "python", "-m", "stages", "new", "lm", "texts.txt")
-    after = settings.load(clone / "params.yaml")
+    after = load_params(clone / "params.yaml")
     assert after.runs["lm-003"] == before.runs["lm-003"]
     assert (after.runs["lm-004"].corpus, after.runs["lm-004"].parent) == ("lm-004", "models/lm-003")
     assert after.corpora["lm-004"].file == "data/lm/train_004.txt"
 
 
 def test_the_report_draws_every_plot(clone):
-    from stages import settings
 
     said = run(clone, "python", "-m", "stages", "report", "-o", "drawn").stdout
-    tasks = settings.load(clone / "params.yaml").tasks
+    tasks = load_params(clone / "params.yaml").tasks
     kinds = ("chain", "matrix", "categories", "curves")
     assert f"drawn/index.html: {4 * len(tasks)} pictures" in said
     pictures = sorted((clone / "drawn").glob("*.png"))

@@ -10,8 +10,9 @@ import pytest
 import rensa
 import yaml
 
-from stages import configure, mix, prepare, settings
+from stages import configure, mix, prepare
 from stages.corpus import augment, clean, near_duplicates
+from stages.params import load_params
 from stages.records import Example, UserError, rows
 from stages.settings import Augment
 from tests.test_settings import GOOD
@@ -301,5 +302,5 @@ def test_a_validation_corpus_picks_the_best_weights_in_place_of_the_held_out_sha
 def test_a_mixture_that_cannot_be_is_refused(inside, change, says):
     enter(gec_001={}, gec_002=change)
     with pytest.raises(UserError) as error:
-        settings.load()
+        load_params()
     assert says in str(error.value)

@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.backends import adapter, pytorch
+from stages.backends import adapter, pytorch_model
 from tests.conftest import run
 
 
 def test_a_merged_checkpoint_says_what_base_and_adapter_say(clone):
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/merged")
     merged = AutoModelForCausalLM.from_pretrained(clone / "out/merged", dtype=torch.float32).eval()
-    ours = pytorch.load_model(str(clone / "models/gec-002"), str(clone / "models/lm-001")).eval()
+    ours = pytorch_model.load_model(str(clone / "models/gec-002"), str(clone / "models/lm-001")).eval()
     tokenizer = AutoTokenizer.from_pretrained(clone / "out/merged")
     ids = torch.tensor([tokenizer("私は本が読みます。")["input_ids"]])
     with torch.no_grad():

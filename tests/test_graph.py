@@ -8,8 +8,9 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from stages import configure, imports, settings
+from stages import configure, imports
 from stages.corpus import clean
+from stages.params import Params, load_params
 from stages.records import UserError, rows, target
 from tests.conftest import run
 
@@ -65,7 +66,7 @@ print(json.dumps([file for file in ours if file]))
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
     """What Python really loads is the twin of what is read from the imports, which sees those inside functions too."""
-    params = settings.load(ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     params = params.model_copy(update={"defaults": params.defaults | {"backend": backend}})
     stages = {(name, tuple(loads)) for name, _, _, loads in configure.decisions(params) if name != configure.REPORT}
     assert {name for name, _ in stages} == set(STAGES) - {"configure", "fetch"}
@@ -91,12 +92,22 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
     monkeypatch.setattr(imports, "PROJECT", inside)
     assert set(imports.code("stages.own.first")) == set(files) - {"stages/fourth.py"}
     assert imports.code("stages.fourth") == {
-        name: imports.md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
+        name: imports.meaning_md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
     }
     Path("stages/fourth.py").write_text("def f(:\n", encoding="utf-8")
     imports.imported.cache_clear()
     with pytest.raises(UserError, match=r"stages/fourth.py line 1: invalid syntax; correct the code"):
         imports.code("stages.fourth")
+
+
+def test_whatever_a_stage_imports_by_name_is_known_to_configure():
+    """Imports by name cannot be followed; `configure.decisions` names the modules. A new one has to be entered there."""
+    found = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").rglob("*.py") if "import_module(" in path.read_text()
+    }
+    known = {"synthesize", "prepare", "evaluate", "compare", "backends/__init__", "commands/apply", "commands/new"}
+    assert found == {f"stages/{name}.py" for name in known}
+    assert not [path for path in (ROOT / "stages").rglob("*.py") if "__import__(" in path.read_text()]
 
 
 CODE = '''"""A module."""
@@ -139,7 +150,7 @@ def test_comments_docstrings_and_blank_lines_are_no_code(tmp_path, before, after
     first.write_text(CODE, encoding="utf-8")
     assert CODE.count(before) == 1
     second.write_text(CODE.replace(before, after), encoding="utf-8")
-    assert (imports.md5(first) != imports.md5(second)) is another
+    assert (imports.meaning_md5(first) != imports.meaning_md5(second)) is another
 
 
 def test_a_stage_depends_on_its_one_file_of_settings_and_code():
@@ -154,7 +165,7 @@ def test_a_stage_depends_on_its_one_file_of_settings_and_code():
 
 def test_imports_only_point_down():
     floors = [
-        {"settings", "records", "imports", "scoring", "grammar"},
+        {"settings", "params", "records", "imports", "scoring", "grammar"},
         {"configure", "compare", "tasks", "corpus", "text"},
         {"synthesize", "fetch", "prepare", "mix", "initialise", "evaluate", "backends"},
         {"train", "predict"},
@@ -212,7 +223,7 @@ def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(t
     """Over the default corpora as they are, not at nano size: the texts alone, which takes seconds."""
     for name in ("params.yaml", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
-    params = settings.load(ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     run(tmp_path, "python", "-m", "stages.configure")
     for name in params.corpora:
         run(tmp_path, "python", "-m", "stages.synthesize", name)
@@ -221,7 +232,7 @@ def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(t
 
 
 def test_the_whole_graph_runs_and_leaves_what_it_promises(whole_graph):
-    params = settings.load(whole_graph / "params.yaml")
+    params = load_params(whole_graph / "params.yaml")
     assert {run.task for run in params.runs.values()} == {"lm", "gec", "typst", "polish", "reward"}
     for name, spec in params.runs.items():
         record = json.loads((whole_graph / f"metrics/evaluate/{spec.task}/{name}.json").read_text(encoding="utf-8"))
@@ -293,7 +304,7 @@ def test_changing_a_default_retrains_only_the_runs_it_reaches(clone):
     change(clone, "defaults/lora/lora_alpha", 12)
     names = reran(clone)
     trained = {name for name in names if name.startswith("train")}
-    assert trained == {f"train@{run}" for run in settings.load().runs if not run.startswith("lm")}
+    assert trained == {f"train@{run}" for run in load_params().runs if not run.startswith("lm")}
 
 
 def test_changing_how_a_task_answers_retrains_nothing(clone):
@@ -387,9 +398,9 @@ def test_the_commands_of_the_readme_run():
 def test_the_lock_is_committed_and_belongs_to_these_params():
     read = YAML(typ="safe").load  # as dvc does: to PyYAML its 5e-05 is no number
     lock = read(ROOT / "dvc.lock")["stages"]
-    params = settings.load(ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     assert {f"train@{name}" for name in params.runs} <= set(lock)
     locked = lock["configure"]["params"]["params.yaml"]
-    assert set(settings.Params.model_fields) - set(locked) == {"allow_outside"}
+    assert set(Params.model_fields) - set(locked) == {"allow_outside"}
     given = read(ROOT / "params.yaml")
     assert locked == {key: given[key] for key in locked}

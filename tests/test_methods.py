@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.backends import adapter, labelled, pytorch, reward_head
+from stages.backends import adapter, labelled, pytorch, pytorch_model, reward_head
 from stages.backends.labelled import row_nats, summed_nats, token_nats
 from stages.records import UserError
 from stages.settings import Lora, Settings
@@ -45,7 +45,7 @@ def scores(run: str, base: str) -> list:
 
 
 def test_a_step_is_all_its_tokens_with_the_line_break_and_keeps_its_soft_label(base):
-    tokenizer = pytorch.load_tokenizer(base, base)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     row = SOLUTIONS[1] | {"labels": [0.7, None]}
     solution = scored_steps(tokenizer, row, 64)
     ends = [0, *(end + 1 for end in solution.step_ends)]
@@ -60,7 +60,7 @@ def test_a_step_is_all_its_tokens_with_the_line_break_and_keeps_its_soft_label(b
 
 
 def test_only_whole_steps_are_kept_and_a_row_without_a_label_in_them_gives_nothing(base):
-    tokenizer = pytorch.load_tokenizer(base, base)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     whole = scored_steps(tokenizer, SOLUTIONS[1], 200)
     short = scored_steps(tokenizer, SOLUTIONS[1], len(whole.ids) - 1)
     assert short.ids == whole.ids[: whole.step_ends[0] + 1]
@@ -88,8 +88,8 @@ def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, me
     assert answers[0].tokens == 1  # of its two steps one is labelled
 
     parent_base = run if method == "full" else base
-    started = pytorch.graft(parent_base, run, settings, scores_steps=True)
-    tokenizer = pytorch.load_tokenizer(base, base)
+    started = pytorch_model.graft(parent_base, run, settings, scores_steps=True)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     rows = [scored_steps(tokenizer, row, 192) for row in SOLUTIONS]
     begun = reward_head.step_scores(started, rows, 8, 0)
     for answer, of_row in zip(answers, begun, strict=True):
@@ -98,8 +98,8 @@ def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, me
 
 
 def test_a_batch_of_solutions_costs_what_they_cost_one_by_one(base):
-    model = pytorch.graft(base, base, PLAIN, scores_steps=True)
-    tokenizer = pytorch.load_tokenizer(base, base)
+    model = pytorch_model.graft(base, base, PLAIN, scores_steps=True)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     rows = [row for solution in SOLUTIONS for row in encode(tokenizer, solution, 64)]
     rows += [scored_steps(tokenizer, solution, 64, max_steps_per_example=1) for solution in SOLUTIONS[:9]]
     together = reward_head.summed_step_nats(model, batches.pad(rows, 0)).item()
@@ -122,9 +122,9 @@ def test_a_step_is_as_wrong_as_the_softest_maximum_over_its_tokens(base):
 
 
 def test_an_untuned_base_scores_a_step_by_its_mean_token_probability(base):
-    tokenizer = pytorch.load_tokenizer(base, base)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     row = scored_steps(tokenizer, SOLUTIONS[1], 64)
-    model = pytorch.load_weights(Path(base)).eval()
+    model = pytorch_model.load_weights(Path(base)).eval()
     with torch.no_grad():
         logs = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
     ids = row.ids[row.given : row.step_ends[0] + 1]
@@ -141,37 +141,39 @@ def test_only_the_rows_of_added_tokens_are_trained_and_reload_exactly(base, insi
     rows = [row | {"messages": [*asked, row["messages"][-1]]} for row in ROWS]
     run = grow(base, base, inside / "one", settings, rows[:16], rows[16:])
 
-    trained = pytorch.graft(base, run, settings)
+    trained = pytorch_model.graft(base, run, settings)
     learned = [name for name, weights in trained.named_parameters() if weights.requires_grad and "lora" not in name]
     assert learned == ["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default"]
-    tokenizer = pytorch.load_tokenizer(run, base)
+    tokenizer = pytorch_model.load_tokenizer(run, base)
     sequences = [sequence for row in rows for sequence in encode(tokenizer, row, 64)]
     assert tokenizer.convert_tokens_to_ids("<formal>") in sequences[0].ids
-    started, reloaded = ([nats for nats, _ in row_nats(m, sequences, 8, 0)] for m in (trained, pytorch.load_model(run, base)))
+    started, reloaded = (
+        [nats for nats, _ in row_nats(m, sequences, 8, 0)] for m in (trained, pytorch_model.load_model(run, base))
+    )
     assert reloaded == pytest.approx(started, rel=1e-5)
 
     size = Path(run, adapter.ADAPTER).stat().st_size
     plain = grow(base, base, inside / "plain", PLAIN)
     assert size < Path(plain, adapter.ADAPTER).stat().st_size + 2_000  # two rows of 64 floats, not the embedding twice
-    merged = pytorch.load_model(run, base)
+    merged = pytorch_model.load_model(run, base)
     assert merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
-    untouched = pytorch.load_weights(Path(base)).get_input_embeddings().weight
+    untouched = pytorch_model.load_weights(Path(base)).get_input_embeddings().weight
     torch.testing.assert_close(merged.get_input_embeddings().weight[: len(untouched)], untouched)
 
     longer = settings.model_copy(update={"added_tokens": ["<formal>", "<polish>", "<answer>"]})
     child = grow(base, run, inside / "two", longer, rows[:16], rows[16:])
     assert json.loads(Path(child, adapter.ADAPTER_CONFIG).read_text())["trainable_token_indices"] == [
-        pytorch.load_tokenizer(child, base).convert_tokens_to_ids(token) for token in longer.added_tokens
+        pytorch_model.load_tokenizer(child, base).convert_tokens_to_ids(token) for token in longer.added_tokens
     ]
 
 
 def test_added_tokens_that_do_not_fit_are_refused(base, inside):
     with pytest.raises(UserError, match=r"added_tokens: the base's vocabulary has <\|end\|> already; leave it out"):
-        pytorch.graft(base, base, PLAIN.model_copy(update={"added_tokens": ["<|end|>"]}))
+        pytorch_model.graft(base, base, PLAIN.model_copy(update={"added_tokens": ["<|end|>"]}))
     settings = PLAIN.model_copy(update={"added_tokens": ["<formal>", "<polish>"]})
     run = grow(base, base, inside / "one", settings)
     with pytest.raises(UserError, match=r"its adapter has 2 added_tokens that this run does not begin with; repeat them"):
-        pytorch.graft(base, run, PLAIN.model_copy(update={"added_tokens": ["<formal>"]}))
+        pytorch_model.graft(base, run, PLAIN.model_copy(update={"added_tokens": ["<formal>"]}))
 
 
 # Quantised bases
@@ -179,7 +181,7 @@ def test_added_tokens_that_do_not_fit_are_refused(base, inside):
 
 def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, inside):
     settings = PLAIN.model_copy(update={"method": "qlora", "gradient_checkpointing": True, "max_steps": 20, "eval_steps": 10})
-    model = pytorch.graft(base, base, settings)
+    model = pytorch_model.graft(base, base, settings)
     four = [module for module in model.modules() if hasattr(module, "quant_state")]
     assert len(four) == 14
     assert {module.weight.quant_type for module in four} == {"nf4"}
@@ -187,18 +189,18 @@ def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, ins
     assert all("lora" in name for name, weights in model.named_parameters() if weights.requires_grad)
 
     run = grow(base, base, inside / "one", settings)
-    tokenizer = pytorch.load_tokenizer(run, base)
+    tokenizer = pytorch_model.load_tokenizer(run, base)
     sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
-    before = sum(nats for nats, _ in row_nats(pytorch.load_model(base, base, quantize=True), sequences, 8, 0))
-    after = sum(nats for nats, _ in row_nats(pytorch.load_model(run, base, quantize=True), sequences, 8, 0))
+    before = sum(nats for nats, _ in row_nats(pytorch_model.load_model(base, base, quantize=True), sequences, 8, 0))
+    after = sum(nats for nats, _ in row_nats(pytorch_model.load_model(run, base, quantize=True), sequences, 8, 0))
     assert after < 0.9 * before
     answerer = pytorch.Answerer(run, base, Settings(threads=1, method="qlora"))
     assert len(answerer.answer([row["messages"][:-1] for row in ROWS[:3]], lambda count: None)) == 3
 
 
 def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits(base):
-    model = pytorch.graft(base, base, PLAIN.model_copy(update={"method": "qlora"}))
-    tokenizer = pytorch.load_tokenizer(base, base)
+    model = pytorch_model.graft(base, base, PLAIN.model_copy(update={"method": "qlora"}))
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
     gradients = []
     for _ in range(2):
@@ -216,12 +218,12 @@ def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits
 
 
 def test_recomputed_activations_and_logits_in_parts_change_no_gradient(base, monkeypatch):
-    tokenizer = pytorch.load_tokenizer(base, base)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
     gradients = []
     for checkpointing, at_once in [(False, labelled.LOGITS_AT_ONCE), (True, 7 * len(tokenizer))]:
         monkeypatch.setattr(labelled, "LOGITS_AT_ONCE", at_once)
-        model = pytorch.graft(base, base, PLAIN.model_copy(update={"gradient_checkpointing": checkpointing}))
+        model = pytorch_model.graft(base, base, PLAIN.model_copy(update={"gradient_checkpointing": checkpointing}))
         model.train()
         summed_nats(model, batch).backward()
         gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
@@ -240,11 +242,11 @@ def test_logits_are_never_made_for_more_positions_than_agreed(monkeypatch):
 
 
 def test_frozen_matrices_in_bfloat16_change_no_gradient_under_autocast(base):
-    tokenizer = pytorch.load_tokenizer(base, base)
+    tokenizer = pytorch_model.load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
     gradients = []
     for precision in ("float32", "bfloat16"):
-        model = pytorch.graft(base, base, PLAIN.model_copy(update={"precision": precision}))
+        model = pytorch_model.graft(base, base, PLAIN.model_copy(update={"precision": precision}))
         frozen = {weights.dtype for name, weights in model.named_parameters() if "base_layer" in name}
         assert frozen == {torch.float32 if precision == "float32" else torch.bfloat16}
         with torch.autocast("cpu", torch.bfloat16):

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from stages import backends
-from stages.backends import adapter, conversion, pytorch, stopping
+from stages.backends import adapter, conversion, pytorch, pytorch_model, stopping
 from stages.backends.labelled import summed_nats
 from stages.records import UserError
 from stages.settings import EarlyStopping, Generation, Lora, Run
@@ -28,7 +28,7 @@ if sys.platform not in ("linux", "darwin"):
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from stages.backends import mlx
+from stages.backends import mlx, mlx_model
 
 PLAIN = SETTINGS.model_copy(update={"backend": "mlx", "lora": Lora(r=4, lora_alpha=8)})
 
@@ -58,7 +58,7 @@ def trained(base, parent, folder, settings=PLAIN):
 
 
 def sequences(base):
-    fast = pytorch.load_tokenizer(base, base)
+    fast = pytorch_model.load_tokenizer(base, base)
     return [sequence for row in ROWS for sequence in encode(fast, row, 64)]
 
 
@@ -68,7 +68,7 @@ def sequences(base):
 def test_losses_and_gradients_are_those_of_the_pytorch_backend(base, inside):
     parent = grow(base, base, inside / "parent")  # so that both matrices of the adapter are there
     settings = PLAIN.model_copy(update={"precision": "float32"})
-    ours, other = mlx.graft(base, parent, settings), pytorch.graft(base, parent, settings)
+    ours, other = mlx_model.graft(base, parent, settings), pytorch_model.graft(base, parent, settings)
     import mlx.nn as nn
 
     gradient = nn.value_and_grad(ours, mlx.summed_nats)
@@ -129,10 +129,10 @@ def test_a_chain_alternates_between_the_backends(llama, inside):
     trained(llama, llama, inside / "first")
     grow(llama, str(inside / "first"), inside / "second")
     third = trained(llama, str(inside / "second"), inside / "third", PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}))
-    start, before = third.history, pytorch.load_model(str(inside / "second"), llama)
+    start, before = third.history, pytorch_model.load_model(str(inside / "second"), llama)
     rows = sequences(llama)[16:]
     parents_loss = sum(summed_nats(before, batches.pad([row], 0)).item() for row in rows)
-    grown = mlx.graft(llama, str(inside / "second"), PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}))
+    grown = mlx_model.graft(llama, str(inside / "second"), PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}))
     assert sum(nats for nats, _ in mlx.row_nats(grown, rows, 4, 0)) == pytest.approx(parents_loss, rel=1e-4)
     assert start
 
@@ -162,14 +162,14 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     # mlx-lm itself loads it, and answers as we do.
     from mlx_lm.tuner.utils import load_adapters
 
-    model = load_adapters(mlx.load_weights(llama, PLAIN), str(folder))
+    model = load_adapters(mlx_model.load_weights(llama, PLAIN), str(folder))
     ours = mlx.Answerer(str(run), llama, PLAIN)
     rows = sequences(llama)[:4]
     assert [nats for nats, _ in mlx.row_nats(model, rows, 4, 0)] == pytest.approx([nats for nats, _ in ours.nats(rows)])
     # And it can be a parent, of either backend.
-    for graft in (mlx.graft, pytorch.graft):
+    for graft in (mlx_model.graft, pytorch_model.graft):
         grafted = graft(llama, str(folder), PLAIN)
-        learned = mlx.peft_state(grafted) if graft is mlx.graft else adapter.trainable(grafted)
+        learned = mlx_model.peft_state(grafted) if graft is mlx_model.graft else adapter.trainable(grafted)
         assert all(torch.equal(learned[name], state[name]) for name in state)
 
 
@@ -183,9 +183,9 @@ def test_an_adapter_of_some_layers_is_continued_in_all(llama, inside):
     written = conversion.config_to_mlx(config, some, 2)
     assert written["num_layers"] == 1
     (folder / "adapter_config.json").write_text(json.dumps(written))
-    for graft in (mlx.graft, pytorch.graft):
+    for graft in (mlx_model.graft, pytorch_model.graft):
         grafted = graft(llama, str(folder), PLAIN)
-        learned = mlx.peft_state(grafted) if graft is mlx.graft else adapter.trainable(grafted)
+        learned = mlx_model.peft_state(grafted) if graft is mlx_model.graft else adapter.trainable(grafted)
         fresh = [weights for name, weights in learned.items() if ".layers.0." in name and "lora_B" in name]
         assert fresh
         assert not any(weights.any() for weights in fresh)
@@ -253,7 +253,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     from mlx_lm.utils import quantize_model, save_model
 
     wide = checkpoint(inside / "wide", "llama", width=64)
-    model = mlx.load_weights(wide, PLAIN)
+    model = mlx_model.load_weights(wide, PLAIN)
     config = json.loads((Path(wide) / "config.json").read_text())
     model, config = quantize_model(model, config, group_size=32, bits=4)
     save_model(wide, model)
@@ -262,7 +262,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     assert made.steps == 3
     assert mlx.Answerer(str(inside / "run"), wide, PLAIN).predict(ROWS[:2], lambda count: None)[0].tokens
     with pytest.raises(UserError, match="quantised for MLX; use backend: mlx, or a base in full precision with method: qlora"):
-        pytorch.load_weights(Path(wide))
+        pytorch_model.load_weights(Path(wide))
 
 
 # What cannot be
@@ -279,7 +279,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
 )
 def test_what_mlx_cannot_do_is_refused_with_a_remedy(llama, inside, change, says):
     with pytest.raises(UserError) as error:
-        mlx.graft(llama, llama, PLAIN.model_copy(update=change))
+        mlx_model.graft(llama, llama, PLAIN.model_copy(update=change))
     assert says in str(error.value)
 
 
@@ -288,7 +288,7 @@ def test_a_base_in_bitsandbytes_4_bits_is_refused(llama, inside):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}))
     with pytest.raises(UserError, match="quantised by bitsandbytes; use backend: pytorch"):
-        mlx.load_weights(str(folder), PLAIN)
+        mlx_model.load_weights(str(folder), PLAIN)
 
 
 def test_solutions_are_refused(llama, inside):

@@ -7,9 +7,9 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from stages import settings
-from stages.backends import adapter, pytorch
+from stages.backends import adapter, pytorch, pytorch_model
 from stages.backends.labelled import summed_nats
+from stages.params import load_params, merge
 from stages.records import UserError
 from stages.settings import Settings
 from stages.text import batches, tokenizer
@@ -43,11 +43,13 @@ def shrunken(folder: Path, architecture: str) -> str:
 @pytest.mark.parametrize("name", sorted(name for name, preset in PARAMS["presets"].items() if preset.get("backend") != "mlx"))
 def test_a_preset_builds_its_training(name, tmp_path):
     preset = PARAMS["presets"][name]
-    chosen = Settings.model_validate(settings._merge(PARAMS["defaults"], preset))
+    chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
     base = shrunken(tmp_path / "base", ARCHITECTURES.get(name, "llama"))
-    model = pytorch.graft(base, base, chosen, scores_steps="reward" in name)
+    model = pytorch_model.graft(base, base, chosen, scores_steps="reward" in name)
     model.train()
-    rows = [sequence for row in ROWS for sequence in encode(pytorch.load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    rows = [
+        sequence for row in ROWS for sequence in encode(pytorch_model.load_tokenizer(base, base), row, chosen.max_length_tokens)
+    ]
     with torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bfloat16"):
         summed_nats(model, batches.pad(rows[: chosen.per_device_train_batch_size], 0)).backward()
     trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
@@ -60,15 +62,17 @@ def test_a_preset_builds_its_training(name, tmp_path):
 
 
 def test_the_mlx_preset_builds_its_training(tmp_path):
-    from stages.backends import mlx
+    from stages.backends import mlx, mlx_model
 
     (preset,) = [preset for preset in PARAMS["presets"].values() if preset.get("backend") == "mlx"]
-    chosen = Settings.model_validate(settings._merge(PARAMS["defaults"], preset))
+    chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
     base = shrunken(tmp_path / "base", "qwen3")
-    model = mlx.graft(base, base, chosen)
-    rows = [sequence for row in ROWS for sequence in encode(pytorch.load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    model = mlx_model.graft(base, base, chosen)
+    rows = [
+        sequence for row in ROWS for sequence in encode(pytorch_model.load_tokenizer(base, base), row, chosen.max_length_tokens)
+    ]
     assert mlx.summed_nats(model, *mlx.arrays(rows[:4], 0)).item() > 0
-    assert {weights.shape[0] for name, weights in mlx.peft_state(model).items() if "lora_A" in name} == {16}
+    assert {weights.shape[0] for name, weights in mlx_model.peft_state(model).items() if "lora_A" in name} == {16}
 
 
 def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
@@ -77,7 +81,7 @@ def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
     params["runs"]["gec-001"].pop("lora", None)
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(params), encoding="utf-8")
-    chosen = settings.load(file).resolve("gec-001")
+    chosen = load_params(file).resolve("gec-001")
     assert (chosen.method, chosen.lora.r, chosen.lora.lora_alpha, chosen.memory_limit_mb) == ("qlora", 8, 16, 7000)
 
 
@@ -85,4 +89,4 @@ def test_a_preset_for_another_architecture_names_the_modules_there_are(tmp_path)
     base = shrunken(tmp_path / "base", "llama")
     chosen = Settings.model_validate({"lora": {"target_modules": ["c_attn"]}})
     with pytest.raises(UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj"):
-        pytorch.graft(base, base, chosen)
+        pytorch_model.graft(base, base, chosen)

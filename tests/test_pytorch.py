@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from stages.backends import adapter, pytorch, scratch
+from stages.backends import adapter, pytorch, pytorch_model, scratch
 from stages.backends.labelled import row_nats, summed_nats, token_nats
 from stages.records import UserError
 from stages.settings import EarlyStopping, Lora, Run, Settings
@@ -23,7 +23,7 @@ def base(request, tmp_path_factory):
 
 
 def sequences(base: str) -> list:
-    fast = pytorch.load_tokenizer(base, base)
+    fast = pytorch_model.load_tokenizer(base, base)
     return [sequence for row in ROWS for sequence in encode(fast, row, 64)]
 
 
@@ -41,7 +41,7 @@ def test_the_loss_at_labelled_positions_equals_that_of_full_logits():
 
 
 def test_a_padded_batch_costs_what_its_rows_cost_one_by_one(base):
-    model, rows = pytorch.load_weights(Path(base)).eval(), sequences(base)
+    model, rows = pytorch_model.load_weights(Path(base)).eval(), sequences(base)
     alone = [summed_nats(model, batches.pad([row], 0)).item() for row in rows]
     together = summed_nats(model, batches.pad(rows, 0)).item()
     assert together == pytest.approx(sum(alone), rel=1e-5)
@@ -55,7 +55,7 @@ def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
         cut = plain.model_copy(update={"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation})
         folder = inside / f"cut-{micro}"
         grow(base, base, folder, cut, rows=ROWS[:13])  # the second step has 5 rows, so three of its micro-batches are empty
-        states.append(pytorch.load_model(str(folder), base).state_dict())
+        states.append(pytorch_model.load_model(str(folder), base).state_dict())
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-4, atol=1e-6)
 
@@ -66,12 +66,12 @@ def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
 def test_a_child_starts_from_its_parents_exact_weights_and_its_own_schedule(base, inside):
     parent = grow(base, base, inside / "one")
     rows = sequences(base)
-    before = row_nats(pytorch.load_model(parent, base), rows, 8, 0)
+    before = row_nats(pytorch_model.load_model(parent, base), rows, 8, 0)
     wider = SETTINGS.model_copy(update={"lora": Lora(r=6, lora_alpha=24)})
     for settings in (SETTINGS, wider):  # a higher rank and another scaling change no output either
-        started = row_nats(pytorch.graft(base, parent, settings), rows, 8, 0)
+        started = row_nats(pytorch_model.graft(base, parent, settings), rows, 8, 0)
         assert [nats for nats, _ in started] == pytest.approx([nats for nats, _ in before], rel=1e-5)
-    untuned = row_nats(pytorch.load_weights(Path(base)), rows, 8, 0)
+    untuned = row_nats(pytorch_model.load_weights(Path(base)), rows, 8, 0)
     assert sum(nats for nats, _ in started) < sum(nats for nats, _ in untuned)
 
     grow(base, parent, inside / "two")
@@ -105,9 +105,9 @@ def test_a_large_corpus_says_how_many_rows_are_tokens(base, monkeypatch, capsys)
     monkeypatch.setattr(pytorch, "TOLD", 5)
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     parts = {"train": ROWS[:12], "valid": ROWS[:4]}
-    encoded, _ = pytorch.encoded_parts(pytorch.load_tokenizer(base, base), spec, SETTINGS, parts)
+    encoded, _ = pytorch.encoded_parts(pytorch_model.load_tokenizer(base, base), spec, SETTINGS, parts)
     assert [len(of_part) for of_part in encoded.values()] == [12, 4]
-    assert capsys.readouterr().out == "".join(f"train: {n} of 12 rows made into tokens\n" for n in (5, 10))
+    assert capsys.readouterr().out == "".join(f"train: {n} of 12 rows tokenised\n" for n in (5, 10))
 
 
 def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(base, inside):
@@ -115,7 +115,7 @@ def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(bas
 
     folder = Path(grow(base, base, inside / "one"))
     assert sorted(path.name for path in folder.iterdir()) == [adapter.ADAPTER_CONFIG, adapter.ADAPTER]
-    loaded = PeftModel.from_pretrained(pytorch.load_weights(Path(base)), str(folder))
+    loaded = PeftModel.from_pretrained(pytorch_model.load_weights(Path(base)), str(folder))
     assert loaded.peft_config["default"].r == 4
     assert json.loads((folder / adapter.ADAPTER_CONFIG).read_text())["target_modules"] == sorted(
         json.loads((folder / adapter.ADAPTER_CONFIG).read_text())["target_modules"]
@@ -177,21 +177,21 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
     with pytest.raises(
         UserError, match=r"its adapter has lora.r 4, this run asks for 2; a child keeps what its parent learned: set 4"
     ):
-        pytorch.graft(base, run, narrower)
+        pytorch_model.graft(base, run, narrower)
     fewer = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8, target_modules=["q_proj"])})
     with pytest.raises(UserError, match=r"this run asks for q_proj; set those, or start again from the base"):
-        pytorch.graft(base, run, fewer)
+        pytorch_model.graft(base, run, fewer)
     with pytest.raises(UserError, match=r"an adapter cannot be a base; name the base it was grown on"):
         adapter.locate(run)
     other = checkpoint(inside / "other", "llama")
     with pytest.raises(UserError, match=r"this run's base is .*other; use that base or another parent"):
-        pytorch.graft(other, run, SETTINGS)
+        pytorch_model.graft(other, run, SETTINGS)
     with pytest.raises(UserError, match=r"full weights, not an adapter on"):
-        pytorch.graft(base, other, SETTINGS)
+        pytorch_model.graft(base, other, SETTINGS)
     with pytest.raises(
         UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
     ):
-        pytorch.graft(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
+        pytorch_model.graft(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
     (inside / "empty").mkdir()
     with pytest.raises(UserError, match=r"no config.json in it"):
         adapter.locate(str(inside / "empty"))

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from stages import settings
+from stages.params import Params, load_params
 from stages.records import UserError
 
 GOOD = {
@@ -39,7 +40,7 @@ GOOD = {
 }
 
 
-def load(tmp_path: Path, *changes: tuple[str, object]) -> settings.Params:
+def load(tmp_path: Path, *changes: tuple[str, object]) -> Params:
     params = yaml.safe_load(yaml.safe_dump(GOOD))
     for path, value in changes:
         *above, last = path.split("/")
@@ -49,7 +50,7 @@ def load(tmp_path: Path, *changes: tuple[str, object]) -> settings.Params:
         at[last] = value
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(params), encoding="utf-8")
-    return settings.load(file)
+    return load_params(file)
 
 
 def test_a_run_overrides_its_task_its_presets_and_the_defaults_in_this_order(tmp_path):
@@ -143,4 +144,4 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
 
 
 def test_the_repositorys_own_params_are_sound():
-    assert len(settings.load(Path(__file__).parents[1] / "params.yaml").runs) >= 7
+    assert len(load_params(Path(__file__).parents[1] / "params.yaml").runs) >= 7

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tokenizers import AddedToken
 
-from stages.backends import adapter, pytorch
+from stages.backends import adapter, pytorch, pytorch_model
 from stages.backends.labelled import keeps_apart, row_nats, summed_nats
 from stages.records import UserError
 from stages.settings import Run
@@ -108,19 +108,19 @@ def test_a_prompt_with_todays_date_in_it(templated):
 
 def test_a_pad_token_that_is_the_end_of_the_turn_masks_it(inside):
     folder = checkpoint(inside / "base", "llama")
-    fast = pytorch.load_tokenizer(folder, folder)
+    fast = pytorch_model.load_tokenizer(folder, folder)
     fast.pad_token = fast.eos_token
     rows = [sequence for each in ROWS[:4] for sequence in chat.encode(fast, each, 64)]
     batch = batches.pad(rows, fast.pad_token_id)
     ends = (batch["labels"] == fast.eos_token_id).sum(dim=1)
     assert ends.tolist() == [1] * 4  # learned once in each row, though padding has the same id
-    model = pytorch.load_weights(Path(folder)).eval()
+    model = pytorch_model.load_weights(Path(folder)).eval()
     alone = sum(summed_nats(model, batches.pad([each], fast.pad_token_id)).item() for each in rows)
     assert summed_nats(model, batch).item() == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_row_that_was_cut_until_no_label_is_left(base):
-    fast = pytorch.load_tokenizer(base, base)
+    fast = pytorch_model.load_tokenizer(base, base)
     long = row([("user", "x " * 300), ("assistant", "猫")])
     (encoded,) = chat.encode(fast, long, 40)
     assert len(encoded.ids) == 40
@@ -133,12 +133,12 @@ def test_a_row_that_was_cut_until_no_label_is_left(base):
 
 def test_gradients_that_depend_on_how_a_batch_is_divided(base):
     """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the same gradient."""
-    fast = pytorch.load_tokenizer(base, base)
+    fast = pytorch_model.load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
     labels = sum(sum(token != IGNORE for token in each.labels) for each in rows)
 
     def gradient(parts, packed=False):
-        model = pytorch.load_weights(Path(base)).train()
+        model = pytorch_model.load_weights(Path(base)).train()
         for part in parts:
             (summed_nats(model, batches.pad(part, 0, packed)) / labels).backward()
         return torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None])
@@ -153,11 +153,11 @@ def test_gradients_that_depend_on_how_a_batch_is_divided(base):
 
 def test_texts_in_one_line_that_see_each_other(base):
     """Each of the texts of a line costs what it costs alone, and a row is never more than one document."""
-    fast = pytorch.load_tokenizer(base, base)
+    fast = pytorch_model.load_tokenizer(base, base)
     texts = [{"id": str(n), "category": "", "source": "", "text": text} for n, text in enumerate(TEXTS[:4])]
     rows = [sequence for each in texts for sequence in chat.encode(fast, each, 64)]
     assert [each.id for each in rows] == ["0", "1", "2", "3"]
-    model = pytorch.load_weights(Path(base)).eval()
+    model = pytorch_model.load_weights(Path(base)).eval()
     alone = [summed_nats(model, batches.pad([each], 0)).item() for each in rows]
     assert [nats for nats, _ in row_nats(model, rows, 4, 0)] == pytest.approx(alone, rel=1e-5)
     packed = batches.pad(rows, 0, packed=True)
@@ -196,9 +196,9 @@ def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(
 
 
 def test_an_evaluation_that_drops_the_rows_behind_the_last_full_batch(base):
-    fast = pytorch.load_tokenizer(base, base)
+    fast = pytorch_model.load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
-    model = pytorch.load_weights(Path(base)).eval()
+    model = pytorch_model.load_weights(Path(base)).eval()
     found = row_nats(model, rows, 3, 0)
     assert [tokens for _, tokens in found] == [sum(token != IGNORE for token in each.labels) for each in rows]
 
@@ -221,15 +221,15 @@ def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
     """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and adapter say."""
     settings = SETTINGS.model_copy(update={"method": "qlora"})
     run = grow(base, base, inside / "run", settings)
-    beside = pytorch.load_model(run, base, quantize=True)
+    beside = pytorch_model.load_model(run, base, quantize=True)
     assert hasattr(beside, "peft_config")
-    merged = pytorch.load_model(run, base)
+    merged = pytorch_model.load_model(run, base)
     assert not hasattr(merged, "peft_config")
     from peft import PeftModel
 
     ids = torch.tensor([[5, 6, 7, 8]])
-    apart = PeftModel.from_pretrained(pytorch.load_weights(Path(base)), run).eval()
-    plain = pytorch.load_weights(Path(base)).eval()
+    apart = PeftModel.from_pretrained(pytorch_model.load_weights(Path(base)), run).eval()
+    plain = pytorch_model.load_weights(Path(base)).eval()
     with torch.no_grad():
         torch.testing.assert_close(merged.eval()(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-5)
         assert not torch.allclose(merged(ids).logits, plain(ids).logits, atol=1e-3)
@@ -260,7 +260,7 @@ def test_weights_that_are_a_pickle_are_never_loaded(base, inside):
     torch.save({"weights": torch.zeros(1)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="not a causal language model that transformers loads from safetensors"):
-        pytorch.load_weights(folder)
+        pytorch_model.load_weights(folder)
 
 
 def test_code_that_a_checkpoint_brings_is_never_run(inside):
@@ -270,5 +270,5 @@ def test_code_that_a_checkpoint_brings_is_never_run(inside):
     evil = '"model_type": "evil", "auto_map": {"AutoConfig": "evil.E"}'
     config.write_text(config.read_text().replace('"model_type": "llama"', evil))
     with pytest.raises(UserError):
-        pytorch.load_weights(folder)
+        pytorch_model.load_weights(folder)
     assert not Path("ran").exists()

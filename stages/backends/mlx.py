@@ -19,12 +19,10 @@ import torch
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_lm.generate import batch_generate
 from mlx_lm.sample_utils import make_sampler
-from mlx_lm.tuner.lora import LoRALinear
-from mlx_lm.tuner.trainer import grad_checkpoint
-from mlx_lm.utils import load_model as load_checkpoint
 
-from stages.backends import adapter, conversion, planning, pytorch, scratch
+from stages.backends import adapter, planning, pytorch, pytorch_model, scratch
 from stages.backends.course import course
+from stages.backends.mlx_model import attach, graft, load_state, load_weights, peft_state
 from stages.backends.progress import Progress
 from stages.backends.pytorch import Trained
 from stages.backends.stopping import RECENT, Interruption, Watch, out_of_patience
@@ -32,82 +30,6 @@ from stages.records import Answer, Row, UserError
 from stages.settings import Lora, Run, Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded, end_of_turn
-
-
-def load_weights(base: str, settings: Settings) -> Any:
-    """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4 bits."""
-    folder = adapter.locate(base)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "bitsandbytes" in str(config.get("quantization_config")):
-        raise UserError(f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits")
-    try:
-        model, _ = load_checkpoint(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{base}: mlx-lm does not load it: {str(error).splitlines()[0]}; use backend: pytorch") from None
-    if "quantization" not in config:
-        model.set_dtype(mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
-    return model
-
-
-def graft(base: str, parent: str, settings: Settings) -> Any:
-    """The base with fresh LoRA layers, or with the parent's, whichever backend has made them."""
-    if settings.method != "lora":
-        remedy = "a base in MLX's 4 bits with method: lora" if settings.method == "qlora" else "backend: pytorch"
-        raise UserError(f"method {settings.method}: backend mlx trains adapters; use {remedy}")
-    if settings.added_tokens:
-        raise UserError("added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them out")
-    model = load_weights(base, settings)
-    model.freeze()
-    mx.random.seed(settings.seed)
-    attach(model, settings.lora)
-    model.peft_config = peft_config(model, settings.lora)
-    if parent != base:
-        if not adapter.is_adapter(Path(parent)):
-            raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
-        adapter.check_continues(Path(parent), base, settings.lora, [])
-        state = peft_state(model)
-        adapter.continue_adapter(state, Path(parent), settings.lora)
-        load_state(model, state)
-    if settings.gradient_checkpointing:
-        grad_checkpoint(model.layers[0])
-    return model
-
-
-def attach(model: Any, lora: Lora) -> None:
-    """LoRA layers in place of the linear layers that the settings name. Raises UserError for names that there are not."""
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.QuantizedLinear)}
-    there = {name: module for name, module in linear.items() if ".layers." in f".{name}"}
-    asked = list(there) if lora.target_modules == "all-linear" else lora.target_modules
-    # PEFT's adapters name their modules whole or by their last part.
-    wanted = {name: [target for target in asked if f".{name}".endswith(f".{target}")] for name in there}
-    if absent := sorted(set(asked) - {target for targets in wanted.values() for target in targets}):
-        kinds = sorted({name.rpartition(".")[2] for name in there})
-        raise UserError(f"lora.target_modules: no {', '.join(absent)} here; this architecture has {', '.join(kinds)}")
-    scale = lora.lora_alpha / lora.r
-    grafts = [
-        (name, LoRALinear.from_base(module, lora.r, lora.lora_dropout, scale)) for name, module in there.items() if wanted[name]
-    ]
-    model.update_modules(tree_unflatten(grafts))
-
-
-def peft_config(model: Any, lora: Lora) -> Any:
-    """What PEFT says of such an adapter: "all-linear" becomes the names of the modules."""
-    from peft import LoraConfig
-
-    names = {name for name, module in model.named_modules() if isinstance(module, LoRALinear)}
-    targets = names if lora.target_modules == "all-linear" else set(lora.target_modules)
-    return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump(exclude={"target_modules"}), target_modules=targets)
-
-
-def peft_state(model: Any) -> dict[str, torch.Tensor]:
-    """The adapter's tensors by PEFT's names, in float32."""
-    learned = tree_flatten(model.trainable_parameters())
-    return conversion.from_mlx({name: torch.tensor(np.array(value)) for name, value in learned})
-
-
-def load_state(model: Any, state: dict[str, torch.Tensor]) -> None:
-    """PEFT's tensors into the LoRA layers."""
-    model.load_weights([(name, mx.array(value.numpy())) for name, value in conversion.to_mlx(state).items()], strict=False)
 
 
 def train(
@@ -124,7 +46,7 @@ def train(
         raise UserError("task reward: backend mlx has no head for steps; use backend: pytorch")
     if settings.memory_limit_mb:
         mx.set_memory_limit(settings.memory_limit_mb * 2**20)
-    tokenizer = pytorch.load_tokenizer(spec.base, spec.base)
+    tokenizer = pytorch_model.load_tokenizer(spec.base, spec.base)
     encoded, too_long = pytorch.encoded_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
     planned = planning.require_room(adapter.locate(spec.base), settings, encoded["train"])
     model = graft(spec.base, spec.parent, settings)
@@ -337,7 +259,7 @@ class Answerer(pytorch.Answerer):
 
     def __init__(self, model: str, base: str, settings: Settings) -> None:
         self.settings, self.generation = settings, settings.generation
-        self.tokenizer = pytorch.load_tokenizer(model, base)
+        self.tokenizer = pytorch_model.load_tokenizer(model, base)
         if not adapter.is_adapter(Path(model)):
             self.model = load_weights(model, settings)
         else:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stages import backends, settings
+from stages.params import entry, load_params
 from stages.records import UserError, whole, write_lines
 
 Parts = Sequence[tuple[str, bool]]
@@ -57,8 +58,8 @@ def apply(
 
       python -m stages apply reward-002 --text '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
     """
-    params = settings.load()
-    specs = {run: settings.entry(params.runs, run, "runs") for run in runs.split(",")}
+    params = load_params()
+    specs = {run: entry(params.runs, run, "runs") for run in runs.split(",")}
     task = _shared_task(specs)
     generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
     chosen = {run: _overridden(params.resolve(run), generation, seed) for run in specs}

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from stages import settings
 from stages.commands import new
+from stages.params import Params, entry, load_params
 from stages.records import UserError
 
 
@@ -34,14 +35,14 @@ def check(
 
       python -m stages check --clean
     """
-    params = settings.load()
+    params = load_params()
     if clean:
         remove_orphans(params)
     if run is None:
         if not clean:
             raise UserError("check: which run? `python -m stages check typst-003`, or `check --clean` for old checkpoints")
         return
-    spec = settings.entry(params.runs, run, "runs")
+    spec = entry(params.runs, run, "runs")
     chosen = params.resolve(run)
     looks: list[tuple[str, Callable[[], str]]] = [
         ("packages", packages),
@@ -62,7 +63,7 @@ def check(
         raise UserError(f"{run}: {faults} of {len(looks)} checks found a fault; see above")
 
 
-def remove_orphans(params: settings.Params) -> None:
+def remove_orphans(params: Params) -> None:
     """Checkpoints of trainings that were given up: their data, settings or code are others now."""
     from stages.backends import scratch
 
@@ -107,11 +108,11 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
 
 def base_of(base: str) -> str:
     """Architecture, size and chat template of the base."""
-    from stages.backends import adapter, planning, pytorch
+    from stages.backends import adapter, planning, pytorch_model
     from stages.text.chat import end_of_turn
 
     folder = adapter.locate(base)
-    tokenizer = pytorch.load_tokenizer(str(folder), base)
+    tokenizer = pytorch_model.load_tokenizer(str(folder), base)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model = planning.outline(folder)
     return (
@@ -121,14 +122,14 @@ def base_of(base: str) -> str:
 
 def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
     """Whether the run can go on from its parent."""
-    from stages.backends import adapter, pytorch
+    from stages.backends import adapter, pytorch_model
 
     if spec.parent == spec.base:
         return "starts at the base"
     if not Path(spec.parent).is_dir():
         raise UserError(f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`")
     if chosen.method != "full":
-        added = pytorch.add_tokens(pytorch.load_tokenizer(spec.base, spec.base), chosen.added_tokens)
+        added = pytorch_model.add_tokens(pytorch_model.load_tokenizer(spec.base, spec.base), chosen.added_tokens)
         adapter.check_continues(Path(spec.parent), spec.base, chosen.lora, added)
     return f"continues from {spec.parent}"
 

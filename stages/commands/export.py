@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stages import settings
+from stages.params import entry, load_params
 from stages.records import UserError, whole, write_json
 
 
@@ -34,7 +35,7 @@ def export(
 
       python -m stages export gec-002 -o out/gec-002-mlx --form mlx
     """
-    spec = settings.entry(settings.load().runs, run, "runs")
+    spec = entry(load_params().runs, run, "runs")
     model = Path("models", run)
     if not model.is_dir():
         raise UserError(f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a remote has it")
@@ -57,10 +58,10 @@ def merged(model: Path, base: str, output: Path) -> None:
     """
     import torch
 
-    from stages.backends import adapter, pytorch
+    from stages.backends import adapter, pytorch_model
 
-    weights: Any = pytorch.load_model(str(model), base)
-    adapter.write_weights(output, weights.to(torch.bfloat16), pytorch.load_tokenizer(str(model), base))
+    weights: Any = pytorch_model.load_model(str(model), base)
+    adapter.write_weights(output, weights.to(torch.bfloat16), pytorch_model.load_tokenizer(str(model), base))
 
 
 def peft(model: Path, base: str, output: Path) -> None:

@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from stages import settings
 from stages.corpus import clean
+from stages.params import Params, entry, load_params
 from stages.records import UserError, whole
 
 PARAMS = Path("params.yaml")
@@ -35,9 +36,9 @@ def new(
 
       python -m stages new gec learners.tsv --malformed drop
     """
-    params = settings.load()
+    params = load_params()
     if task not in params.tasks:
-        settings.entry(params.tasks, task, "tasks")
+        entry(params.tasks, task, "tasks")
     report = check(task, file, malformed)
 
     # A run may have a number of its own, as a variant on an earlier corpus has; the new corpus and its run share a free one.
@@ -79,7 +80,7 @@ def check(task: str, file: Path, malformed: str) -> clean.Report:
     return report
 
 
-def descent(params: settings.Params, task: str, start: bool) -> tuple[str, str]:
+def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
     """(base, parent) of the next run: the task's last run; where it has none, the base that the other tasks use."""
     own = [name for name, run in params.runs.items() if run.task == task]
     if own:
@@ -105,7 +106,7 @@ def enter(version: str, task: str, path: Path, base: str, parent: str, malformed
     append(document["runs"], version, {"task": task, "corpus": version, "base": base, "parent": parent})
     with whole(PARAMS) as file:
         yaml.dump(document, file)
-    settings.load()
+    load_params()
 
 
 def append(entries: CommentedMap, key: str, value: dict[str, Any]) -> None:

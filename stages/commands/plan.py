@@ -9,7 +9,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from stages import settings
+from stages.params import entry, load_params
 from stages.records import UserError, whole
 
 PARAMS = Path("params.yaml")
@@ -29,8 +29,8 @@ def plan(
     """
     from stages.backends import adapter, planning
 
-    params = settings.load()
-    spec, chosen = settings.entry(params.runs, run, "runs"), params.resolve(run)
+    params = load_params()
+    spec, chosen = entry(params.runs, run, "runs"), params.resolve(run)
     model, (where, free) = planning.outline(adapter.locate(spec.base, adapter.CONFIG_FILES)), planning.room(chosen)
     rows, tokens = chosen.per_device_train_batch_size, chosen.max_length_tokens
     wanted = planning.need(model, chosen, rows, tokens, where)
@@ -58,4 +58,4 @@ def enter(run: str, change: dict[str, object]) -> None:
     entry.update(change)
     with whole(PARAMS) as file:
         yaml.dump(document, file)
-    settings.load()
+    load_params()

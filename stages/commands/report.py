@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from stages import settings
+from stages.params import load_params
 from stages.records import UserError, whole
 
 
@@ -29,7 +29,7 @@ def report(
     """
     import vl_convert
 
-    params = settings.load()
+    params = load_params()
     output.mkdir(parents=True, exist_ok=True)
     parts = []
     for task in params.tasks:

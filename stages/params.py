@@ -1,0 +1,224 @@
+"""params.yaml read and checked: layers resolved into a run's settings; every fault told at once, before anything runs."""
+
+import re
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from stages.records import UserError, nearest
+from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
+
+NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
+
+
+class Params(Strict):
+    allow_outside: bool = Field(False, description="whether corpora and models may lie outside the repository")
+    split: Split
+    defaults: dict[str, Any]
+    presets: dict[str, dict[str, Any]]
+    tasks: dict[str, dict[str, Any]]
+    synthetic: dict[str, Synthetic]
+    sources: dict[str, Source] = Field({}, description="data sets of the hub that `fetch` reads")
+    bases: dict[str, Base]
+    corpora: dict[str, Corpus]
+    runs: dict[str, Run]
+
+    def resolve(self, run: str) -> Settings:
+        """defaults < presets, in the order they are named < task < the run's own."""
+        spec = self.runs[run]
+        presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
+        layers = [
+            self.defaults,
+            *(self.presets[name] for name in presets),
+            self.tasks[spec.task],
+            spec.model_extra or {},
+        ]
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            merged = merge(merged, layer)
+        return Settings.model_validate(merged)
+
+    def shares(self, run: str) -> dict[str, float]:
+        """How often an epoch of a run has each row of each corpus: its own once, those of `replay` and `mix` as they say."""
+        spec, shares = self.runs[run], {}
+        before = spec
+        while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[name].task == spec.task:
+            before = self.runs[name]
+            if spec.replay:
+                shares[before.corpus] = spec.replay
+        return {spec.corpus: 1.0} | shares | {spec.corpus: 1.0} | spec.mix
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """The whole file, validated: unknown keys, wrong types and references that lead nowhere are told all at once.
+
+    Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there is.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run this at the top of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
+    faults = _faults(Params, raw, "")
+    if not faults:
+        layers = {"defaults": raw["defaults"]}
+        layers |= {f"{group}.{name}": layer or {} for group in ("presets", "tasks") for name, layer in raw[group].items()}
+        layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
+        faults = [fault for place, layer in layers.items() for fault in _faults(Settings, layer, place)]
+    if faults:
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    params = Params.model_validate(raw)
+    if faults := _outside(params) + _dangling(params):
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    return params
+
+
+def entry(entries: dict[str, Any], name: str, group: str) -> Any:
+    """One entry of a map in params.yaml; raises UserError that names the nearest there is."""
+    if name not in entries:
+        raise UserError(f"params.yaml: no `{name}` under `{group}`{nearest(name, list(entries))}")
+    return entries[name]
+
+
+def _faults(model: type[BaseModel], value: Any, place: str) -> list[str]:
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        return [_sentence(model, item, place) for item in error.errors()]
+    return []
+
+
+def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
+    parts = [str(part) for part in error["loc"]]
+    where = ".".join(filter(None, [place, *parts]))
+    if error["type"] == "extra_forbidden":
+        return f"`{where}` is no option{nearest(parts[-1], _options(model, parts[:-1]))}"
+    if error["type"] == "missing":
+        return f"`{where}` is missing; add it"
+    return f"`{where}`: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}; correct the value"
+
+
+def _options(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys that are allowed where `path` leads."""
+    for name in path:
+        field = model.model_fields.get(name)
+        inner = _kinds(field.annotation if field else None)
+        if inner:
+            model = inner[0]
+    return list(model.model_fields)
+
+
+def _kinds(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
+
+
+def merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """`high` over `low`, maps inside them key by key."""
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in layer.items() if key not in keys}
+
+
+def _dangling(params: Params) -> list[str]:
+    """References between the maps that lead nowhere or in a circle, and names that break the numbering."""
+    faults = []
+    backends = sorted(path.stem for path in Path(__file__).with_name("backends").glob("*.py") if _is_backend(path))
+    for group, entries in (
+        ("synthetic", params.synthetic),
+        ("sources", params.sources),
+        ("corpora", params.corpora),
+        ("runs", params.runs),
+    ):
+        for name, item in entries.items():
+            if not NAME.fullmatch(name):
+                faults.append(f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`")
+            if item.task not in params.tasks:
+                faults.append(f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}")
+    faults += [
+        f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
+        for name, corpus in params.corpora.items()
+        if corpus.test_only and corpus.valid_only
+    ]
+    for task in params.tasks:
+        if not Path(__file__).with_name("tasks").joinpath(task, "corpus.py").is_file():
+            faults.append(f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py")
+    for name, base in params.bases.items():
+        texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
+        if base.corpus not in texts:
+            faults.append(f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{nearest(base.corpus, texts)}")
+    for name, run in params.runs.items():
+        presets = [run.preset] if isinstance(run.preset, str) else run.preset
+        faults += [
+            f"`runs.{name}.preset`: no preset `{preset}`{nearest(preset, list(params.presets))}"
+            for preset in presets
+            if preset not in params.presets
+        ]
+        for key, other in (("corpus", run.corpus), *(("mix", other) for other in run.mix)):
+            of = params.corpora.get(other)
+            if of is None:
+                faults.append(f"`runs.{name}.{key}`: no corpus `{other}`{nearest(other, list(params.corpora))}")
+            elif of.task != run.task:
+                faults.append(f"`runs.{name}.{key}`: {other} belongs to task {of.task}, the run to {run.task}")
+            elif of.test_only or of.valid_only:
+                only = "test_only" if of.test_only else "valid_only"
+                faults.append(f"`runs.{name}.{key}`: {other} is {only}; train on another one")
+        judges = [corpus for corpus, of in params.corpora.items() if of.valid_only and of.task == run.task]
+        if run.validation and run.validation not in judges:
+            faults.append(f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{nearest(run.validation, judges)}")
+        faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
+    try:
+        TopologicalSorter({f"models/{name}": (run.base, run.parent) for name, run in params.runs.items()}).prepare()
+    except CycleError as error:
+        circle = " → ".join(error.args[1])
+        faults.append(f"`runs`: {circle}: a run that continues from itself; give one of them another base or parent")
+    if not faults:
+        for name in params.runs:
+            settings = params.resolve(name)
+            if settings.backend not in backends:
+                faults.append(f"`runs.{name}`: no backend `{settings.backend}`{nearest(settings.backend, backends)}")
+    return faults
+
+
+def _outside(params: Params) -> list[str]:
+    """Files and models that lie elsewhere: another clone would not have them, and a stage could overwrite them."""
+    if params.allow_outside:
+        return []
+    named = [(f"{group}.{name}.file", item.file) for group in ("synthetic", "sources", "corpora")
+             for name, item in getattr(params, group).items()]  # fmt: skip
+    named += [(f"runs.{name}.{key}", getattr(run, key)) for name, run in params.runs.items() for key in ("base", "parent")]
+    here = Path.cwd().resolve()
+    return [
+        f"`{place}`: {path} lies outside the repository; copy it in, or set `allow_outside: true`"
+        for place, path in named
+        if not Path(path).resolve().is_relative_to(here)
+    ]
+
+
+def _is_backend(path: Path) -> bool:
+    """A backend is a file of backends/ that can train."""
+    return "\ndef train(" in path.read_text(encoding="utf-8")
+
+
+def _no_model(params: Params, run: Run, key: str) -> str:
+    """Why `base` or `parent` cannot be started from, or ""."""
+    path = getattr(run, key)
+    made = {f"models/bases/{name}" for name in params.bases} | {f"models/{name}" for name in params.runs}
+    if path not in made and not Path(path).exists():
+        return f"no model `{path}`{nearest(path, sorted(made))}"
+    grown = params.runs.get(path.removeprefix("models/"))
+    if key == "parent" and grown is not None and path != run.base and grown.base != run.base:
+        return f"{path} was grown on {grown.base}, this run's base is {run.base}; use the same base or another parent"
+    return ""
