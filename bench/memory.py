@@ -93,9 +93,10 @@ STEPS = 6 if torch.cuda.is_available() else 2
 
 def main(folder: Path, wanted: str | None) -> None:
     records = []
-    for architecture in ARCHITECTURES if wanted is None else [wanted]:
+    for architecture in dict.fromkeys(of for of, _, _ in CASES if wanted in (None, of)):
         base = folder / architecture
-        make(base, architecture)
+        # In a process of its own: those that follow would begin with this one's largest resident set.
+        subprocess.run([sys.executable, "-m", "bench.memory", "--make", architecture, str(base)], check=True)
         for number, (of, _, _) in enumerate(CASES):
             if of == architecture:
                 command = [sys.executable, "-m", "bench.memory", "--case", str(number), str(base)]
@@ -213,7 +214,9 @@ def failed(number: int, stderr: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--case":
+    if sys.argv[1] == "--make":
+        make(Path(sys.argv[3]), sys.argv[2])
+    elif sys.argv[1] == "--case":
         print(json.dumps(case(int(sys.argv[2]), sys.argv[3])))
     else:
         main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)

@@ -1,7 +1,8 @@
-"""W6. One optimizer step of QLoRA on a CUDA device: the same checkpoint, rows, settings and steps.
+"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of a small one anywhere: the same checkpoint, rows,
+settings and steps.
 
 Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64 rows; tokens are the rows'
-own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device.
+own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device, else the process's.
 """
 
 import itertools
@@ -19,8 +20,9 @@ from stages.params import load_params
 from stages.settings import Run, Settings
 from stages.text.chat import encode
 
-SHAPES = {"llama-3.2-3b": "llama-3.2-3b-8gb", "mistral-7b": "mistral-7b-8gb"}
-STEPS, MICRO, ACCUMULATION = 8, 2, 4
+SHAPES = {"qwen3-250m": "llama-3.2-3b-8gb", "llama-3.2-3b": "llama-3.2-3b-8gb", "mistral-7b": "mistral-7b-8gb"}
+SMALL = ("qwen3-250m",)
+STEPS, MICRO, ACCUMULATION, THREADS = 8, 2, 4, 2
 
 
 def make(folder: Path, architecture: str) -> None:
@@ -45,7 +47,14 @@ def rows() -> list[Any]:
 
 
 def options(architecture: str) -> Settings:
-    short = {"threads": 8, "max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 0, "memory_limit_mb": 0}
+    short = {
+        "threads": THREADS,
+        "max_steps": STEPS,
+        "eval_steps": STEPS,
+        "logging_steps": 1,
+        "warmup_steps": 0,
+        "memory_limit_mb": 0,
+    }
     short |= {"per_device_train_batch_size": MICRO, "gradient_accumulation_steps": ACCUMULATION, "num_train_epochs": 1}
     return Settings.model_validate(load_params().presets[SHAPES[architecture]] | short)
 
@@ -53,7 +62,7 @@ def options(architecture: str) -> Settings:
 def work(tokens: float, seconds: float, loss: float) -> Work:
     import torch
 
-    reserved = torch.cuda.max_memory_reserved() / 2**20
+    reserved = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else 0.0
     return Work(tokens, seconds, reserved, {"mean loss": round(loss, 4)})
 
 
@@ -90,8 +99,10 @@ def trl(folder: Path, architecture: str) -> Work:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(THREADS)
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16, quantization_config=four_bits, device_map={"": "cuda"}
+        base, dtype=torch.bfloat16, quantization_config=four_bits, device_map={"": where}
     )
     data = [{"prompt": row["messages"][:1], "completion": row["messages"][1:]} for row in rows()]
     lengths = [len(encode(tokenizer, row, chosen.max_length_tokens)[0].ids) for row in rows()]
@@ -104,7 +115,8 @@ def trl(folder: Path, architecture: str) -> Work:
         bf16=True,
         learning_rate=chosen.learning_rate,
         lr_scheduler_type=chosen.lr_scheduler_type,
-        optim=chosen.optim,
+        optim=chosen.optim if where == "cuda" else "adamw_torch_fused",
+        use_cpu=where == "cpu",
         max_length=chosen.max_length_tokens,
         logging_steps=1,
         save_strategy="no",
@@ -112,14 +124,15 @@ def trl(folder: Path, architecture: str) -> Work:
         dataloader_drop_last=False,
     )
     seconds: list[float] = []
+    wait = torch.cuda.synchronize if where == "cuda" else lambda: None
 
     class Clock(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            torch.cuda.synchronize()
+            wait()
             self.begun = time.monotonic()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            torch.cuda.synchronize()
+            wait()
             seconds.append(time.monotonic() - self.begun)
 
     trainer = SFTTrainer(
@@ -144,7 +157,7 @@ WORKLOADS = {
         {"TRL": 1.2},
         memory_goal=1.0,
         tolerance={"mean loss": 0.05},
-        needs_cuda=True,
+        needs_cuda=architecture not in SMALL,
     )
     for architecture in SHAPES
 }

@@ -114,6 +114,42 @@ def test_a_batch_is_drawn_at_random_and_what_is_computed_at_once_is_alike_in_len
     assert plan != batches.plan(lengths, 4, 8, 62, seed=2)
 
 
+@given(
+    lengths=st.lists(st.integers(2, 300), min_size=1, max_size=100),
+    micro=st.integers(1, 4),
+    accumulation=st.integers(1, 9),
+    seed=st.integers(0, 9),
+)
+def test_packed_a_step_is_the_same_rows_in_no_more_passes_and_no_more_room(lengths, micro, accumulation, seed):
+    plan = batches.plan(lengths, micro, accumulation, batches.steps_in(len(lengths), micro * accumulation, 1), seed)
+    fewer = batches.in_fewer_passes(plan, lengths, micro)
+    room = micro * (max(lengths) + -max(lengths) % batches.WIDTHS)  # tokens of the largest pass that memory is planned for
+    assert fewer.room in (0, room)
+    assert (fewer.steps, fewer.accumulation) == (plan.steps, plan.accumulation)
+    for number in range(plan.steps):
+        before, after = plan.step(number), fewer.step(number)
+        assert sorted(row for rows in after for row in rows) == sorted(row for rows in before for row in rows)
+        assert 0 < sum(map(bool, after)) <= sum(map(bool, before))
+        assert after[0], "the first pass makes the gradients that empty ones leave as they are"
+        for rows in after:
+            found = [lengths[row] for row in rows]
+            assert math.prod(batches.extent(found, batches.in_lines(found, fewer.room), batches.WIDTHS)) <= room
+    if accumulation == 1:
+        assert fewer == plan
+
+
+def test_short_rows_share_the_room_of_the_longest():
+    lengths = [500] + [50] * 15
+    plan = batches.plan(lengths, 1, 16, 1, seed=1)
+    fewer = batches.in_fewer_passes(plan, lengths, 1)
+    assert [len(rows) for rows in fewer.step(0)] == [1, 10, 5] + [0] * 13
+    encoded = [Encoded(str(row), [5] * length, 1) for row, length in enumerate(lengths)]
+    drawn = [
+        tuple(batches.pad([encoded[row] for row in rows], 0, True, fewer.room)["input_ids"].shape) for rows in fewer.step(0)
+    ]
+    assert drawn[:3] == [(1, 512), (2, 256), (5, 64)]  # no wider than there is need of: attention is computed over whole lines
+
+
 @given(st.lists(st.integers(1, 300), max_size=40))
 def test_rows_in_lines_overlap_nowhere_and_take_no_more_room_than_alone(lengths):
     places = batches.in_lines(lengths)

@@ -46,27 +46,29 @@ class LabelledTrainer(Trainer):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        self.plan, self.valid, self.pad_id = planned.plan, planned.judges, pad_id
+        self.valid, self.pad_id = planned.judges, pad_id
         self.settings, self.progress = settings, progress
         self.losses: dict[int, float] = {}
         self.watch = watch
-        self.rows_at_once, self.computed = settings.per_device_train_batch_size, (-1, 0)
         self.last: dict[str, Tensor] = {}
         with self.autocast():
             self.packs = keeps_apart(self.model)
+        lengths, micro_batch = [len(row.ids) for row in self.train_dataset], settings.per_device_train_batch_size
+        self.plan = batches.in_fewer_passes(planned.plan, lengths, micro_batch) if self.packs else planned.plan
+        self.rows_at_once, self.computed = max(map(len, self.plan.micro_batches)), (-1, 0)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
 
     def get_train_dataloader(self) -> DataLoader[Encoded]:
         return DataLoader(self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad)
 
     def _pad(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
-        return batches.pad(rows, self.pad_id, packed=self.packs)
+        return batches.pad(rows, self.pad_id, self.packs, self.plan.room)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        if not len(inputs["input_ids"]):  # an epoch's last batch can have fewer rows than micro-batches
-            return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
+        if not len(inputs["input_ids"]):  # a step's rows can take fewer passes than it has micro-batches
+            return next(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
         with self.autocast():
             nats = summed_step_nats(model, inputs) if "step_labels" in inputs else summed_nats(model, inputs)
             return nats / num_items_in_batch
@@ -78,7 +80,7 @@ class LabelledTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         before = self.state.global_step
         position = self.computed[1] if self.computed[0] == before else 0
-        window = self.plan.micro_batches[before * self.plan.accumulation :][: position + 1]
+        window = self.plan.step(before)[: position + 1]
         self.computed = (before, position + 1)
         loss: Tensor | None = None
         try:
@@ -199,7 +201,7 @@ def fit(
         max_grad_norm=settings.max_grad_norm,
         use_cpu=where == "cpu",
         # Elsewhere the paged optimizers, which there is nothing to page for, are the plain one.
-        optim=settings.optim if where == "cuda" else "adamw_torch",
+        optim=settings.optim if where == "cuda" else "adamw_torch_fused",
         eval_strategy="steps",
         eval_steps=planned.every,
         save_strategy="steps",
@@ -231,7 +233,7 @@ def fit(
     )
     trainer.pop_callback(PrinterCallback)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    progress.begin(planned.plan, sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
+    progress.begin(trainer.plan, sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
     start = latest(checkpoints, progress.say)
     if start:
         trainer.losses = {int(step): loss for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()}

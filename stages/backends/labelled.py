@@ -51,8 +51,9 @@ def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
 
 
 def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor, multiple: int) -> Tensor:
-    padded = F.pad(hidden, (0, 0, 0, -len(wanted) % multiple))
-    return F.cross_entropy(head(padded)[: len(wanted)].float(), wanted, reduction="none")  # (N, D) -> (N, V) -> (N,)
+    rows, room = len(wanted), -len(wanted) % multiple
+    hidden, wanted = F.pad(hidden, (0, 0, 0, room)), F.pad(wanted, (0, room), value=IGNORE)
+    return F.cross_entropy(head(hidden).float(), wanted, reduction="none")[:rows]  # (N, D) -> (N, V) -> (N,)
 
 
 def causal_model(model: nn.Module) -> Any:

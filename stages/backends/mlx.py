@@ -117,10 +117,9 @@ class Loop:
     def _step(self) -> float:
         """One optimizer step; the norm of its gradient before clipping."""
         at = self.state.global_step
-        window = self.course.plan.micro_batches[at * self.course.plan.accumulation : (at + 1) * self.course.plan.accumulation]
         parts = [
             arrays([self.rows[rows[at]] for at in chosen], self.pad_id)
-            for rows in window
+            for rows in self.course.plan.step(at)
             for chosen in batches.alike([len(self.rows[row].ids) for row in rows])
         ]
         labels = sum(wanted.size for _, _, wanted in parts)

@@ -41,14 +41,13 @@ class Progress(TrainerCallback):
 
     def begin(self, plan: Plan, every: int, trained: int) -> None:
         """every, trained: how many parameters there are, and how many of them learn."""
-        self.step_tokens = [
-            sum(self.row_tokens[row] for batch in plan.micro_batches[at : at + plan.accumulation] for row in batch)
-            for at in range(0, len(plan.micro_batches), plan.accumulation)
-        ]
-        batch = max(len(batch) for batch in plan.micro_batches)
+        steps = [[row for batch in plan.step(at) for row in batch] for at in range(plan.steps)]
+        self.step_tokens = [sum(self.row_tokens[row] for row in rows) for rows in steps]
+        batch = math.ceil(max(map(len, steps)) / plan.accumulation)
+        packed = f", in {sum(map(bool, plan.micro_batches)) / plan.steps:.1f} passes each" if plan.room else ""
         self.say(
             f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
-            f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows"
+            f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows{packed}"
         )
 
     def left_out(self, rows: int, max_length_tokens: int) -> None:

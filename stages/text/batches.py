@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stages.text.chat import IGNORE, Encoded
 
 if TYPE_CHECKING:
@@ -22,14 +24,22 @@ PASS = 64
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every micro-batch of a training as row indices, in order; `accumulation` of them make one optimizer step."""
+    """Every micro-batch of a training as row indices, in order; `accumulation` of them make one optimizer step.
+
+    room: tokens that one may take with its padding, where steps are cut by that; 0 = they are cut by rows.
+    """
 
     micro_batches: list[list[int]]
     accumulation: int
+    room: int = 0
 
     @property
     def steps(self) -> int:
         return len(self.micro_batches) // self.accumulation
+
+    def step(self, number: int) -> list[list[int]]:
+        """The micro-batches of a step, counted from 0."""
+        return self.micro_batches[number * self.accumulation : (number + 1) * self.accumulation]
 
 
 def plan(lengths: Sequence[int], micro_batch: int, accumulation: int, steps: int, seed: int) -> Plan:
@@ -50,6 +60,24 @@ def plan(lengths: Sequence[int], micro_batch: int, accumulation: int, steps: int
         batches += [sorted(batch, key=lambda row: lengths[row]) for batch in epoch]
     cut = [batch[at * micro_batch : (at + 1) * micro_batch] for batch in batches[:steps] for at in range(accumulation)]
     return Plan(cut, accumulation)
+
+
+def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Plan:
+    """The same steps in fewer micro-batches, for a model that keeps the rows of a line apart; what is left of them is empty.
+
+    Memory must do for `micro_batch` rows as long as the longest of all. Lines of that length, as many at once, hold several
+    short rows each, and a pass over the weights costs the same however few tokens it is for.
+    """
+    if plan.accumulation == 1:
+        return plan
+    width, cut = max(lengths) + -max(lengths) % WIDTHS, list[list[int]]()
+    for number in range(plan.steps):
+        rows = [row for batch in plan.step(number) for row in batch]
+        passes: list[list[int]] = [[] for _ in range(plan.accumulation)]
+        for row, (line, _) in zip(rows, first_fit([lengths[row] for row in rows], width), strict=True):
+            passes[line // micro_batch].append(row)
+        cut += passes
+    return Plan(cut, plan.accumulation, micro_batch * width)
 
 
 def steps_in(rows: int, effective: int, epochs: float) -> int:
@@ -77,11 +105,23 @@ def alike(lengths: Sequence[int]) -> list[list[int]]:
     return passes
 
 
-def in_lines(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """(line, place in it) of each sequence: of several widths, the lines that leave the least room unused."""
+def in_lines(lengths: Sequence[int], room: int = 0) -> list[tuple[int, int]]:
+    """(line, place in it) of each sequence: of several widths, the lines that leave the least room unused.
+
+    room: tokens that must do; wider lines are made where they do not. 0 = however many.
+    """
+
+    def taken(places: list[tuple[int, int]]) -> int:
+        return math.prod(extent(lengths, places, WIDTHS))
+
     longest = max(lengths, default=0)
-    widths = range(longest + -longest % WIDTHS, max(longest, min(2 * longest, WIDEST)) + WIDTHS, WIDTHS)
-    return min((first_fit(lengths, width) for width in widths), key=lambda places: math.prod(extent(lengths, places, WIDTHS)))
+    least = longest + -longest % WIDTHS
+    widths = range(least, max(longest, min(2 * longest, WIDEST)) + WIDTHS, WIDTHS)
+    best = min((first_fit(lengths, width) for width in widths), key=taken)
+    if not room or taken(best) <= room:
+        return best
+    wider = (first_fit(lengths, width) for width in range(least, room + WIDTHS, WIDTHS))
+    return next(places for places in wider if taken(places) <= room)
 
 
 def first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
@@ -105,32 +145,34 @@ def extent(lengths: Sequence[int], places: Sequence[tuple[int, int]], multiple: 
     return max((line for line, _ in places), default=-1) + 1, width + -width % multiple
 
 
-def pad(rows: Sequence[Encoded], pad_id: int, packed: bool = False) -> dict[str, "Tensor"]:
+def pad(rows: Sequence[Encoded], pad_id: int, packed: bool = False, room: int = 0) -> dict[str, "Tensor"]:
     """Right-padded input_ids and labels, each (B, T), a row to a line, T the length of the longest.
 
-    packed: several rows to a line, told apart by position_ids (B, T), which begin again with each.   Where steps are scored:
-    steps (B, T), the number of the step in the batch that a token belongs to, else -1; step_labels (S,), NaN where nobody
-    labelled the step; and `labels` marks the last token of labelled steps, where a batch's labels are counted.
+    packed: several rows to a line, told apart by position_ids (B, T), which begin again with each.   room: as for `in_lines`.
+
+    Where steps are scored: steps (B, T), the number of the step in the batch that a token belongs to, else -1; step_labels
+    (S,), NaN where nobody labelled the step; and `labels` marks the last token of labelled steps, where a batch's labels are
+    counted.
     """
     import torch
 
     lengths = [len(row.ids) for row in rows]
-    places = in_lines(lengths) if packed else [(line, 0) for line in range(len(rows))]
+    places = in_lines(lengths, room) if packed else [(line, 0) for line in range(len(rows))]
     shape = extent(lengths, places, WIDTHS if packed else 1)
-    ids, labels = torch.full(shape, pad_id), torch.full(shape, IGNORE)
+    ids, labels = np.full(shape, pad_id), np.full(shape, IGNORE)
     batch = {"input_ids": ids, "labels": labels}
     if shape[0] < len(rows):
-        batch["position_ids"] = torch.zeros(shape, dtype=torch.long)
+        batch["position_ids"] = np.zeros(shape, dtype=int)
     if any(row.step_ends for row in rows):
-        batch["steps"] = torch.full(shape, -1)
+        batch["steps"] = np.full(shape, -1)
     scored: list[float] = []
     for row, (line, begin) in zip(rows, places, strict=True):
         end = begin + len(row.ids)
-        ids[line, begin:end] = torch.tensor(row.ids)
+        ids[line, begin:end] = row.ids
         if "position_ids" in batch:
-            batch["position_ids"][line, begin:end] = torch.arange(len(row.ids))
+            batch["position_ids"][line, begin:end] = range(len(row.ids))
         if not row.step_ends:
-            labels[line, begin + row.given : end] = torch.tensor(row.ids[row.given :])
+            labels[line, begin + row.given : end] = row.ids[row.given :]
         start = row.given
         for last, label in zip(row.step_ends, row.step_labels, strict=True):
             batch["steps"][line, begin + start : begin + last + 1] = len(scored)
@@ -138,6 +180,7 @@ def pad(rows: Sequence[Encoded], pad_id: int, packed: bool = False) -> dict[str,
             start = last + 1
             if label is not None:
                 labels[line, begin + last] = 1
+    tensors = {key: torch.from_numpy(values) for key, values in batch.items()}
     if scored:
-        batch["step_labels"] = torch.tensor(scored)
-    return batch
+        tensors["step_labels"] = torch.tensor(scored)
+    return tensors

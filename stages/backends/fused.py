@@ -1,0 +1,156 @@
+"""Norms and attention of a training, in fewer passes over memory than transformers makes of the same formulas.
+
+A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md, W2.
+"""
+
+import sys
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+from transformers.models.llama import modeling_llama
+
+NAME = "tsugiki_fused"  # among transformers' kinds of attention
+
+
+def fuse(weights: PreTrainedModel, where: str) -> None:
+    """Replaces the norms and, on a CPU, the attention that are Llama's to the last instruction: transformers copies them from
+    model to model. What adds something, as Gemma's norms or the sinks of gpt-oss do, stays as it is.
+
+    where: "cuda" or "cpu".
+    """
+    for name, module in list(weights.named_modules()):
+        if same_code(type(module).forward, modeling_llama.LlamaRMSNorm.forward):
+            weights.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
+    if where == "cpu" and fits(weights):
+        weights.set_attn_implementation(NAME)
+
+
+def fits(model: nn.Module) -> bool:
+    """Whether a model's attention is what `attention` computes."""
+    return same_code(eager_attention(model), modeling_llama.eager_attention_forward)
+
+
+def same_code(one: Callable[..., Any] | None, other: Callable[..., Any]) -> bool:
+    """Whether two functions have the same instructions, names and constants; not so for what has no Python code."""
+    mine, theirs = (getattr(function, "__code__", None) for function in (one, other))
+    return mine is not None and theirs is not None and instructions(mine) == instructions(theirs)
+
+
+def instructions(code: CodeType) -> tuple[Any, ...]:
+    return code.co_code, code.co_names, code.co_consts
+
+
+def eager_attention(module: nn.Module) -> Callable[..., Any] | None:
+    """A model's own attention, of the file that its layers are in."""
+    return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + eps) · weight (Zhang & Sennrich 2019, equation 4), in float32; under autocast what comes out has its
+    type, so that the products that share it do not convert it once each.
+
+    weight: (D,), the replaced norm's.
+    """
+
+    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = weight, eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        where = hidden.device.type
+        own = torch.promote_types(hidden.dtype, self.weight.dtype)
+        dtype = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else own
+        normed: Tensor = (Normed.apply if where == "cpu" else one_kernel)(hidden, self.weight, self.eps, dtype)
+        return normed
+
+
+def one_kernel(hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """PyTorch's own, which is one kernel on CUDA and on a CPU as many passes as transformers makes."""
+    with torch.autocast(hidden.device.type, enabled=False):  # which would make float32 of a bfloat16 input first
+        return F.rms_norm(hidden, weight.shape, weight.to(hidden.dtype), eps).to(dtype)
+
+
+class Normed(torch.autograd.Function):
+    """With n = x / rms and g the gradient times the weight, the gradient of x is (g − n · mean(g · n)) / rms."""
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        values = hidden.float()
+        scale = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square_().div_(values.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(hidden, weight, scale)
+        return (values * scale).mul_(weight).to(dtype)
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, scale = ctx.saved_tensors
+        normed = hidden * scale  # (..., D), float32
+        products = gradient * normed
+        means = (products @ weight.float()).div_(-normed.shape[-1]).unsqueeze(-1)
+        of_weight = products.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        return (gradient * weight.float()).addcmul_(normed, means).mul_(scale), of_weight, None, None
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: (B, H, T, D), (B, G, S, D), (B, G, S, E) -> (B, T, H, E), and no weights.
+
+    attention_mask: (B, 1, T, S), 0 or so low that nothing is left.   scaling: of the scores.
+    """
+    if dropout and (own := eager_attention(module)):
+        return own(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others)
+    attended: Tensor = Attended.apply(query, key, value, attention_mask, scaling)
+    return attended.transpose(1, 2).contiguous(), None
+
+
+class Attended(torch.autograd.Function):
+    """softmax(scaling · Q Kᵀ + mask) V (Vaswani et al. 2017, equation 1). The H / G heads that share a key are one product, the
+    scores are masked in place, and of them only the weights are kept; softmax computes in float32 whatever it is given.
+    """
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+        rows, heads, length, size = query.shape
+        shared = (query * scaling).reshape(rows, key.shape[1], -1, size)  # (B, G, H/G · T, D)
+        scores = shared @ key.mT  # (B, G, H/G · T, S)
+        if mask is not None:
+            scores.unflatten(2, (-1, length)).add_(mask.unsqueeze(2))
+        weights = torch.softmax(scores, -1)
+        ctx.save_for_backward(shared, key, value, weights)
+        ctx.scaling = scaling
+        return (weights @ value).view(rows, heads, length, -1)
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        shared, key, value, weights = ctx.saved_tensors
+        rows, heads, length, _ = gradient.shape
+        of_answer = gradient.reshape(*weights.shape[:3], -1)  # (B, G, H/G · T, E)
+        of_scores = torch._softmax_backward_data(of_answer @ value.mT, weights, -1, weights.dtype)
+        of_query = (of_scores @ key).mul_(ctx.scaling).view(rows, heads, length, -1)
+        return of_query, of_scores.mT @ shared, weights.mT @ of_answer, None, None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, eager_mask)

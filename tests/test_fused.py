@@ -1,0 +1,177 @@
+"""The fast norms and attention of a training on a CPU beside transformers' own, which they replace."""
+
+from copy import deepcopy
+from statistics import mean
+
+import pytest
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.models.llama import modeling_llama
+
+from stages.backends import fused
+from stages.backends.labelled import keeps_apart, outputs, summed_nats
+from stages.text import batches
+from stages.text.chat import Encoded
+
+SHAPE = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2, "pad_token_id": 0, "attn_implementation": "eager",
+}  # fmt: skip
+MADE = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE)),
+}
+NORMS = {"llama": 5, "mistral": 5, "qwen3": 9}  # two a layer and one at the end; Qwen3's queries and keys have their own
+ROWS = [Encoded(str(n), [(7 * n + 3 * at) % 96 + 1 for at in range(3 + 5 * n % 11)], given=1) for n in range(9)]
+
+
+def pair(architecture, seed=5):
+    """(as transformers made it, the same with fused layers), norms of all sizes."""
+    torch.manual_seed(seed)
+    slow = MADE[architecture]().train()
+    with torch.no_grad():
+        for name, weights in slow.named_parameters():
+            if "norm" in name:
+                weights.uniform_(0.5, 2.0)
+    fast = deepcopy(slow)
+    fused.fuse(fast, "cpu")
+    return slow, fast
+
+
+def gradients(model, batch, autocast=False):
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = summed_nats(model, batch)
+    loss.backward()
+    return loss.item(), {name: weights.grad for name, weights in model.named_parameters()}
+
+
+def distance(some, exact):
+    """The mean over all weights of how far their gradients are apart, relative."""
+    assert list(some) == list(exact)
+    return mean(((some[name] - exact[name]).norm() / exact[name].norm()).item() for name in exact)
+
+
+@pytest.mark.parametrize("architecture", MADE)
+@pytest.mark.parametrize("packed", [False, True])
+def test_loss_and_gradients_are_those_of_transformers_own_layers(architecture, packed):
+    slow, fast = pair(architecture)
+    batch = batches.pad(ROWS, 0, packed=packed)
+    assert sum(isinstance(module, fused.RMSNorm) for module in fast.modules()) == NORMS[architecture]
+    assert fast.config._attn_implementation == fused.NAME
+    (wanted, of_slow), (found, of_fast) = gradients(slow, batch), gradients(fast, batch)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert distance(of_fast, of_slow) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", MADE)
+def test_in_bfloat16_they_are_no_further_from_float32_than_what_they_replace(architecture):
+    batch, apart = batches.pad(ROWS, 0, packed=True), []
+    for seed in range(8):
+        slow, fast = pair(architecture, seed)
+        exact = gradients(slow, batch)[1]
+        apart.append([distance(gradients(model, batch, autocast=True)[1], exact) for model in (slow, fast)])
+    of_slow, of_fast = map(mean, zip(*apart, strict=True))
+    assert 1e-3 < of_fast < 1.1 * of_slow
+
+
+def test_rows_of_a_line_do_not_see_each_other():
+    assert keeps_apart(pair("llama")[1])
+
+
+def test_frozen_norms_get_no_gradient():
+    slow, fast = pair("llama")
+    for model in (slow, fast):
+        for name, weights in model.named_parameters():
+            weights.requires_grad_("proj" in name)
+    batch = batches.pad(ROWS, 0)
+    of_slow, of_fast = gradients(slow, batch)[1], gradients(fast, batch)[1]
+    assert of_fast["model.norm.weight"] is None
+    learned = [name for name, gradient in of_slow.items() if gradient is not None]
+    assert len(learned) == 14
+    assert distance({name: of_fast[name] for name in learned}, {name: of_slow[name] for name in learned}) < 1e-5
+
+
+def test_attention_with_dropout_is_the_models_own():
+    torch.manual_seed(5)
+    slow = LlamaForCausalLM(LlamaConfig(**SHAPE, attention_dropout=0.5)).train()
+    fast = deepcopy(slow)
+    fused.fuse(fast, "cpu")
+    batch = batches.pad(ROWS, 0)
+    seen = []
+    for model in (slow, fast):
+        torch.manual_seed(6)
+        seen.append(outputs(model, batch))
+    torch.testing.assert_close(seen[1], seen[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(outputs(slow.eval(), batch), seen[0], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Gemma2ForCausalLM(Gemma2Config(**SHAPE)),
+        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, attn_implementation="eager")),
+    ],
+)
+def test_what_another_formula_computes_stays(made):
+    model = made()
+    kinds = [type(module) for module in model.modules()]
+    fused.fuse(model, "cpu")
+    assert [type(module) for module in model.modules()] == kinds
+    assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_cuda_the_norm_is_pytorchs_with_the_same_gradients(dtype):
+    torch.manual_seed(5)
+    slow = modeling_llama.LlamaRMSNorm(32, eps=1e-5).to(dtype)
+    with torch.no_grad():
+        slow.weight.uniform_(0.5, 2.0)
+    weight, seen = slow.weight.detach().clone().requires_grad_(), []
+    hidden = torch.randn(3, 7, 32).to(dtype)
+    for norm in (slow, lambda x: fused.one_kernel(x, weight, 1e-5, dtype)):
+        given = hidden.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = norm(given)
+        (out.float() * torch.arange(32)).sum().backward()
+        assert out.dtype == dtype
+        seen.append((out, given.grad))
+    allowed = 1e-6 if dtype == torch.float32 else 1e-2
+    for found, wanted in zip((*seen[1], weight.grad), (*seen[0], slow.weight.grad), strict=True):
+        assert (found - wanted).norm() < allowed * wanted.norm()
+
+
+def test_on_cuda_attention_is_left_to_pytorch():
+    model = MADE["llama"]()
+    fused.fuse(model, "cuda")
+    assert sum(isinstance(module, fused.RMSNorm) for module in model.modules()) == NORMS["llama"]
+    assert model.config._attn_implementation == "eager"
+
+
+def test_code_is_the_same_only_to_the_last_constant():
+    def near(x):
+        return x * 2
+
+    def far(x):
+        return x * 3
+
+    def nearby(y):
+        return y * 2
+
+    assert fused.same_code(near, nearby)
+    assert not fused.same_code(near, far)
+    assert not fused.same_code(None, near)
+    assert not fused.same_code(torch.relu, torch.relu)
+    assert fused.same_code(modeling_llama.LlamaRMSNorm.forward, modeling_llama.LlamaRMSNorm.forward)
