@@ -1,6 +1,7 @@
 """The PyTorch backend on tiny models: exact losses, chains that continue, batches that answer like single rows."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
         folder = inside / f"cut-{micro}"
         grow(base, base, folder, cut, rows=ROWS[:13])  # the second step has 5 rows, so three of its micro-batches are empty
         states.append(pytorch_model.load_model(str(folder), base).state_dict())
+    assert "2 steps of 8 x 1 rows\n" in Path("logs/cut-8.log").read_text()
+    # Short rows share the longest one's room.
+    assert re.search(r"2 steps of 1 x 8 rows, in [3-6]\.\d passes each\n", Path("logs/cut-1.log").read_text())
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-4, atol=1e-6)
 
