@@ -5,6 +5,7 @@ from statistics import mean
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -19,10 +20,11 @@ from transformers import (
 )
 from transformers.models.llama import modeling_llama
 
-from stages.backends import fused
-from stages.backends.labelled import keeps_apart, outputs, summed_nats
+from stages.backends import fused, pytorch_model
+from stages.backends.labelled import causal_model, keeps_apart, outputs, summed_nats
 from stages.text import batches
 from stages.text.chat import Encoded
+from tests.tiny import SETTINGS, checkpoint
 
 SHAPE = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -129,7 +131,7 @@ def test_what_another_formula_computes_stays(made):
     model = made()
     kinds = [type(module) for module in model.modules()]
     fused.fuse(model, "cpu")
-    assert [type(module) for module in model.modules()] == kinds
+    assert [nn.Dropout if isinstance(module, fused.Dropout) else type(module) for module in model.modules()] == kinds
     assert model.config._attn_implementation == "eager"
 
 
@@ -151,6 +153,42 @@ def test_on_cuda_the_norm_is_pytorchs_with_the_same_gradients(dtype):
     allowed = 1e-6 if dtype == torch.float32 else 1e-2
     for found, wanted in zip((*seen[1], weight.grad), (*seen[0], slow.weight.grad), strict=True):
         assert (found - wanted).norm() < allowed * wanted.norm()
+
+
+def test_dropout_leaves_out_its_share_and_scales_the_rest():
+    torch.manual_seed(5)
+    dropout = fused.Dropout(0.1)
+    values = torch.rand(400, 1003, requires_grad=True)
+    torch.manual_seed(6)
+    out = dropout(values)
+    kept = out != 0
+    torch.testing.assert_close(out[kept], values[kept] / 0.9)
+    out.sum().backward()
+    torch.testing.assert_close(values.grad, kept / 0.9)
+    # Each of the four that one random number decides, and what two of them share: 100,000 draws spread by 0.001.
+    lanes = (~kept).flatten().unflatten(0, (-1, 4)).float()
+    assert lanes.mean(0).tolist() == pytest.approx([0.1] * 4, abs=5e-3)
+    assert (lanes.T @ lanes / len(lanes)).fill_diagonal_(0.01).tolist() == [pytest.approx([0.01] * 4, abs=2e-3)] * 4
+    torch.manual_seed(6)
+    assert torch.equal(dropout(values), out)
+    assert dropout.eval()(values) is values
+
+
+def test_adapters_dropout_is_replaced_too(tmp_path):
+    base = checkpoint(tmp_path / "base", "llama")
+    model = pytorch_model.graft(base, base, SETTINGS)
+    fused.fuse(model, "cpu")
+    dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout.default")]
+    assert len(dropouts) == 14
+    assert all(isinstance(module, fused.Dropout) and module.share == SETTINGS.lora.lora_dropout for module in dropouts)
+    assert causal_model(model).config._attn_implementation == fused.NAME
+
+
+def test_on_mps_everything_stays():
+    model = MADE["llama"]()
+    kinds = [type(module) for module in model.modules()]
+    fused.fuse(model, "mps")
+    assert [type(module) for module in model.modules()] == kinds
 
 
 def test_on_cuda_attention_is_left_to_pytorch():

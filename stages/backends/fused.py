@@ -1,4 +1,4 @@
-"""Norms and attention of a training, in fewer passes over memory than transformers makes of the same formulas.
+"""Norms, attention and dropout of a training, in fewer passes over memory than transformers makes of the same formulas.
 
 A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md, W2.
 """
@@ -13,24 +13,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 from transformers.models.llama import modeling_llama
+
+from stages.backends.labelled import causal_model
 
 NAME = "tsugiki_fused"  # among transformers' kinds of attention
 
 
-def fuse(weights: PreTrainedModel, where: str) -> None:
+def fuse(model: nn.Module, where: str) -> None:
     """Replaces the norms and, on a CPU, the attention that are Llama's to the last instruction: transformers copies them from
-    model to model. What adds something, as Gemma's norms or the sinks of gpt-oss do, stays as it is.
+    model to model. What adds something, as Gemma's norms or the sinks of gpt-oss do, stays as it is. On a CPU also dropout.
 
-    where: "cuda" or "cpu".
+    model: a causal language model, in PEFT's wrapper too.   where: "cuda", "mps" or "cpu".
     """
-    for name, module in list(weights.named_modules()):
+    if where == "mps":  # where nothing was measured
+        return
+    for name, module in list(model.named_modules()):
         if same_code(type(module).forward, modeling_llama.LlamaRMSNorm.forward):
-            weights.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
-    if where == "cpu" and fits(weights):
-        weights.set_attn_implementation(NAME)
+            model.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
+        if where == "cpu" and type(module) is nn.Dropout:
+            model.set_submodule(name, Dropout(module.p))
+    if where == "cpu" and fits(causal_model(model)):
+        causal_model(model).set_attn_implementation(NAME)
 
 
 def fits(model: nn.Module) -> bool:
@@ -100,6 +106,40 @@ class Normed(torch.autograd.Function):
         means = (products @ weight.float()).div_(-normed.shape[-1]).unsqueeze(-1)
         of_weight = products.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         return (gradient * weight.float()).addcmul_(normed, means).mul_(scale), of_weight, None, None
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014, section 10) with a quarter of a random number for each value, to 2^-16 of its
+    share. PyTorch draws a whole one on a CPU, which took a third of a step of LoRA with dropout.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return values
+        drawn = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        kept = drawn[: values.numel()].view(values.shape) >= round(self.share * 2**16) - 2**15
+        thinned: Tensor = Thinned.apply(values, kept, 1 / (1 - self.share))
+        return thinned
+
+
+class Thinned(torch.autograd.Function):
+    """Values that are kept, scaled; for the backward pass a byte each is remembered."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, kept: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.scale = scale
+        return torch.where(kept, values, 0).mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        return torch.where(kept, gradient, 0).mul_(ctx.scale), None, None
 
 
 def attention(

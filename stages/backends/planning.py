@@ -26,7 +26,8 @@ MIB = 2**20
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 
-# Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward.
+# Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
+# LoRA with dropout keeps the input of each adapted matrix once more.
 KEPT = (7.0, 5.0)
 
 
@@ -36,9 +37,8 @@ class Habits:
 
     at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, its probability and
     its gradient.   slack: share that the allocator holds and cannot use.   process: interpreter and libraries, in bytes, and
-    file_bytes: of the checkpoint's file for each weight, where both share the memory with the training.   dropped: how often
-    LoRA with dropout keeps the input of each adapted matrix once more; on a CPU its noise is numbers, elsewhere bits.
-    flash: whether attention weights are never made.
+    file_bytes: of the checkpoint's file for each weight, where both share the memory with the training.   flash: whether
+    attention weights are never made.
     """
 
     at_work: float
@@ -46,14 +46,13 @@ class Habits:
     slack: float
     process: int = 0
     file_bytes: int = 0
-    dropped: float = 1.0
     flash: bool = True
 
 
 HABITS = {
     "cuda": Habits(1.3, 12, 0.045),
     "mps": Habits(1.3, 12, 0.045),
-    "cpu": Habits(4.0, 16, 0.0, process=600 * MIB, file_bytes=2, dropped=2.5, flash=False),
+    "cpu": Habits(5.0, 16, 0.0, process=650 * MIB, file_bytes=2, flash=False),
 }
 
 
@@ -108,7 +107,7 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> 
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
     if not full and settings.lora.lora_dropout:
-        per_token += habits.dropped * sum(module.in_features for module in adapted(linear, settings)) / layers
+        per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
     # transformers' own attention keeps its weights in float32, before and after the softmax; ours once, in their own type.
     kept = 0 if habits.flash else 8 if not fused.fits(model) else 4 if settings.precision == "float32" else 2
     layer = value * batch * per_token + kept * rows * config.num_attention_heads * tokens**2

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from stages.backends import adapter, decoding, planning, reward_head
+from stages.backends import adapter, decoding, fused, planning, reward_head
 from stages.backends.labelled import causal_model, device, row_nats, step_likelihoods
 from stages.backends.pytorch_model import add_tokens, graft, load_model, load_tokenizer
 from stages.records import Answer, Message, Row, UserError
@@ -64,6 +64,7 @@ def train(
     encoded, too_long = encoded_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
     planned = planning.require_room(adapter.locate(spec.base), settings, encoded["train"])
     model = graft(spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0])
+    fused.fuse(model, device(settings.device))
     progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
     progress.left_out(too_long, settings.max_length_tokens)
     progress.plan_memory(planned.total, settings)

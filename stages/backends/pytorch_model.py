@@ -123,14 +123,14 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
         make_room(weights, tokenizer)
         if scores_steps:
             reward_head.load(weights, Path(parent)) if Path(parent, adapter.HEAD).is_file() else reward_head.attach(weights)
-        return arranged(weights, settings)
+        return checkpointing(weights, settings)
     from peft import LoraConfig, get_peft_model
 
     if parent != base:
         if not adapter.is_adapter(Path(parent)):
             raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
         adapter.check_continues(Path(parent), base, settings.lora, added)
-    weights = arranged(load_weights(adapter.locate(base), settings.method == "qlora", settings.device), settings)
+    weights = checkpointing(load_weights(adapter.locate(base), settings.method == "qlora", settings.device), settings)
     make_room(weights, tokenizer)
     if scores_steps:
         reward_head.attach(weights)
@@ -157,12 +157,7 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
     return grafted
 
 
-def arranged(weights: PreTrainedModel, settings: Settings) -> PreTrainedModel:
-    """For training: what comes out is the same, in less time or memory."""
-    if (where := device(settings.device)) != "mps":  # nothing was measured there
-        from stages.backends import fused
-
-        fused.fuse(weights, where)
+def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedModel:
     if settings.gradient_checkpointing:
         weights.activation_checkpointing_enable()
     return weights
