@@ -7,6 +7,7 @@ own, padding left out, over the steps after the second. Memory is what PyTorch r
 
 import itertools
 import json
+import os
 import random
 import shutil
 import statistics
@@ -22,7 +23,8 @@ from stages.text.chat import encode
 
 SHAPES = {"qwen3-250m": "llama-3.2-3b-8gb", "llama-3.2-3b": "llama-3.2-3b-8gb", "mistral-7b": "mistral-7b-8gb"}
 SMALL = ("qwen3-250m",)
-STEPS, MICRO, ACCUMULATION, THREADS = 8, 2, 4, 2
+STEPS, MICRO, ACCUMULATION = 8, 2, 4
+THREADS = os.cpu_count() or 1
 
 
 def make(folder: Path, architecture: str) -> None:

@@ -77,12 +77,15 @@ def test_a_template_that_does_not_continue_its_own_prompt_is_refused(small):
         chat.encode(other, conversation("a", "b"), 50)
 
 
-@given(
-    lengths=st.lists(st.integers(2, 90), min_size=1, max_size=300),
+PLANS = given(
+    lengths=st.lists(st.integers(2, 300), min_size=1, max_size=300),
     micro=st.integers(1, 8),
-    accumulation=st.integers(1, 4),
+    accumulation=st.integers(1, 9),
     seed=st.integers(0, 9),
 )
+
+
+@PLANS
 def test_every_row_comes_once_an_epoch(lengths, micro, accumulation, seed):
     steps = batches.steps_in(len(lengths), micro * accumulation, 1)
     plan = batches.plan(lengths, micro, accumulation, steps, seed)
@@ -95,8 +98,7 @@ def test_every_row_comes_once_an_epoch(lengths, micro, accumulation, seed):
 def test_one_by_eight_and_eight_by_one_train_on_the_same_rows_in_the_same_steps(lengths, seed):
     def effective(micro: int, accumulation: int) -> list[list[int]]:
         plan = batches.plan(lengths, micro, accumulation, 5, seed)
-        cut = range(0, len(plan.micro_batches), accumulation)
-        return [sorted(row for batch in plan.micro_batches[at : at + accumulation] for row in batch) for at in cut]
+        return [sorted(row for batch in plan.step(number) for row in batch) for number in range(plan.steps)]
 
     assert effective(8, 1) == effective(1, 8) == effective(2, 4)
 
@@ -104,7 +106,7 @@ def test_one_by_eight_and_eight_by_one_train_on_the_same_rows_in_the_same_steps(
 def test_a_batch_is_drawn_at_random_and_what_is_computed_at_once_is_alike_in_length():
     lengths = [random.Random(1).randint(5, 100) for _ in range(2000)]
     plan = batches.plan(lengths, 4, 8, 62, seed=1)
-    steps = [plan.micro_batches[at : at + 8] for at in range(0, len(plan.micro_batches), 8)]
+    steps = [plan.step(number) for number in range(plan.steps)]
     means = [statistics.mean(lengths[row] for batch in step for row in batch) for step in steps]
     # The mean of 32 lengths drawn at random spreads by 28 / sqrt(32) = 5; sorted over an epoch it would spread by 28.
     assert statistics.stdev(means) < 7
@@ -114,12 +116,7 @@ def test_a_batch_is_drawn_at_random_and_what_is_computed_at_once_is_alike_in_len
     assert plan != batches.plan(lengths, 4, 8, 62, seed=2)
 
 
-@given(
-    lengths=st.lists(st.integers(2, 300), min_size=1, max_size=100),
-    micro=st.integers(1, 4),
-    accumulation=st.integers(1, 9),
-    seed=st.integers(0, 9),
-)
+@PLANS
 def test_packed_a_step_is_the_same_rows_in_no_more_passes_and_no_more_room(lengths, micro, accumulation, seed):
     plan = batches.plan(lengths, micro, accumulation, batches.steps_in(len(lengths), micro * accumulation, 1), seed)
     fewer = batches.in_fewer_passes(plan, lengths, micro)
