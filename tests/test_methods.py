@@ -189,6 +189,10 @@ def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, ins
     assert all("lora" in name for name, weights in model.named_parameters() if weights.requires_grad)
 
     run = grow(base, base, inside / "one", settings)
+    whole = pytorch_model.graft(base, base, PLAIN)
+    sizes = [(weights.numel(), weights.requires_grad) for weights in whole.parameters()]
+    every, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+    assert f"{every:,} parameters, {trained:,} of them trained" in Path("logs/one.log").read_text()
     tokenizer = pytorch_model.load_tokenizer(run, base)
     sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
     before = sum(nats for nats, _ in row_nats(pytorch_model.load_model(base, base, quantize=True), sequences, 8, 0))

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def short_of_memory(monkeypatch, most):
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_out_of_memory_halves_the_rows_at_once_and_keeps_the_step(base, inside, monkeypatch, accumulation):
+def test_out_of_memory_halves_the_tokens_at_once_and_keeps_the_step(base, inside, monkeypatch, accumulation):
     lora = SETTINGS.lora.model_copy(update={"lora_dropout": 0.0})
     settings = SETTINGS.model_copy(update={"gradient_accumulation_steps": accumulation, "lora": lora})
     whole = fit(base, settings, inside / "whole")
@@ -134,8 +135,13 @@ def test_out_of_memory_halves_the_rows_at_once_and_keeps_the_step(base, inside, 
     short = fit(base, settings, inside / "short")
     log = Path("logs/run.log").read_text()
     rows = 4 * accumulation
-    assert f"out of memory at step 1 with 4 rows at once: from here on 2, in more passes; a step still sees {rows} rows" in log
-    assert "out of memory at step 1 with 2 rows at once: from here on 1" in log
+    said = re.findall(
+        r"out of memory at step \d with (\d) rows at once, (\d+) tokens: from here on at most (\d+) tokens, in more passes; "
+        rf"a step still sees {rows} rows\n",
+        log,
+    )
+    assert said[0][0] == "4"
+    assert all(int(most) == int(tokens) // 2 for _, tokens, most in said)
     for entry, other in zip(whole.history, short.history, strict=True):
         for key in entry.keys() & {"loss", "eval_loss", "grad_norm"}:
             assert other[key] == pytest.approx(entry[key], rel=1e-4)
@@ -154,7 +160,7 @@ def test_memory_that_ends_in_the_middle_of_a_step_counts_no_gradient_twice(base,
 
     monkeypatch.setattr(fitting, "summed_nats", summed_nats)
     short = fit(base, settings, inside / "short")
-    assert "out of memory at step 2 with 4 rows at once" in Path("logs/run.log").read_text()
+    assert "out of memory at step 2 with 4 rows at once, " in Path("logs/run.log").read_text()
     norms = [[entry["grad_norm"] for entry in trained.history if "grad_norm" in entry] for trained in (whole, short)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
 

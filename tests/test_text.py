@@ -147,6 +147,21 @@ def test_short_rows_share_the_room_of_the_longest():
     assert drawn[:3] == [(1, 512), (2, 256), (5, 64)]  # no wider than there is need of: attention is computed over whole lines
 
 
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=40), st.integers(1, 2000))
+def test_rows_are_halved_no_further_than_to_so_many_tokens(lengths, most):
+    rows = list(range(len(lengths)))
+    parts = batches.halved(rows, lengths, most)
+    assert [row for part in parts for row in part] == rows
+    assert all(len(part) == 1 or sum(lengths[row] for row in part) <= most for part in parts)
+    assert batches.halved(rows, lengths, sum(lengths)) == [rows]
+
+
+def test_where_two_long_rows_need_a_pass_each_many_short_ones_still_share_one():
+    lengths = [500, 500] + [20] * 12
+    assert batches.halved([0, 1], lengths, 500) == [[0], [1]]
+    assert batches.halved(range(2, 14), lengths, 500) == [range(2, 14)]
+
+
 @given(st.lists(st.integers(1, 300), max_size=40))
 def test_rows_in_lines_overlap_nowhere_and_take_no_more_room_than_alone(lengths):
     places = batches.in_lines(lengths)

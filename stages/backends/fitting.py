@@ -33,7 +33,7 @@ class LabelledTrainer(Trainer):
     """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that keeps sums.
 
     losses: of each step made, by its number; kept with the checkpoints, so that a report after a resume is what it would have
-    been.   rows_at_once: halved where memory runs out; rows are then computed in more passes that add up to the same step.
+    been.   tokens_at_once: halved where memory runs out; rows are then computed in more passes that add up to the same step.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class LabelledTrainer(Trainer):
         self.last: dict[str, Tensor] = {}
         with self.autocast():
             self.packs = keeps_apart(self.model)
-        lengths, micro_batch = [len(row.ids) for row in self.train_dataset], settings.per_device_train_batch_size
-        self.plan = batches.in_fewer_passes(planned.plan, lengths, micro_batch) if self.packs else planned.plan
-        self.rows_at_once, self.computed = max(map(len, self.plan.micro_batches)), (-1, 0)
+        self.lengths, micro_batch = [len(row.ids) for row in self.train_dataset], settings.per_device_train_batch_size
+        self.plan = batches.in_fewer_passes(planned.plan, self.lengths, micro_batch) if self.packs else planned.plan
+        self.tokens_at_once, self.computed = math.inf, (-1, 0)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
 
     def get_train_dataloader(self) -> DataLoader[Encoded]:
@@ -97,8 +97,7 @@ class LabelledTrainer(Trainer):
 
     def _pass(self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any) -> Tensor:
         """Forward and backward over a micro-batch, whole or in parts; its share of the step's loss."""
-        parts = [rows[at : at + self.rows_at_once] for at in range(0, len(rows), self.rows_at_once)] or [rows]
-        losses = []
+        losses, parts = [], batches.halved(rows, self.lengths, self.tokens_at_once)
         for part in parts:
             self.computing = part
             batch = inputs if inputs and len(parts) == 1 else self._pad([self.train_dataset[row] for row in part])
@@ -108,7 +107,7 @@ class LabelledTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _again(self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any) -> Tensor | None:
-        """The step so far once more, with half as many rows at once: its gradients were left incomplete."""
+        """The step so far once more, with half as many tokens at once: its gradients were left incomplete."""
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
             raise UserError(
@@ -116,11 +115,12 @@ class LabelledTrainer(Trainer):
                 f"written. Lower max_length_tokens (now {self.settings.max_length_tokens}), set gradient_checkpointing: true "
                 "or method: qlora, or raise memory_limit_mb"
             )
-        self.rows_at_once = len(self.computing) // 2
+        tokens = sum(self.lengths[row] for row in self.computing)
+        self.tokens_at_once = tokens // 2
         effective = self.settings.per_device_train_batch_size * self.plan.accumulation
         self.progress.say(
-            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows at once: from here on "
-            f"{self.rows_at_once}, in more passes; a step still sees {effective} rows"
+            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows at once, {tokens} tokens: "
+            f"from here on at most {self.tokens_at_once} tokens, in more passes; a step still sees {effective} rows"
         )
         model.zero_grad()
         if self.args.device.type == "cuda":
@@ -232,8 +232,8 @@ def fit(
         callbacks=[progress, interruption, Patience(planned.patience)],
     )
     trainer.pop_callback(PrinterCallback)
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    progress.begin(trainer.plan, sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
+    weights = causal_model(model)
+    progress.begin(trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True))
     start = latest(checkpoints, progress.say)
     if start:
         trainer.losses = {int(step): loss for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()}

@@ -70,7 +70,7 @@ def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Pla
     """
     if plan.accumulation == 1:
         return plan
-    width, cut = max(lengths) + -max(lengths) % WIDTHS, list[list[int]]()
+    width, cut = wide(max(lengths)), list[list[int]]()
     for number in range(plan.steps):
         rows = [row for batch in plan.step(number) for row in batch]
         passes: list[list[int]] = [[] for _ in range(plan.accumulation)]
@@ -78,6 +78,14 @@ def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Pla
             passes[line // micro_batch].append(row)
         cut += passes
     return Plan(cut, plan.accumulation, micro_batch * width)
+
+
+def halved(rows: Sequence[int], lengths: Sequence[int], tokens: float) -> list[Sequence[int]]:
+    """Rows cut in half, and the halves again, until none has more tokens than that or is one row."""
+    if len(rows) < 2 or sum(lengths[row] for row in rows) <= tokens:
+        return [rows]
+    middle = len(rows) // 2
+    return halved(rows[:middle], lengths, tokens) + halved(rows[middle:], lengths, tokens)
 
 
 def steps_in(rows: int, effective: int, epochs: float) -> int:
@@ -115,7 +123,7 @@ def in_lines(lengths: Sequence[int], room: int = 0) -> list[tuple[int, int]]:
         return math.prod(extent(lengths, places, WIDTHS))
 
     longest = max(lengths, default=0)
-    least = longest + -longest % WIDTHS
+    least = wide(longest)
     widths = range(least, max(longest, min(2 * longest, WIDEST)) + WIDTHS, WIDTHS)
     best = min((first_fit(lengths, width) for width in widths), key=taken)
     if not room or taken(best) <= room:
@@ -139,10 +147,15 @@ def first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
     return places
 
 
+def wide(tokens: int, multiple: int = WIDTHS) -> int:
+    """A line's width for so many tokens, rounded up."""
+    return tokens + -tokens % multiple
+
+
 def extent(lengths: Sequence[int], places: Sequence[tuple[int, int]], multiple: int = 1) -> tuple[int, int]:
     """(lines, their width, rounded up)."""
     width = max((begin + length for length, (_, begin) in zip(lengths, places, strict=True)), default=1)
-    return max((line for line, _ in places), default=-1) + 1, width + -width % multiple
+    return max((line for line, _ in places), default=-1) + 1, wide(width, multiple)
 
 
 def pad(rows: Sequence[Encoded], pad_id: int, packed: bool = False, room: int = 0) -> dict[str, "Tensor"]:
