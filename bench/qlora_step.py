@@ -2,7 +2,9 @@
 settings and steps.
 
 Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64 rows; tokens are the rows'
-own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device, else the process's.
+own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device, else the process's. The
+share is of the rate that products of square matrices reach here, and counts each weight of the layers once forward and once
+for the gradient of what it was multiplied by: not what checkpointing computes again, nor attention, adapters and the head.
 """
 
 import itertools
@@ -61,11 +63,36 @@ def options(architecture: str) -> Settings:
     return Settings.model_validate(load_params().presets[SHAPES[architecture]] | short)
 
 
-def work(tokens: float, seconds: float, loss: float) -> Work:
+def work(base: str, tokens: float, seconds: float, loss: float) -> Work:
     import torch
 
     reserved = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else 0.0
-    return Work(tokens, seconds, reserved, {"mean loss": round(loss, 4)})
+    share = tokens / seconds * flop_a_token(base) / bfloat16_peak()
+    return Work(tokens, seconds, reserved, {"mean loss": round(loss, 4)}, {"share of the bfloat16 peak": share})
+
+
+def flop_a_token(base: str) -> int:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        layers = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base)).get_decoder()
+    return 4 * sum(module.weight.numel() for module in layers.modules() if isinstance(module, torch.nn.Linear))
+
+
+def bfloat16_peak() -> float:
+    """FLOP/s of products of square matrices on the device, the best of ten."""
+    import torch
+
+    device, size, wait = ("cuda", 8192, torch.cuda.synchronize) if torch.cuda.is_available() else ("cpu", 2048, lambda: None)
+    matrix, seconds = torch.randn(size, size, dtype=torch.bfloat16, device=device), []
+    for _ in range(10):
+        wait()
+        begun = time.monotonic()
+        matrix @ matrix
+        wait()
+        seconds.append(time.monotonic() - begun)
+    return 2 * size**3 / min(seconds)
 
 
 def ours(folder: Path, architecture: str) -> Work:
@@ -82,7 +109,7 @@ def ours(folder: Path, architecture: str) -> Work:
     spans = [after["timestamp"] - before["timestamp"] for before, after in itertools.pairwise(logged)][1:]
     tokens = [record["tokens_per_second"] * span for record, span in zip(logged[2:], spans, strict=True)]
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
-    return work(sum(tokens), sum(spans), statistics.mean(losses))
+    return work(base, sum(tokens), sum(spans), statistics.mean(losses))
 
 
 def trl(folder: Path, architecture: str) -> Work:
@@ -147,7 +174,7 @@ def trl(folder: Path, architecture: str) -> Work:
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return work(sum(lengths) * (STEPS - 2) / STEPS, sum(seconds[2:]), statistics.mean(losses))
+    return work(base, sum(lengths) * (STEPS - 2) / STEPS, sum(seconds[2:]), statistics.mean(losses))
 
 
 WORKLOADS = {

@@ -18,14 +18,15 @@ class Work:
     """What a side reports of its turn.
 
     done: examples, tokens or rows, by which the seconds are divided.   seconds: of the `timed` part alone, without imports.
-    same: what must be alike between the sides for their times to be comparable, by name.   peak_mb: of a device; 0 = of the
-    process and those it waited for, in 2^20 bytes.
+    same: what must be alike between the sides for their times to be comparable, by name.   shares: of what the machine can do,
+    by name.   peak_mb: of a device; 0 = of the process and those it waited for, in 2^20 bytes.
     """
 
     done: float = 0.0
     seconds: float = 0.0
     peak_mb: float = 0.0
     same: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -60,6 +61,7 @@ class Turn:
     rate: float
     peak_mb: float
     same: dict[str, float]
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 def first_rows(source: Path, target: Path, rows: int) -> None:
@@ -72,7 +74,8 @@ def take(side: Side, folder: Path) -> str:
     work = side(folder)
     unit = 1024 if sys.platform == "linux" else 1024**2  # of ru_maxrss, per MiB
     resident = max(resource.getrusage(of).ru_maxrss for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
-    return json.dumps({"rate": work.done / work.seconds, "peak_mb": work.peak_mb or resident, "same": work.same})
+    turn = {"rate": work.done / work.seconds, "peak_mb": work.peak_mb or resident, "same": work.same, "shares": work.shares}
+    return json.dumps(turn)
 
 
 def in_turn(name: str, workload: Workload, folder: Path, turns: int) -> list[Turn]:
@@ -109,7 +112,11 @@ def section(name: str, workload: Workload, turns: list[Turn]) -> str:
         digits = 1 if median(values) >= 10 else 3
         spread = f"{median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
         lines.append(f"| {side} | {spread} | {beside[0]} | {peaks[side]:,.0f} | {beside[1]} |")
-    lines += ["", *checks(workload, by_side), ""]
+    lines += ["", *checks(workload, by_side)]
+    for what in by_side[ours][0].shares:
+        listed = [f"{side} {median(turn.shares[what] for turn in taken):.1%}" for side, taken in by_side.items()]
+        lines.append(f"- {what}: {', '.join(listed)}")
+    lines.append("")
     for side in others:
         ratio = median(mine / theirs for mine, theirs in zip(rates[ours], rates[side], strict=True))
         if goal := workload.goals.get(side):

@@ -1,5 +1,6 @@
 """What `make bench` concludes from its turns, and that the figures in the repository are of the workloads that there are."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
+from bench import qlora_step
 from bench.turns import Turn, Work, Workload, in_turn, section, take
+from tests.tiny import checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,9 +49,21 @@ def test_other_work_is_not_compared_in_silence(loss, alike):
 
 def test_a_turn_is_what_was_done_over_the_timed_seconds(inside):
     def side(_: Path) -> Work:
-        return Work(done=10, seconds=4, peak_mb=7, same={"rows": 3})
+        return Work(done=10, seconds=4, peak_mb=7, same={"rows": 3}, shares={"peak": 0.5})
 
-    assert take(side, inside) == '{"rate": 2.5, "peak_mb": 7, "same": {"rows": 3}}'
+    assert json.loads(take(side, inside)) == {"rate": 2.5, "peak_mb": 7, "same": {"rows": 3}, "shares": {"peak": 0.5}}
+
+
+def test_what_each_side_makes_of_the_machine_is_told():
+    shared = [Turn(side, 1.0, 1.0, {}, {"share of the peak": share}) for side, share in (("ours", 0.5), ("theirs", 0.25))]
+    assert "- share of the peak: ours 50.0%, theirs 25.0%\n" in section("some", workload(), shared)
+
+
+def test_the_share_counts_each_weight_of_the_layers_twice_and_no_other(inside):
+    base, width = checkpoint(inside / "base", "llama"), 32
+    attention, gated = width * (width + 2 * width // 2 + width), 3 * width * 2 * width
+    assert qlora_step.flop_a_token(base) == 2 * 2 * 2 * (attention + gated)  # 2 layers, 2 passes, 2 FLOP
+    assert qlora_step.bfloat16_peak() > 1e8
 
 
 def test_a_side_that_fails_stops_the_comparison(inside):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stages.backends import cross_entropy
 from stages.records import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
 LOGITS_AT_ONCE = 2**25
-"""More are made in parts, and each part again in the backward pass: 2,048 labels of a 128k vocabulary are 1 GB in float32, four
-times over with their gradient."""
+"""More are made in parts, and each part again in the backward pass where it would be kept till then: 2,048 labels of a 128k
+vocabulary are 1 GB in float32."""
 
 LABELS = 64
 """The head is given a multiple of so many: one product for each number of labels took a tenth of a step's time and memory."""
@@ -46,14 +48,19 @@ def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
     size = most - most % LABELS or most
     if len(wanted) <= size:
         return _nats(head, learned, wanted, min(size, LABELS))
+    keeps = head.weight.requires_grad or not cross_entropy.fits(head)
+    nats = partial(checkpoint, _nats, use_reentrant=False) if keeps else _nats
     parts = zip(torch.split(learned, size), torch.split(wanted, size), strict=True)
-    return torch.cat([checkpoint(_nats, head, *part, min(size, LABELS), use_reentrant=False) for part in parts])
+    return torch.cat([nats(head, *part, min(size, LABELS)) for part in parts])
 
 
 def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor, multiple: int) -> Tensor:
+    """(N, D), (N,) -> (N,)."""
     rows, room = len(wanted), -len(wanted) % multiple
-    hidden, wanted = F.pad(hidden, (0, 0, 0, room)), F.pad(wanted, (0, room), value=IGNORE)
-    return F.cross_entropy(head(hidden).float(), wanted, reduction="none")[:rows]  # (N, D) -> (N, V) -> (N,)
+    hidden, wanted = F.pad(hidden, (0, 0, 0, room)), F.pad(wanted, (0, room))
+    if cross_entropy.fits(head) and torch.is_grad_enabled():
+        return cross_entropy.nats(hidden, head.weight, wanted)[:rows]
+    return F.cross_entropy(head(hidden).float(), wanted, reduction="none")[:rows]
 
 
 def causal_model(model: nn.Module) -> Any:

@@ -1,0 +1,57 @@
+"""The loss of a linear head with its gradient, in fewer and smaller passes over the logits: bench/NOTES.md, W1."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+LOGITS_AT_HAND = 2**21
+"""So many become their gradient at once: in float32 they do not go far past a processor's cache."""
+
+
+def fits(head: nn.Module) -> bool:
+    """Whether a head is what `nats` computes: a matrix, without a bias or rows of its own for added tokens."""
+    return type(head) is nn.Linear and head.bias is None
+
+
+def nats(hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+    """(N, D), (V, D), (N,) -> (N,): what each wanted token costs."""
+    costs: Tensor = CrossEntropy.apply(hidden, weight, wanted)
+    return costs
+
+
+class CrossEntropy(torch.autograd.Function):
+    """−log softmax(W h)[wanted], whose gradient by the logits, softmax(W h) less 1 at the wanted token, takes their place: they
+    are neither copied whole to float32 nor kept beside it. Where W is frozen, what is kept is (N, D), the gradient of h.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+        """hidden: (N, D).   weight: (V, D).   wanted: (N,)."""
+        where = hidden.device.type
+        dtype = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else hidden.dtype
+        given, matrix = hidden.to(dtype), weight.to(dtype)
+        logits, label = given @ matrix.T, wanted[:, None]  # (N, V), (N, 1)
+        nats = torch.empty_like(label, dtype=torch.float32)
+        size = max(1, LOGITS_AT_HAND // len(weight))
+        for part, at, found in zip(logits.split(size), label.split(size), nats.split(size), strict=True):
+            values = part.float()
+            chances = torch.softmax(values, -1)
+            # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be too small for a float32.
+            above = values.amax(-1, keepdim=True) - values.gather(-1, at)
+            torch.sub(above, chances.amax(-1, keepdim=True).log_(), out=found)
+            part.copy_(chances.scatter_(-1, at, torch.expm1(-found)))
+        ctx.dtypes = hidden.dtype, weight.dtype
+        ctx.save_for_backward(*((logits, given, matrix) if ctx.needs_input_grad[1] else (logits @ matrix,)))
+        return nats.squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kept, *others = ctx.saved_tensors
+        of_hidden, of_weight, share = kept, None, gradient[:, None]  # share: (N, 1)
+        if others:
+            given, matrix = others
+            of_hidden, of_weight = kept @ matrix, (kept.T @ (given * share).to(kept.dtype)).to(ctx.dtypes[1])
+        return (of_hidden * share).to(ctx.dtypes[0]), of_weight, None
