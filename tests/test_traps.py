@@ -1,5 +1,6 @@
 """What other training scripts get wrong without saying so, each shown to be absent; every test is named after its trap."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tokenizers import AddedToken
 
-from stages.backends import adapter, pytorch, pytorch_model
+from stages.backends import adapter, mlx_model, pytorch, pytorch_model
 from stages.backends.labelled import keeps_apart, row_nats, summed_nats
 from stages.records import UserError
 from stages.settings import Run
@@ -190,6 +191,29 @@ def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(
     model = transformers.AutoModelForCausalLM.from_config(config).train()
     assert keeps_apart(model) is apart
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more"),
+    [
+        ("Gemma2", ATTENDING | {"final_logit_softcapping": 0.5}),
+        ("Cohere", ATTENDING | {"logit_scale": 0.0625}),
+        ("Granite", ATTENDING | {"logits_scaling": 8.0}),
+    ],
+)
+def test_a_base_whose_logits_are_more_than_its_heads_product_is_refused(inside, architecture, more):
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{architecture}Config")(vocab_size=64, hidden_size=32, num_hidden_layers=2, **more)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained("base")
+    reason = rf"base: {config.model_type} caps or scales its logits, and the loss here is computed without that; use a base of"
+    with pytest.raises(UserError, match=reason):
+        pytorch_model.load_weights(Path("base"))
+    told = json.loads(Path("base/config.json").read_text())
+    Path("base/config.json").write_text(json.dumps(told | {"rope_theta": 1e4}))  # where mlx-lm looks for Granite's
+    with pytest.raises(UserError, match=reason):
+        mlx_model.load_weights("base", SETTINGS)
 
 
 # Evaluation

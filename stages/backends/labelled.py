@@ -23,6 +23,11 @@ LABELS = 64
 """The head is given a multiple of so many: one product for each number of labels took a tenth of a step's time and memory."""
 
 
+NOT_HEAD_ALONE = (
+    "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
+)
+
+
 def device(wanted: str) -> str:
     """Where to compute, "cuda", "mps" or "cpu".   wanted: one of them, or "auto" for the first that there is.
 
@@ -90,6 +95,23 @@ def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         input_ids=batch["input_ids"], position_ids=batch.get("position_ids"), use_cache=False
     ).last_hidden_state
     return hidden
+
+
+@torch.no_grad()
+def head_alone(model: nn.Module) -> bool:
+    """Whether a model's logits are its head's product with the decoder's output and nothing more, tried: Gemma 2 caps them,
+    Cohere and Granite scale them, and a loss of the head's product alone would be another model's.
+    """
+    (decoder, head), seen = causal_parts(model), list[Tensor]()
+    hooks = [
+        decoder.register_forward_hook(lambda _, given, output: seen.append(output.last_hidden_state)),
+        head.register_forward_hook(lambda _, given, output: seen.extend([given[0], output])),
+    ]
+    logits = causal_model(model)(input_ids=torch.arange(3, device=head.weight.device)[None]).logits
+    for hook in hooks:
+        hook.remove()
+    decoded, given, made = seen
+    return torch.equal(given, decoded) and torch.equal(logits.float(), made.float())
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from mlx_lm.sample_utils import make_sampler
 
 from stages.backends import adapter, planning, pytorch, pytorch_model, scratch
 from stages.backends.course import course
-from stages.backends.mlx_model import attach, graft, load_state, load_weights, peft_state
+from stages.backends.mlx_model import attach, graft, head, load_state, load_weights, peft_state
 from stages.backends.progress import Progress
 from stages.backends.pytorch import Trained
 from stages.backends.stopping import RECENT, Interruption, Watch, out_of_patience
@@ -224,9 +224,7 @@ def token_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) ->
     """Cross-entropy at labelled positions only, in nats: (N,); the (B, T, V) logits are never made."""
     hidden = model.model(ids)
     picked = hidden.reshape(-1, hidden.shape[-1])[places]  # (N, D)
-    tied = getattr(model.args, "tie_word_embeddings", False)
-    logits = model.model.embed_tokens.as_linear(picked) if tied else model.lm_head(picked)
-    return nn.losses.cross_entropy(logits.astype(mx.float32), wanted)
+    return nn.losses.cross_entropy(head(model, picked).astype(mx.float32), wanted)
 
 
 def summed_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) -> mx.array:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as hub_logging
 
 from stages.backends import adapter, reward_head
-from stages.backends.labelled import causal_model, device
+from stages.backends.labelled import NOT_HEAD_ALONE, causal_model, device, head_alone
 from stages.records import UserError
 from stages.settings import Settings
 
@@ -83,6 +83,8 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
             # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the packed product has no
             # backward pass: later gradients were off by 97 % and nothing said so.
             module.support_avx512bf16_for_cpu = False
+    if not head_alone(weights):
+        raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=weights.config.model_type))
     return weights
 
 
