@@ -24,6 +24,7 @@ from stages.text.chat import Encoded
 
 MIB = 2**20
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
+LOGIT_BYTES = 16  # of a head with rows of its own for added tokens: logits, chances and gradients beside each other
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 
 # Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
@@ -35,14 +36,14 @@ KEPT = (7.0, 5.0)
 class Habits:
     """What is particular to a kind of device; fitted, see above.
 
-    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, its probability and
-    its gradient.   slack: share that the allocator holds and cannot use.   process: interpreter and libraries, in bytes, and
-    file_bytes: of the checkpoint's file for each weight, where both share the memory with the training.   flash: whether
-    attention weights are never made.
+    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, which becomes its
+    gradient (on CUDA as it was when they were beside each other; not measured since).   slack: share that the allocator holds
+    and cannot use.   process: interpreter and libraries, in bytes, and file_bytes: of the checkpoint's file for each weight,
+    where both share the memory with the training.   flash: whether attention weights are never made.
     """
 
     at_work: float
-    logit_bytes: float
+    logit_bytes: int
     slack: float
     process: int = 0
     file_bytes: int = 0
@@ -52,7 +53,7 @@ class Habits:
 HABITS = {
     "cuda": Habits(1.3, 12, 0.045),
     "mps": Habits(1.3, 12, 0.045),
-    "cpu": Habits(5.0, 16, 0.0, process=650 * MIB, file_bytes=2, flash=False),
+    "cpu": Habits(5.0, 6, 0.0, process=650 * MIB, file_bytes=2, flash=False),
 }
 
 
@@ -122,7 +123,7 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> 
         optimizer=sum(round(size * state_bytes(size, settings, where)) for size in trained),
         activations=round(activations),
         at_work=round(layer * (habits.at_work if settings.gradient_checkpointing else habits.at_work - 1)),
-        logits=round(min(batch * config.vocab_size, LOGITS_AT_ONCE) * habits.logit_bytes),
+        logits=min(batch * config.vocab_size, LOGITS_AT_ONCE) * (LOGIT_BYTES if settings.added_tokens else habits.logit_bytes),
         process=habits.process + habits.file_bytes * sum(weight.numel() for weight in model.parameters()),
         slack_share=habits.slack,
     )
