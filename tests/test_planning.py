@@ -72,6 +72,15 @@ def test_presets_fit_the_cards_that_they_are_named_after():
         assert planned.total / planning.MIB < options.memory_limit_mb
 
 
+def test_on_a_processor_a_head_with_added_tokens_is_planned_with_its_logits_and_their_gradient_beside_each_other():
+    settings = Settings(method="lora", per_device_train_batch_size=4)
+    plain, added = (
+        planning.need(outline("llama-100m"), chosen, 4, 512, "cpu").logits
+        for chosen in (settings, settings.model_copy(update={"added_tokens": ["<formal>"]}))
+    )
+    assert (plain, added) == (6 * 2**25, 16 * 2**25)
+
+
 def test_70_billion_parameters_are_planned_in_seconds(inside):
     shape = memory.LLAMA_3 | {
         "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,

@@ -24,7 +24,6 @@ from stages.text.chat import Encoded
 
 MIB = 2**20
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
-LOGIT_BYTES = 16  # of a head with rows of its own for added tokens: logits, chances and gradients beside each other
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 
 # Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
@@ -37,13 +36,15 @@ class Habits:
     """What is particular to a kind of device; fitted, see above.
 
     at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, which becomes its
-    gradient (on CUDA as it was when they were beside each other; not measured since).   slack: share that the allocator holds
-    and cannot use.   process: interpreter and libraries, in bytes, and file_bytes: of the checkpoint's file for each weight,
-    where both share the memory with the training.   flash: whether attention weights are never made.
+    gradient (on CUDA as when they were beside each other; not measured since).   apart_bytes: where they still are, under a
+    head with rows of its own for added tokens.   slack: share that the allocator holds and cannot use.   process: interpreter
+    and libraries, in bytes, and file_bytes: of the checkpoint's file for each weight, where both share the memory with the
+    training.   flash: whether attention weights are never made.
     """
 
     at_work: float
     logit_bytes: int
+    apart_bytes: int
     slack: float
     process: int = 0
     file_bytes: int = 0
@@ -51,9 +52,9 @@ class Habits:
 
 
 HABITS = {
-    "cuda": Habits(1.3, 12, 0.045),
-    "mps": Habits(1.3, 12, 0.045),
-    "cpu": Habits(5.0, 6, 0.0, process=650 * MIB, file_bytes=2, flash=False),
+    "cuda": Habits(1.3, 12, 12, 0.045),
+    "mps": Habits(1.3, 12, 12, 0.045),
+    "cpu": Habits(5.0, 6, 16, 0.0, process=650 * MIB, file_bytes=2, flash=False),
 }
 
 
@@ -105,6 +106,7 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> 
         for name, weight in model.named_parameters()
     )
     habits, batch, layers = HABITS[where], rows * tokens, config.num_hidden_layers
+    logit = habits.apart_bytes if settings.added_tokens else habits.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
     if not full and settings.lora.lora_dropout:
@@ -123,7 +125,7 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> 
         optimizer=sum(round(size * state_bytes(size, settings, where)) for size in trained),
         activations=round(activations),
         at_work=round(layer * (habits.at_work if settings.gradient_checkpointing else habits.at_work - 1)),
-        logits=min(batch * config.vocab_size, LOGITS_AT_ONCE) * (LOGIT_BYTES if settings.added_tokens else habits.logit_bytes),
+        logits=min(batch * config.vocab_size, LOGITS_AT_ONCE) * logit,
         process=habits.process + habits.file_bytes * sum(weight.numel() for weight in model.parameters()),
         slack_share=habits.slack,
     )
