@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stages.backends import adapter, labelled, pytorch, pytorch_model, reward_head
+from stages.backends import adapter, fused, labelled, pytorch, pytorch_model, reward_head
 from stages.backends.labelled import row_nats, summed_nats, token_nats
 from stages.records import UserError
 from stages.settings import Lora, Settings
@@ -259,16 +259,24 @@ def test_logits_are_never_made_for_more_positions_than_agreed(monkeypatch, bias,
     assert 44 <= max(logits.made) <= 50
 
 
-def test_frozen_matrices_in_bfloat16_change_no_gradient_under_autocast(base):
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_bfloat16_without_conversions_changes_no_gradient_under_autocast(base, dropout):
     tokenizer = pytorch_model.load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
     gradients = []
     for precision in ("float32", "bfloat16"):
-        model = pytorch_model.graft(base, base, PLAIN.model_copy(update={"precision": precision}))
-        frozen = {weights.dtype for name, weights in model.named_parameters() if "base_layer" in name}
-        assert frozen == {torch.float32 if precision == "float32" else torch.bfloat16}
+        settings = PLAIN.model_copy(update={"precision": precision, "lora": Lora(r=4, lora_alpha=8, lora_dropout=dropout)})
+        model = pytorch_model.graft(base, base, settings).train()
+        fused.fuse(model, "cpu")
+        dtype, given = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision], set[torch.dtype]()
+        for name, module in model.named_modules():
+            if name.endswith("lora_dropout.default"):
+                module.register_forward_pre_hook(lambda _, inputs, given=given: given.add(inputs[0].dtype))
+        assert {weights.dtype for name, weights in model.named_parameters() if "base_layer" in name} == {dtype}
+        torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
             summed_nats(model, batch).backward()
+        assert given == {dtype}
         gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
     assert len(gradients[0]) == 28
     for name, gradient in gradients[0].items():

@@ -166,9 +166,15 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
 
 
 def halve(grafted: nn.Module) -> None:
-    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same sums in half the memory."""
+    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same sums in half the memory. Also
+    an adapter's inputs, which PEFT converts to float32 and autocast back: the same bits without either (bench/NOTES.md, W1).
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     embeddings = causal_model(grafted).get_input_embeddings().weight
     for module in grafted.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
         frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight is not embeddings
         if frozen and module.weight.dtype == torch.float32:
             module.to(torch.bfloat16)
