@@ -28,8 +28,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
     parser.add_argument("--turns", type=int, default=3, help="of each side (3)")
     parser.add_argument("--folder", type=Path, default=Path(".scratch/bench"), help="for what is made on the way")
+    parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.make:
+        WORKLOADS[options.names[0]].make(options.folder)
+        return
     if options.side:
         print(take(WORKLOADS[options.names[0]].sides[options.side], options.folder))
         return

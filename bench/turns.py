@@ -79,18 +79,25 @@ def take(side: Side, folder: Path) -> str:
 
 
 def in_turn(name: str, workload: Workload, folder: Path, turns: int) -> list[Turn]:
-    """Raises SystemExit with the last lines of a side that fails."""
-    workload.make(folder)
+    """Raises SystemExit with the last lines of what fails."""
+    process(name, folder, "--make")
     found = []
     for turn in range(1, turns + 1):
         for side in workload.sides:
-            command = [sys.executable, "-m", "bench", name, "--side", side, "--folder", str(folder)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{name}, {side}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-            found.append(Turn(side, **json.loads(done.stdout.strip().splitlines()[-1])))
+            told = process(name, folder, "--side", side)
+            found.append(Turn(side, **json.loads(told.strip().splitlines()[-1])))
             print(f"{name}  turn {turn} of {turns}  {side:32} {found[-1].rate:12,.1f} {workload.unit}/s", flush=True)
     return found
+
+
+def process(name: str, folder: Path, *what: str) -> str:
+    """What a part of a workload prints in a process of its own, which begins with the peak memory of this one: this one loads
+    nothing large."""
+    done = subprocess.run([sys.executable, "-m", "bench", name, *what, "--folder", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        part = what[-1].removeprefix("--")
+        raise SystemExit(f"{name}, {part}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
 
 
 def section(name: str, workload: Workload, turns: list[Turn]) -> str:

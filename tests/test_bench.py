@@ -10,7 +10,8 @@ import pytest
 
 from bench import __main__ as bench
 from bench import qlora_step
-from bench.turns import Turn, Work, Workload, in_turn, section, take
+from bench import turns as bench_turns
+from bench.turns import Turn, Work, Workload, in_turn, process, section, take
 from tests.tiny import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -66,9 +67,24 @@ def test_the_share_counts_each_weight_of_the_layers_twice_and_no_other(inside):
     assert qlora_step.bfloat16_peak() > 1e8
 
 
-def test_a_side_that_fails_stops_the_comparison(inside):
-    with pytest.raises(SystemExit, match=r"no-such, ours: exit code [12]"):
+def test_what_fails_stops_the_comparison(inside):
+    with pytest.raises(SystemExit, match=r"no-such, make: exit code [12]"):
         in_turn("no-such", workload(), inside, 1)
+    with pytest.raises(SystemExit, match=r"no-such, ours: exit code [12]"):
+        process("no-such", inside, "--side", "ours")
+
+
+def test_a_workload_is_made_in_a_process_of_its_own(inside, monkeypatch):
+    # One that loads a model would lend its peak memory to every side that is started after it.
+    asked = []
+
+    def note(name: str, folder: Path, *what: str) -> str:
+        asked.append(what)
+        return '{"rate": 1, "peak_mb": 1, "same": {}}'
+
+    monkeypatch.setattr(bench_turns, "process", note)
+    in_turn("some", Workload("a title", "rows", pytest.fail, {"ours": pytest.fail}, {}), inside, 2)  # type: ignore[arg-type]
+    assert asked == [("--make",), ("--side", "ours"), ("--side", "ours")]
 
 
 def test_a_section_takes_its_place_and_leaves_the_others(inside, monkeypatch):
