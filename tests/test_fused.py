@@ -1,4 +1,4 @@
-"""The fast norms and attention of a training on a CPU beside transformers' own, which they replace."""
+"""The fast norms and attention on a CPU beside transformers' own, which they replace."""
 
 from copy import deepcopy
 from statistics import mean
@@ -20,10 +20,11 @@ from transformers import (
 )
 from transformers.models.llama import modeling_llama
 
-from stages.backends import fused, pytorch_model
+from stages.backends import fused, pytorch, pytorch_model
 from stages.backends.labelled import causal_model, keeps_apart, outputs, summed_nats
 from stages.text import batches
 from stages.text.chat import Encoded
+from tests import tiny
 from tests.tiny import SETTINGS, checkpoint
 
 SHAPE = {
@@ -182,6 +183,17 @@ def test_adapters_dropout_is_replaced_too(tmp_path):
     assert len(dropouts) == 14
     assert all(isinstance(module, fused.Dropout) and module.share == SETTINGS.lora.lora_dropout for module in dropouts)
     assert causal_model(model).config._attn_implementation == fused.NAME
+
+
+def test_what_answers_has_the_fused_attention_and_says_the_same(tmp_path):
+    base = checkpoint(tmp_path / "base", "qwen3")
+    answerer = pytorch.Answerer(base, base, SETTINGS.model_copy(update={"device": "cpu"}))
+    assert answerer.model.config._attn_implementation == fused.NAME
+    answers = answerer.predict(tiny.ROWS, lambda _: None)
+    answerer.model.set_attn_implementation("eager")
+    own = answerer.predict(tiny.ROWS, lambda _: None)
+    assert [answer.answer for answer in answers] == [answer.answer for answer in own]
+    assert [answer.nats for answer in answers] == pytest.approx([answer.nats for answer in own], rel=1e-5)
 
 
 def test_on_mps_everything_stays():

@@ -1,4 +1,4 @@
-"""Norms, attention and dropout of a training, in fewer passes over memory than transformers makes of the same formulas.
+"""Norms, attention and dropout in fewer passes over memory than transformers makes of the same formulas.
 
 A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md, W2.
 """
@@ -35,6 +35,11 @@ def fuse(model: nn.Module, where: str) -> None:
             model.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
         if where == "cpu" and type(module) is nn.Dropout:
             model.set_submodule(name, Dropout(module.p))
+    fuse_attention(model, where)
+
+
+def fuse_attention(model: nn.Module, where: str) -> None:
+    """The attention alone, which answers sooner too: keys and values that heads share are not copied (bench/NOTES.md, W3)."""
     if where == "cpu" and fits(causal_model(model)):
         causal_model(model).set_attn_implementation(NAME)
 

@@ -139,7 +139,9 @@ class Answerer:
         torch.set_num_threads(settings.threads)
         self.tokenizer = load_tokenizer(model, base)
         self.model: Any = load_model(model, base, settings.method == "qlora", settings.device).eval()
-        self.model.to(device(settings.device))
+        where = device(settings.device)
+        self.model.to(where)
+        fused.fuse_attention(self.model, where)
         self.settings, self.generation = settings, settings.generation
 
     def predict(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:
