@@ -91,8 +91,9 @@ def in_turn(name: str, workload: Workload, folder: Path, turns: int) -> list[Tur
 
 
 def process(name: str, folder: Path, *what: str) -> str:
-    """What a part of a workload prints in a process of its own, which begins with the peak memory of this one: this one loads
-    nothing large."""
+    """What a part of a workload prints, in a process of its own: its peak memory begins with that of this one, which therefore
+    loads nothing large.
+    """
     done = subprocess.run([sys.executable, "-m", "bench", name, *what, "--folder", str(folder)], capture_output=True, text=True)
     if done.returncode:
         part = what[-1].removeprefix("--")
