@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.backends import cross_entropy
+from stages.backends.labelled import LABELS, LOGITS_AT_ONCE
 
 N, D, V = 37, 16, 50
 
@@ -38,6 +39,13 @@ def test_losses_and_gradients_are_pytorchs(monkeypatch, learns, at_hand):
     torch.testing.assert_close(nats, wanted, rtol=1e-5, atol=1e-6)
     assert len(gradients) == 1 + learns
     torch.testing.assert_close(gradients, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_card_few_kernels_are_launched_and_a_cpu_stays_near_its_cache():
+    labels = LOGITS_AT_ONCE // 128_256 // LABELS * LABELS  # of a call at most
+    assert 0 < labels <= 2 * cross_entropy.rows_at_hand("cuda", 128_256)
+    assert cross_entropy.rows_at_hand("cpu", 128_256) * 128_256 <= 2**21
+    assert cross_entropy.rows_at_hand("cpu", 2**22) == 1
 
 
 def test_what_is_all_but_impossible_costs_what_it_does_and_what_is_certain_nothing():
