@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 
 from stages.backends import adapter, mlx_model, pytorch, pytorch_model
@@ -213,6 +214,56 @@ def test_a_base_whose_logits_are_more_than_its_heads_product_is_refused(inside, 
     told = json.loads(Path("base/config.json").read_text())
     Path("base/config.json").write_text(json.dumps(told | {"rope_theta": 1e4}))  # where mlx-lm looks for Granite's
     with pytest.raises(UserError, match=reason):
+        mlx_model.load_weights("base", SETTINGS)
+
+
+MATRIX = "model.layers.1.mlp.up_proj.weight"
+LACKING = (
+    rf"base: 1 of the weights that config.json asks for are not in its safetensors or have another shape there, {MATRIX} among "
+    "them; fetch it again, or mend config.json"
+)
+NO_NUMBERS = "base: its logits are not numbers, so some of its weights are not either; fetch it again, or use another base"
+
+
+def damaged(weights: dict[str, torch.Tensor]) -> None:
+    """A checkpoint in the folder `base`, one of whose matrices is another one, or is left out."""
+    path = Path(checkpoint(Path("base"), "llama"), "model.safetensors")
+    rest = {name: tensor for name, tensor in load_file(path).items() if name != MATRIX}
+    save_file(rest | weights, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+def test_weights_that_are_missing_and_drawn_at_random(inside, quantize):
+    damaged({})
+    with pytest.raises(UserError, match=LACKING):
+        pytorch_model.load_weights(Path("base"), quantize)
+    with pytest.raises(UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"):
+        mlx_model.load_weights("base", SETTINGS)
+
+
+def test_weights_of_another_shape_that_are_drawn_at_random(inside):
+    damaged({MATRIX: torch.zeros(5, 32)})
+    with pytest.raises(UserError, match=LACKING):
+        pytorch_model.load_weights(Path("base"))
+
+
+def test_weights_that_are_not_numbers(inside):
+    damaged({MATRIX: torch.full((64, 32), torch.nan)})
+    for quantize in (False, True):
+        with pytest.raises(UserError, match=NO_NUMBERS):
+            pytorch_model.load_weights(Path("base"), quantize)
+    with pytest.raises(UserError, match=NO_NUMBERS):
+        mlx_model.load_weights("base", SETTINGS)
+
+
+def test_a_file_of_weights_that_is_cut_short(inside):
+    path = Path(checkpoint(Path("base"), "llama"), "model.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(
+        UserError, match=r"base: not a causal language model that transformers loads from safetensors: .*not fully"
+    ):
+        pytorch_model.load_weights(Path("base"))
+    with pytest.raises(UserError, match=r"base: mlx-lm does not load it: \[load_safetensors\] Tensor .* invalid"):
         mlx_model.load_weights("base", SETTINGS)
 
 

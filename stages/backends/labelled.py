@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ LABELS = 64
 NOT_HEAD_ALONE = (
     "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
 )
+NOT_NUMBERS = "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, or use another base"
 
 
 def device(wanted: str) -> str:
@@ -98,9 +100,9 @@ def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def head_alone(model: nn.Module) -> bool:
-    """Whether a model's logits are its head's product with the decoder's output and nothing more, tried: Gemma 2 caps them,
-    Cohere and Granite scale them, and a loss of the head's product alone would be another model's.
+def require_head_alone(model: nn.Module, folder: Path) -> None:
+    """Raises UserError for a model whose logits are not its head's product with the decoder's output and nothing more, tried:
+    Gemma 2 caps them, Cohere and Granite scale them, and a loss of the head's product alone would be another model's.
     """
     (decoder, head), seen = causal_parts(model), list[Tensor]()
     hooks = [
@@ -111,7 +113,10 @@ def head_alone(model: nn.Module) -> bool:
     for hook in hooks:
         hook.remove()
     decoded, given, made = seen
-    return torch.equal(given, decoded) and torch.equal(logits.float(), made.float())
+    if logits.isnan().any():
+        raise UserError(NOT_NUMBERS.format(folder=folder))
+    if not (torch.equal(given, decoded) and torch.equal(logits.float(), made.float())):
+        raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=causal_model(model).config.model_type))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import mlx.core as mx
@@ -14,7 +15,7 @@ from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model as load_checkpoint
 
 from stages.backends import adapter, conversion
-from stages.backends.labelled import NOT_HEAD_ALONE
+from stages.backends.labelled import NOT_HEAD_ALONE, NOT_NUMBERS
 from stages.records import UserError
 from stages.settings import Lora, Settings
 
@@ -27,12 +28,14 @@ def load_weights(base: str, settings: Settings) -> Any:
         raise UserError(f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits")
     try:
         model, _ = load_checkpoint(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{base}: mlx-lm does not load it: {str(error).splitlines()[0]}; use backend: pytorch") from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch") from None
     if "quantization" not in config:
         model.set_dtype(mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
     ids = mx.arange(3)[None]
-    if not mx.allclose(model(ids), head(model, model.model(ids)), rtol=1e-4, atol=1e-6):
+    if mx.isnan(logits := model(ids)).any():
+        raise UserError(NOT_NUMBERS.format(folder=folder))
+    if not mx.allclose(logits, head(model, model.model(ids)), rtol=1e-4, atol=1e-6):
         raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=model.args.model_type))
     return model
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hub_logging
 
 from stages.backends import adapter, reward_head
-from stages.backends.labelled import NOT_HEAD_ALONE, causal_model, device, head_alone
+from stages.backends.labelled import causal_model, device, require_head_alone
 from stages.records import UserError
 from stages.settings import Settings
 
@@ -68,23 +69,30 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
         options = {"dtype": torch.bfloat16, "quantization_config": four_bits, "device_map": {"": where}}
-    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
     if "quantization" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
         raise UserError(f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with method: qlora")
+    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
-        weights = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+        weights, told = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
             f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}"
         ) from None
+    # transformers draws these at random and goes on.
+    if drawn := sorted([*told["missing_keys"], *(name for name, _, _ in told["mismatched_keys"])]):
+        raise UserError(
+            f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its safetensors or have another "
+            f"shape there, {drawn[0]} among them; fetch it again, or mend config.json"
+        )
     for module in weights.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the packed product has no
             # backward pass: later gradients were off by 97 % and nothing said so.
             module.support_avx512bf16_for_cpu = False
-    if not head_alone(weights):
-        raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=weights.config.model_type))
+    require_head_alone(weights, folder)
     return weights
 
 
@@ -155,7 +163,7 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
     if parent != base:
         adapter.continue_adapter(adapter.trainable(grafted), Path(parent), settings.lora)
     if settings.precision == "bfloat16":
-        halve(grafted)
+        spare_conversions(grafted)
     return grafted
 
 
@@ -165,9 +173,9 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
     return weights
 
 
-def halve(grafted: nn.Module) -> None:
-    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same sums in half the memory. Also
-    an adapter's inputs, which PEFT converts to float32 and autocast back: the same bits without either (bench/NOTES.md, W1).
+def spare_conversions(grafted: nn.Module) -> None:
+    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same sums in half the memory. And an
+    adapter's inputs as they are, which PEFT converts to float32 and autocast back: the same bits (bench/NOTES.md, W1).
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
