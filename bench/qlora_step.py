@@ -1,5 +1,6 @@
-"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of a small one anywhere: the same checkpoint, rows,
-settings and steps.
+"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of two small ones anywhere: the same checkpoint,
+rows, settings and steps. The smaller one has matrices so small that what is left is the processor's own work for a step, which
+a fast card waits for.
 
 Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64 rows; tokens are the rows'
 own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device, else the process's. The
@@ -23,8 +24,8 @@ from stages.params import load_params
 from stages.settings import Run, Settings
 from stages.text.chat import encode
 
-SHAPES = {"qwen3-250m": "llama-3.2-3b-8gb", "llama-3.2-3b": "llama-3.2-3b-8gb", "mistral-7b": "mistral-7b-8gb"}
-SMALL = ("qwen3-250m",)
+SMALL = ("qwen3-1m", "qwen3-250m")
+SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b-8gb") | {"mistral-7b": "mistral-7b-8gb"}
 STEPS, MICRO, ACCUMULATION = 8, 2, 4
 THREADS = os.cpu_count() or 1
 
