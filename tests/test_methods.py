@@ -259,25 +259,25 @@ def test_logits_are_never_made_for_more_positions_than_agreed(monkeypatch, bias,
     assert 44 <= max(logits.made) <= 50
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_bfloat16_without_conversions_changes_no_gradient_under_autocast(base, dropout):
+@pytest.mark.parametrize(("dropout", "added", "trained"), [(0.0, [], 28), (0.25, [], 28), (0.0, ["<formal>", "<polish>"], 29)])
+def test_bfloat16_without_conversions_changes_no_gradient_under_autocast(base, dropout, added, trained):
     tokenizer = pytorch_model.load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
-    gradients = []
+    changes, gradients = {"lora": Lora(r=4, lora_alpha=8, lora_dropout=dropout), "added_tokens": added}, []
     for precision in ("float32", "bfloat16"):
-        settings = PLAIN.model_copy(update={"precision": precision, "lora": Lora(r=4, lora_alpha=8, lora_dropout=dropout)})
+        settings = PLAIN.model_copy(update=changes | {"precision": precision})
         model = pytorch_model.graft(base, base, settings).train()
         fused.fuse(model, "cpu")
         dtype, given = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision], set[torch.dtype]()
         for name, module in model.named_modules():
             if name.endswith("lora_dropout.default"):
                 module.register_forward_pre_hook(lambda _, inputs, given=given: given.add(inputs[0].dtype))
-        assert {weights.dtype for name, weights in model.named_parameters() if "base_layer" in name} == {dtype}
+        assert {weights.dtype for name, weights in model.named_parameters() if "proj.base_layer" in name} == {dtype}
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16):
             summed_nats(model, batch).backward()
         assert given == {dtype}
         gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
-    assert len(gradients[0]) == 28
+    assert len(gradients[0]) == trained
     for name, gradient in gradients[0].items():
         assert torch.equal(gradient, gradients[1][name]), name

@@ -179,10 +179,11 @@ def spare_conversions(grafted: nn.Module) -> None:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    embeddings = causal_model(grafted).get_input_embeddings().weight
+    # Embeddings are no product: what a tied head shares with them stays. PEFT wraps both where tokens are added.
+    embeddings = {module.weight for module in grafted.modules() if isinstance(module, nn.Embedding)}
     for module in grafted.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False
-        frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight is not embeddings
+        frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight not in embeddings
         if frozen and module.weight.dtype == torch.float32:
             module.to(torch.bfloat16)
