@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -290,6 +291,66 @@ def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
     rates = [entry["learning_rate"] for entry in child.history if "learning_rate" in entry]
     assert len(rates) == child.steps == 6
     assert rates[0] < rates[1] < max(rates) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changed", "more"),
+    [
+        ({"use_rslora": True}, "use_rslora True"),
+        ({"use_dora": True, "bias": "all"}, "bias all, use_dora True"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern {'q_proj': 2}"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights pissa_niter_4, which changes the base"),
+        ({"peft_type": "IA3"}, "peft_type IA3"),
+    ],
+)
+def test_a_parent_whose_adapter_is_more_than_lora(base, inside, changed, more):
+    config = Path(grow(base, base, inside / "run"), adapter.ADAPTER_CONFIG)
+    config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    told = (
+        rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge it into its base, and make"
+    )
+    with pytest.raises(UserError, match=told):
+        pytorch_model.graft(base, "run", SETTINGS)
+
+
+FIRST = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"base_model.model.lm_head.weight": torch.ones(2, 2)},
+            "run: 1 of its adapter's tensors have no place in this run's, base_",
+        ),
+        (
+            {FIRST: torch.ones(4, 5)},
+            rf"run: {FIRST} is \(4, 5\), where this run's base asks for \(4, 64\); it was grown on another",
+        ),
+        (
+            {FIRST: None},
+            "run: base_model.model.model.layers.0.mlp.down_proj.lora.weight has one of A and B alone; fetch it again",
+        ),
+    ],
+)
+def test_a_parent_whose_tensors_do_not_all_go_into_its_child(base, inside, changes, told):
+    path = Path(grow(base, base, inside / "run"), adapter.ADAPTER)
+    changed = load_file(path) | changes
+    save_file({name: tensor for name, tensor in changed.items() if tensor is not None}, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=told):
+        pytorch_model.graft(base, "run", SETTINGS)
+    if changes == {FIRST: None}:
+        with pytest.raises(UserError, match=told):
+            pytorch_model.load_model("run", base)
+
+
+def test_an_adapter_that_is_cut_short(base, inside):
+    path = Path(grow(base, base, inside / "run"), adapter.ADAPTER)
+    path.write_bytes(path.read_bytes()[:-50])
+    told = "run/adapter_model.safetensors: no adapter that can be read: .*not fully covered; fetch it again"
+    for load in (lambda: pytorch_model.graft(base, "run", SETTINGS), lambda: pytorch_model.load_model("run", base)):
+        with pytest.raises(UserError, match=told):
+            load()
 
 
 def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):

@@ -5,6 +5,8 @@ weights; two identical trainings would differ by them, so the two files are writ
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 ADAPTER, ADAPTER_CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
 CONFIG_FILES = ("config.json",)
+PLAIN_LORA = {
+    "peft_type": "LORA", "bias": "none", "lora_bias": False, "use_rslora": False, "use_dora": False, "use_qalora": False,
+    "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "alora_invocation_tokens": None, "arrow_config": None,
+    "monteclora_config": None,
+}  # fmt: skip
+"""What makes an adapter W + s B A and nothing more; `continue_adapter` knows no other."""
 HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"  # the file, and the part of the model that it fills
 
 
@@ -85,11 +93,20 @@ def origin(folder: Path) -> str:
 
 
 def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:
-    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other targets, a lower rank.
+    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other targets, a lower rank, more
+    than LoRA.
 
     added: ids of this run's added tokens; the parent's are the first of them.
     """
     config = config_of(parent)
+    more = [f"{key} {config[key]}" for key, plain in PLAIN_LORA.items() if (config.get(key) or plain) != plain]
+    if (begun := str(config.get("init_lora_weights"))).startswith(("pissa", "olora", "corda", "loftq")):
+        more.append(f"init_lora_weights {begun}, which changes the base")
+    if more:
+        raise UserError(
+            f"{parent}: its adapter has {', '.join(more)}; only plain LoRA can be continued exactly: merge it into its base, "
+            "and make that the base"
+        )
     if (other := config["base_model_name_or_path"]) != base:
         raise UserError(f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent")
     if lora.r < config["r"]:
@@ -115,11 +132,17 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
     W + s' B' A' = W + s B A with A' = [A; random] and B' = [B s/s', 0]: (r', in) and (out, r'), s = lora_alpha / r.
 
     weights: the fresh tensors by PEFT's names, changed in place; where the parent has none they stay, and add nothing yet.
+    Raises UserError for a tensor of the parent that has no place among them, or another shape.
     """
     import torch
     from safetensors.torch import load_file
 
     config, old = read(parent)
+    if lost := sorted(old.keys() - weights.keys()):
+        raise UserError(
+            f"{parent}: {len(lost)} of its adapter's tensors have no place in this run's, {lost[0]} among them; merge it into "
+            "its base, and make that the base"
+        )
     rank = config["r"]
     head = load_file(parent / HEAD) if (parent / HEAD).is_file() else {}
     rescale = (config["lora_alpha"] / rank) / (lora.lora_alpha / lora.r)
@@ -128,11 +151,16 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
             if f".{STEP_HEAD}." in name:
                 if head:
                     fresh.copy_(head[_head_name(name)])
-            elif "lora_B" in name:
-                if name in old:
-                    fresh[:, :rank] = old[name] * rescale
-            elif name in old:  # A's first rows, or those of the added tokens that the parent had
-                fresh[: len(old[name])] = old[name]
+            elif name in old:
+                # B's first columns; A's first rows, or those of the added tokens that the parent had.
+                known = old[name] * rescale if "lora_B" in name else old[name]
+                place = fresh[:, :rank] if "lora_B" in name else fresh[: len(known)]
+                if place.shape != known.shape:
+                    raise UserError(
+                        f"{parent}: {name} is {tuple(known.shape)}, where this run's base asks for {tuple(place.shape)}; it "
+                        "was grown on another base"
+                    )
+                place.copy_(known)
 
 
 def trainable(model: "PeftModel") -> dict[str, Any]:
@@ -143,16 +171,35 @@ def trainable(model: "PeftModel") -> dict[str, Any]:
 def config_of(folder: Path) -> dict[str, Any]:
     """An adapter's config in PEFT's terms, mlx-lm's translated."""
     config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return conversion.config_from_mlx(config, folder) if conversion.is_mlx(config) else config
+    return conversion.config_from_mlx(config, folder, _tensors(folder)) if conversion.is_mlx(config) else config
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An adapter's config and its tensors by PEFT's names, mlx-lm's form translated."""
+    """An adapter's config and its tensors by PEFT's names, mlx-lm's form translated.
+
+    Raises UserError for half of a pair, whose other half nobody trained.
+    """
+    config, tensors = config_of(folder), _tensors(folder)
+    named = conversion.from_mlx(tensors) if _is_mlx(folder) else tensors
+    pairs = Counter(re.sub("lora_[AB]", "lora", name) for name in named if re.search("lora_[AB]", name))
+    if halves := sorted(name for name, found in pairs.items() if found == 1):
+        raise UserError(f"{folder}: {halves[0]} has one of A and B alone; fetch it again")
+    return config, named
+
+
+def _is_mlx(folder: Path) -> bool:
+    return (folder / conversion.MLX_ADAPTER).is_file()
+
+
+def _tensors(folder: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if (folder / conversion.MLX_ADAPTER).is_file():
-        return config_of(folder), conversion.from_mlx(load_file(folder / conversion.MLX_ADAPTER))
-    return config_of(folder), load_file(folder / ADAPTER)
+    path = folder / (conversion.MLX_ADAPTER if _is_mlx(folder) else ADAPTER)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: no adapter that can be read: {error}; fetch it again") from None
 
 
 def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:

@@ -8,6 +8,7 @@ what is adapted  target_modules, layers_to_transform           keys, num_layers 
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,11 @@ def to_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def config_from_mlx(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """mlx-lm's adapter_config.json in PEFT's terms."""
+def config_from_mlx(config: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """mlx-lm's adapter_config.json in PEFT's terms.   names: of its tensors."""
     if (kind := config.get("fine_tune_type", "lora")) != "lora":
         raise UserError(f"{folder}: mlx-lm's fine_tune_type {kind}; only lora can be continued")
-    from safetensors import safe_open
-
-    with safe_open(folder / MLX_ADAPTER, framework="pt") as file:
-        layers = {match[2].rpartition(".")[0]: None for name in file.keys() if (match := _LAYER.fullmatch(name))}  # noqa: SIM118
+    layers = {match[2].rpartition(".")[0]: None for name in names if (match := _LAYER.fullmatch(name))}
     parameters = config["lora_parameters"]
     alpha = parameters["scale"] * parameters["rank"]
     return {

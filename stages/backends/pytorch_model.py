@@ -102,6 +102,7 @@ def load_model(model: str, base: str, quantize: bool = False, where: str = "auto
     if adapter.is_adapter(folder):
         from peft import PeftModel
 
+        adapter.read(folder)  # a damaged one is refused; PEFT fills in what is missing
         weights = load_weights(adapter.locate(base), quantize, where)
         make_room(weights, load_tokenizer(model, base))
         grafted: Any = PeftModel.from_pretrained(weights, model)
