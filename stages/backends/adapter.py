@@ -158,7 +158,7 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
                 if place.shape != known.shape:
                     raise UserError(
                         f"{parent}: {name} is {tuple(known.shape)}, where this run's base asks for {tuple(place.shape)}; it "
-                        "was grown on another base"
+                        "was grown on another base: name that one, or start again from this one"
                     )
                 place.copy_(known)
 
@@ -170,32 +170,33 @@ def trainable(model: "PeftModel") -> dict[str, Any]:
 
 def config_of(folder: Path) -> dict[str, Any]:
     """An adapter's config in PEFT's terms, mlx-lm's translated."""
-    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return conversion.config_from_mlx(config, folder, _tensors(folder)) if conversion.is_mlx(config) else config
+    config = _config(folder)
+    theirs = conversion.is_mlx(config)
+    return conversion.config_from_mlx(config, folder, _tensors(folder / conversion.MLX_ADAPTER)) if theirs else config
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """An adapter's config and its tensors by PEFT's names, mlx-lm's form translated.
 
-    Raises UserError for half of a pair, whose other half nobody trained.
+    Raises UserError for a file that cannot be read, and for half of a pair, whose other half nobody trained.
     """
-    config, tensors = config_of(folder), _tensors(folder)
-    named = conversion.from_mlx(tensors) if _is_mlx(folder) else tensors
-    pairs = Counter(re.sub("lora_[AB]", "lora", name) for name in named if re.search("lora_[AB]", name))
+    theirs = conversion.is_mlx(_config(folder))
+    tensors = conversion.from_mlx(_tensors(folder / conversion.MLX_ADAPTER)) if theirs else _tensors(folder / ADAPTER)
+    pairs = Counter(re.sub("lora_[AB]", "lora", name) for name in tensors if re.search("lora_[AB]", name))
     if halves := sorted(name for name, found in pairs.items() if found == 1):
         raise UserError(f"{folder}: {halves[0]} has one of A and B alone; fetch it again")
-    return config, named
+    return config_of(folder), tensors
 
 
-def _is_mlx(folder: Path) -> bool:
-    return (folder / conversion.MLX_ADAPTER).is_file()
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return config
 
 
-def _tensors(folder: Path) -> dict[str, Any]:
+def _tensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / (conversion.MLX_ADAPTER if _is_mlx(folder) else ADAPTER)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -79,7 +79,8 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}"
+            f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}; "
+            "fetch it again, or name another base"
         ) from None
     # transformers draws these at random and goes on.
     if drawn := sorted([*told["missing_keys"], *(name for name, _, _ in told["mismatched_keys"])]):
