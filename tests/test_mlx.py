@@ -159,6 +159,9 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     assert all(torch.equal(back[name], state[name]) for name in state)
     by_name = {name.rpartition(".")[2] for name in config["target_modules"]}
     assert back_config == {key: config[key] for key in back_config} | {"target_modules": sorted(by_name)}
+    # Where both forms are in one folder, its config says which is meant.
+    save_file({name: torch.zeros_like(tensor) for name, tensor in theirs.items()}, run / conversion.MLX_ADAPTER)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in adapter.read(run)[1].items())
     # mlx-lm itself loads it, and answers as we do.
     from mlx_lm.tuner.utils import load_adapters
 
