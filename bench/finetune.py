@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.turns import Work, Workload, first_rows
 from stages.params import load_params
-from stages.records import Row, rows
+from stages.records import Row, read_rows
 from stages.settings import Run, Settings
 
 ROWS, HELD_OUT, BATCH, THREADS = 1500, 200, 16, 2
@@ -52,7 +52,7 @@ def options() -> Settings:
 
 
 def load(folder: Path) -> tuple[list[Row], list[Row]]:
-    return rows(folder / "train.jsonl"), rows(folder / "valid.jsonl")
+    return read_rows(folder / "train.jsonl"), read_rows(folder / "valid.jsonl")
 
 
 def report(work: Work, folder: Path, model: Any, labels: float) -> Work:

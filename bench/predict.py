@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload
-from stages.records import Message, configured, rows
+from stages import stage_config
+from stages.records import Message, read_rows
 from stages.settings import Settings
 
 ROWS, NEW_TOKENS, THREADS, BATCH = 500, 96, 2, 64
@@ -18,14 +19,16 @@ ONE_BY_ONE = "generate, one by one"
 
 
 def make(folder: Path) -> None:
-    held_out = itertools.chain.from_iterable(rows(path) for path in sorted(Path("data/prepared/gec/test").glob("gec-*.jsonl")))
+    held_out = itertools.chain.from_iterable(
+        read_rows(path) for path in sorted(Path("data/prepared/gec/test").glob("gec-*.jsonl"))
+    )
     unique = {json.dumps(row["messages"][:-1], ensure_ascii=False): None for row in held_out}
     (folder / "prompts.json").write_text(f"[{','.join(list(unique)[:ROWS])}]", encoding="utf-8")
     (folder / "answers.json").unlink(missing_ok=True)
 
 
 def options() -> Settings:
-    chosen = Settings.model_validate(configured("predict", "gec-002")["settings"])
+    chosen = Settings.model_validate(stage_config.load("predict", "gec-002")["settings"])
     return chosen.model_copy(
         update={"threads": THREADS, "generation": chosen.generation.model_copy(update={"max_new_tokens": NEW_TOKENS})}
     )
@@ -36,7 +39,7 @@ def prompts(folder: Path) -> list[list[Message]]:
 
 
 def base() -> str:
-    return str(configured("predict", "gec-002")["base"])
+    return str(stage_config.load("predict", "gec-002")["base"])
 
 
 def report(work: Work, folder: Path, answers: list[str]) -> Work:

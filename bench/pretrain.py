@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload, first_rows
-from stages.records import configured, rows
+from stages import stage_config
+from stages.records import read_rows
 from stages.settings import Run, Settings
 from stages.text.chat import Encoded
 
@@ -26,7 +27,7 @@ def make(folder: Path) -> None:
 
 
 def options() -> Settings:
-    return Settings.model_validate(configured("train", "lm-001")["settings"]).model_copy(
+    return Settings.model_validate(stage_config.load("train", "lm-001")["settings"]).model_copy(
         update={"num_train_epochs": 1.0, "eval_steps": 0, "threads": THREADS}
     )
 
@@ -36,7 +37,7 @@ def encoded(folder: Path, part: str) -> list[Encoded]:
     from stages.text.chat import encode
 
     tokenizer, limit = load_tokenizer(BASE, BASE), options().max_length_tokens
-    return [sequence for row in rows(folder / f"{part}.jsonl") for sequence in encode(tokenizer, row, limit)]
+    return [sequence for row in read_rows(folder / f"{part}.jsonl") for sequence in encode(tokenizer, row, limit)]
 
 
 def report(work: Work, folder: Path, model: Any, tokens: int) -> Work:
@@ -54,7 +55,7 @@ def ours(folder: Path) -> Work:
 
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     spec, work = Run(task="lm", corpus="lm-001", base=BASE, parent=BASE), Work()
-    train, valid = rows(folder / "train.jsonl"), rows(folder / "valid.jsonl")[:1]
+    train, valid = read_rows(folder / "train.jsonl"), read_rows(folder / "valid.jsonl")[:1]
     with work.timed():
         trained = pytorch.train("bench", spec, options(), train, valid, folder / "checkpoints")
     return report(work, folder, trained.model, sum(len(row.ids) for row in encoded(folder, "train")))

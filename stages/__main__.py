@@ -5,7 +5,7 @@ import sys
 import typer
 
 from stages.commands import apply, check, export, new, plan, report
-from stages.records import UserError
+from stages.errors import UserError
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False

@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stages.records import configured, read_json_lines, stage, whole
+from stages import command_line, stage_config
+from stages.files import atomic_write, read_json_lines
 from stages.scoring import bootstrap
 
 CHAIN = ("run", "score", "low", "high", "parent", "difference", "difference_low", "difference_high", "verdict")
@@ -18,7 +19,7 @@ Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line o
 
 
 def main(task: str) -> None:
-    parents = dict(configured("compare", task)["parents"])
+    parents = dict(stage_config.load("compare", task)["parents"])
     score = import_module(f"stages.tasks.{task}.score")
     scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
     folder = Path("metrics/compare", task)
@@ -86,7 +87,7 @@ def curves(task: str, runs: Iterable[str]) -> Iterable[list[str]]:
 
 
 def write_table(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[Any]]) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -121,4 +122,4 @@ def versus(entry: dict[str, Any]) -> tuple[str, str, str]:
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages import imports, settings
+from stages import command_line, imports, settings
+from stages.files import write_json
 from stages.params import Params, load_params
-from stages.records import CONFIG, stage, write_json
+from stages.stage_config import CONFIG
 
 ANSWERING = ("backend", "method", "device", "max_length_tokens", "max_steps_per_example", "threads")
 REPORT = "report"
@@ -114,4 +115,4 @@ def flat(value: Any, place: str = "") -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from stages.records import Prediction, Row, configured, predictions, rows, stage, write_json, write_lines
+from stages import command_line, stage_config
+from stages.files import write_json, write_lines
+from stages.records import Prediction, Row, read_predictions, read_rows
 from stages.scoring import bootstrap
 
 
 def main(run: str) -> None:
-    config = configured("evaluate", run)
+    config = stage_config.load("evaluate", run)
     task, corpus = config["task"], config["corpus"]
     score = import_module(f"stages.tasks.{task}.score")
-    tests = [row for test in config["tests"] for row in rows(Path("data/prepared", task, "test", f"{test}.jsonl"))]
-    made = predictions(Path("data/predictions", f"{run}.jsonl"))
+    tests = [row for test in config["tests"] for row in read_rows(Path("data/prepared", task, "test", f"{test}.jsonl"))]
+    made = read_predictions(Path("data/predictions", f"{run}.jsonl"))
     own, base = ([record for record in made if record.by == by] for by in ("run", "base"))
     statistics = score.statistics(tests, own)
     write_lines(Path("data/scored", task, f"{run}.jsonl"), scored(tests, own, statistics))
@@ -71,4 +73,4 @@ def scored(tests: list[Row], own: list[Prediction], statistics: np.ndarray) -> l
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

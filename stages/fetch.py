@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.records import UserError, configured, stage, write_lines
+from stages import command_line, stage_config
+from stages.errors import UserError
+from stages.files import write_lines
 from stages.settings import Source
 
 
 def main(name: str) -> None:
-    source = Source.model_validate(configured("fetch", name)["source"])
+    source = Source.model_validate(stage_config.load("fetch", name)["source"])
     path = Path(source.file)
     if path.suffix != ".jsonl":
         raise UserError(f"params.yaml: `sources.{name}.file`: {path} is written as JSON lines; name it .jsonl")
@@ -37,4 +39,4 @@ def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

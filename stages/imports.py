@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
-from stages.records import UserError
+from stages.errors import UserError
 
 PROJECT = Path(__file__).parents[1]
 BEFORE_A_STATEMENT = {tokenize.ENCODING, tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT}

@@ -2,19 +2,20 @@
 
 from pathlib import Path
 
+from stages import command_line, stage_config
 from stages.backends import adapter
-from stages.records import configured, rows, stage
+from stages.records import read_rows
 from stages.settings import Base
 from stages.text import tokenizer
 
 
 def main(name: str) -> None:
-    base = Base.model_validate(configured("initialise", name)["base"])
-    train = rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
+    base = Base.model_validate(stage_config.load("initialise", name)["base"])
+    train = read_rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
     texts = (message["content"] for row in train for message in row.get("messages", [{"content": row.get("text", "")}]))
     trained = tokenizer.train(texts, base.vocab_size, base.split)
     adapter.write_base(Path("models/bases", name), trained, base)
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from stages.records import UserError, nearest
+from stages.errors import UserError, nearest
 from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
 
 NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")

@@ -10,15 +10,16 @@ from typing import Any
 
 from rich.progress import Progress
 
-from stages import backends
+from stages import backends, command_line, stage_config
 from stages.backends import reuse, scratch
-from stages.records import Prediction, Row, as_json, configured, rows, stage, write_lines
+from stages.files import as_json, write_lines
+from stages.records import Prediction, Row, read_rows
 from stages.settings import Settings
 
 
 def main(run: str) -> None:
-    config = configured("predict", run)
-    tests = {corpus: rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl")) for corpus in config["tests"]}
+    config = stage_config.load("predict", run)
+    tests = {corpus: read_rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl")) for corpus in config["tests"]}
     with Progress() as bar:
         models = {"run": f"models/{run}", "base": config["base"]}
         write_lines(
@@ -43,4 +44,4 @@ def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

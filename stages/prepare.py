@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from stages import command_line, stage_config
 from stages.corpus import augment, clean, split
 from stages.corpus.near_duplicates import drop_near_duplicates
-from stages.records import Example, Row, configured, stage, whole, write_json
+from stages.files import atomic_write, write_json
+from stages.records import Example, Row
 from stages.settings import Corpus, Split
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
 
 
 def main(name: str) -> None:
-    config = configured("prepare", name)
+    config = stage_config.load("prepare", name)
     corpus, shares = Corpus.model_validate(config["corpus"]), Split.model_validate(config["split"])
     task = import_module(f"stages.tasks.{corpus.task}.corpus")
 
@@ -29,7 +31,7 @@ def main(name: str) -> None:
     held_out, asked = array("Q"), array("Q")
     with ExitStack() as stack:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
-        files = {part: stack.enter_context(whole(path)) for part, path in paths.items()}
+        files = {part: stack.enter_context(atomic_write(path)) for part, path in paths.items()}
         # Training rows wait on the disk until all that is held out is known: the file is read once, and no row stays in memory.
         waiting = stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent))
         for part, row in divided(task, corpus, shares, report, paths["train"].parent):
@@ -89,4 +91,4 @@ def prepared(task: Any, corpus: Corpus, example: Example) -> Row:
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

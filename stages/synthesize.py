@@ -4,16 +4,17 @@ import random
 from importlib import import_module
 from pathlib import Path
 
-from stages.records import configured, stage, whole
+from stages import command_line, stage_config
+from stages.files import atomic_write
 from stages.settings import Synthetic
 
 
 def main(name: str) -> None:
-    spec = Synthetic.model_validate(configured("synthesize", name)["synthetic"])
+    spec = Synthetic.model_validate(stage_config.load("synthesize", name)["synthetic"])
     grammar = import_module(f"stages.tasks.{spec.task}.synthetic")
-    with whole(Path(spec.file)) as file:
+    with atomic_write(Path(spec.file)) as file:
         file.writelines(f"{line}\n" for line in grammar.lines(random.Random(spec.seed), spec.rows, spec.level))
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

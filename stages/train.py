@@ -4,14 +4,15 @@ import csv
 import hashlib
 from pathlib import Path
 
-from stages import backends
+from stages import backends, command_line, stage_config
 from stages.backends import adapter, scratch
-from stages.records import as_json, configured, require_writable, rows, stage, whole, write_json
+from stages.files import as_json, atomic_write, require_writable, write_json
+from stages.records import read_rows
 from stages.settings import Run, Settings
 
 
 def main(run: str) -> None:
-    config = configured("train", run)
+    config = stage_config.load("train", run)
     spec, chosen = Run.model_validate(config["run"]), Settings.model_validate(config["settings"])
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     backend = backends.load(chosen.backend)
@@ -19,8 +20,8 @@ def main(run: str) -> None:
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
     with scratch.held(scratch.name(run, spec)) as checkpoints:
-        report_to = configured("report", run)["report_to"]
-        trained = backend.train(run, spec, chosen, rows(train), rows(valid), checkpoints, report_to)
+        report_to = stage_config.load("report", run)["report_to"]
+        trained = backend.train(run, spec, chosen, read_rows(train), read_rows(valid), checkpoints, report_to)
         backend.save(trained, Path("models", run), spec.base)
         write_json(
             Path("models", run, adapter.LINEAGE),
@@ -43,7 +44,7 @@ def main(run: str) -> None:
 def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
     """A Trainer's history as rows for dvc plots: the same however often the training was resumed."""
     names = {"loss": "train", "eval_loss": "valid"}
-    with whole(path) as file:
+    with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("run", "step", "split", "loss"))
         for entry in history:
@@ -51,4 +52,4 @@ def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    stage(main, __doc__)
+    command_line.run(main, __doc__)

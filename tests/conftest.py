@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stages.records import UserError
+from stages.errors import UserError
 from tests import nano
 
 ENVIRONMENT = os.environ | {

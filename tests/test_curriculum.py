@@ -12,8 +12,9 @@ import yaml
 
 from stages import configure, mix, prepare
 from stages.corpus import augment, clean, near_duplicates
+from stages.errors import UserError
 from stages.params import load_params
-from stages.records import Example, UserError, rows
+from stages.records import Example, read_rows
 from stages.settings import Augment
 from tests.test_settings import GOOD
 
@@ -41,7 +42,7 @@ def prepared(name: str, lines: list[str] = LINES) -> dict[str, list]:
     Path(f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     configure.main()
     prepare.main(name)
-    return {part: rows(Path("data/prepared/gec", part, f"{name}.jsonl")) for part in ("train", "valid", "test")}
+    return {part: read_rows(Path("data/prepared/gec", part, f"{name}.jsonl")) for part in ("train", "valid", "test")}
 
 
 def report(name: str) -> dict:
@@ -228,7 +229,7 @@ def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
 def mixed(run: str) -> dict[str, list]:
     configure.main()
     mix.main(run)
-    return {part: rows(Path("data/mixed", run, f"{part}.jsonl")) for part in ("train", "valid")}
+    return {part: read_rows(Path("data/mixed", run, f"{part}.jsonl")) for part in ("train", "valid")}
 
 
 def test_an_epoch_has_each_row_as_often_as_its_weight_says(inside):
@@ -274,7 +275,7 @@ def test_a_validation_corpus_picks_the_best_weights_in_place_of_the_held_out_sha
     given = prepared("gec-002", LINES[:40])
     assert (len(given["valid"]), given["train"], given["test"]) == (40, [], [])
     parts = mixed("gec-001")
-    tested = {row["id"] for row in rows(Path("data/prepared/gec/test/gec-001.jsonl"))}
+    tested = {row["id"] for row in read_rows(Path("data/prepared/gec/test/gec-001.jsonl"))}
     assert {row["id"] for row in parts["valid"]} == {row["id"] for row in given["valid"]} - tested
     assert not {row["id"] for row in parts["train"]} & {row["id"] for row in parts["valid"]}
     assert json.loads(Path("build/config/predict/gec-001.json").read_text())["tests"] == ["gec-001"]

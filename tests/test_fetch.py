@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stages import configure, fetch, settings
-from stages.records import UserError
+from stages.errors import UserError
 from tests.conftest import run
 from tests.test_settings import GOOD
 

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.corpus import split
+from stages.errors import UserError
 from stages.grammar import japanese, mistakes, vocabulary
 from stages.grammar.conjugation import Adjective, Form, Noun, Verb, VerbKind
 from stages.grammar.sentence import Segment, Sentence, spoken
-from stages.records import BadLine, Example, Prediction, Row, UserError, target
+from stages.records import BadLine, Example, Prediction, Row, target
 from stages.tasks.gec import corpus, score, synthetic
 
 TYPES = {"Particle", "Tense", "Adjective", "Verb", "Politeness", "Counter", "Omission", "Order", "Existence"}

@@ -10,8 +10,9 @@ from ruamel.yaml import YAML
 
 from stages import configure, imports
 from stages.corpus import clean
+from stages.errors import UserError
 from stages.params import Params, load_params
-from stages.records import UserError, rows, target
+from stages.records import read_rows, target
 from tests.conftest import run
 
 ROOT = Path(__file__).parents[1]
@@ -203,18 +204,21 @@ def held_out_in_training(folder: Path) -> list[str]:
     assert tasks == ["gec", "lm", "polish", "reward", "typst"]
     for task in tasks:
         prepared = folder / "data/prepared" / task
-        tests = [row for path in sorted((prepared / "test").glob("*.jsonl")) for row in rows(path)]
+        tests = [row for path in sorted((prepared / "test").glob("*.jsonl")) for row in read_rows(path)]
         assert tests
         held = {clean.asked(row) for row in tests}
         for path in [*(prepared / "train").glob("*.jsonl"), *(prepared / "valid").glob("*.jsonl")]:
-            found += [f"{path}: {target(row)}" for row in rows(path) if clean.asked(row) in held]
-    read = [row for path in (folder / "data/prepared/lm/train").glob("*.jsonl") for row in rows(path)]
+            found += [f"{path}: {target(row)}" for row in read_rows(path) if clean.asked(row) in held]
+    read = [row for path in (folder / "data/prepared/lm/train").glob("*.jsonl") for row in read_rows(path)]
     texts = "\n".join(text for row in read for text in (row["source"], target(row)))
     lines = set(texts.split("\n")) | {f"{part}。" for part in texts.replace("\n", "。").split("。")}
     for task in ("gec", "typst"):
         for path in (folder / "data/prepared" / task / "test").glob("*.jsonl"):
             found += [
-                f"lm: {text}" for row in rows(path) for text in (row["source"], target(row)) if len(text) > 12 and text in lines
+                f"lm: {text}"
+                for row in read_rows(path)
+                for text in (row["source"], target(row))
+                if len(text) > 12 and text in lines
             ]
     return found
 

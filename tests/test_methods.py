@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages.backends import adapter, fused, labelled, pytorch, pytorch_model, reward_head
 from stages.backends.labelled import row_nats, summed_nats, token_nats
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Lora, Settings
 from stages.text import batches
 from stages.text.chat import encode, scored_steps

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from stages import backends
 from stages.backends import adapter, conversion, pytorch, pytorch_model, stopping
 from stages.backends.labelled import summed_nats
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import EarlyStopping, Generation, Lora, Run
 from stages.text import batches
 from stages.text.chat import encode

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench import memory
 from stages.backends import adapter, planning, pytorch
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Run, Settings
 from tests.conftest import run
 from tests.tiny import ROWS, SETTINGS, checkpoint

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from stages import configure, prepare
 from stages.corpus import clean, split
-from stages.records import BadLine, Example, UserError, read_lines, rows, whole, write_json, write_lines
+from stages.errors import UserError
+from stages.files import atomic_write, read_lines, write_json, write_lines
+from stages.records import BadLine, Example, read_rows
 from stages.tasks.lm import corpus as lm
 from tests.test_settings import GOOD
 
@@ -58,8 +60,8 @@ def test_a_row_held_out_in_001_is_held_out_in_every_later_version(inside):
     for texts in (first, later):
         enter("lm", jsonl(texts), "jsonl")
         prepare.main("lm-001")
-        tests.append({row["text"] for row in rows(Path("data/prepared/lm/test/lm-001.jsonl"))})
-        trained = {row["text"] for row in rows(Path("data/prepared/lm/train/lm-001.jsonl"))}
+        tests.append({row["text"] for row in read_rows(Path("data/prepared/lm/test/lm-001.jsonl"))})
+        trained = {row["text"] for row in read_rows(Path("data/prepared/lm/train/lm-001.jsonl"))}
         assert not trained & held_out(first)
     assert tests[0] == held_out(first) <= tests[1]
     assert 0.05 < len(tests[0]) / 300 < 0.15
@@ -99,7 +101,7 @@ def test_a_training_row_that_asks_what_a_held_out_row_asks_is_dropped(inside):
     twice = [f"{n}\t<これ>（{word}）は{n}番。\tNoun\n" for n in range(200) for word in ("あれ", "それ")]
     enter("gec", "".join(lines + twice).encode(), "tsv", max_drop_fraction=0.5)
     prepare.main("gec-001")
-    parts = {part: rows(Path(f"data/prepared/gec/{part}/gec-001.jsonl")) for part in ("train", "valid", "test")}
+    parts = {part: read_rows(Path(f"data/prepared/gec/{part}/gec-001.jsonl")) for part in ("train", "valid", "test")}
     asked = {part: {clean.asked(row) for row in found} for part, found in parts.items()}
     assert asked["test"]
     assert not asked["train"] & (asked["test"] | asked["valid"])
@@ -113,7 +115,7 @@ def test_prepared_rows_are_what_mlx_lm_reads(inside):
     from mlx_lm.tuner.datasets import ChatDataset, create_dataset
 
     dataset = create_dataset(
-        rows(Path("data/prepared/gec/train/gec-001.jsonl")),
+        read_rows(Path("data/prepared/gec/train/gec-001.jsonl")),
         tokenizer=None,
         config=type("C", (), {"mask_prompt": False})(),
     )
@@ -191,7 +193,7 @@ def test_a_file_that_is_interrupted_does_not_appear(inside):
 
     with pytest.raises(RuntimeError):
         write_lines(Path("out.jsonl"), broken())
-    with pytest.raises(UnicodeEncodeError), whole(Path("other")) as file:
+    with pytest.raises(UnicodeEncodeError), atomic_write(Path("other")) as file:
         file.write("half \ud800")
     assert list(Path().iterdir()) == []
 

@@ -9,8 +9,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.backends import adapter, pytorch, pytorch_model
 from stages.backends.labelled import summed_nats
+from stages.errors import UserError
 from stages.params import load_params, merge
-from stages.records import UserError
 from stages.settings import Settings
 from stages.text import batches, tokenizer
 from stages.text.chat import encode

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from stages.backends import adapter, pytorch, pytorch_model, scratch
 from stages.backends.labelled import row_nats, summed_nats, token_nats
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import EarlyStopping, Lora, Run, Settings
 from stages.text import batches
 from stages.text.chat import encode

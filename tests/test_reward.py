@@ -11,8 +11,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from stages import prepare
+from stages.errors import UserError
 from stages.grammar import arithmetic
-from stages.records import BadLine, Example, Prediction, UserError, rows
+from stages.records import BadLine, Example, Prediction, read_rows
 from stages.scoring import calibration
 from stages.tasks.reward import corpus, score, synthetic
 from tests.test_prepare import enter
@@ -116,8 +117,8 @@ def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
         prepare.main("reward-001")
     enter("reward", None, "csv", test_only=True)
     prepare.main("reward-001")
-    assert len(rows(Path("data/prepared/reward/test/reward-001.jsonl"))) == 2
-    assert rows(Path("data/prepared/reward/train/reward-001.jsonl")) == []
+    assert len(read_rows(Path("data/prepared/reward/test/reward-001.jsonl"))) == 2
+    assert read_rows(Path("data/prepared/reward/train/reward-001.jsonl")) == []
 
 
 @pytest.mark.parametrize(

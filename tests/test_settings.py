@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from stages import settings
+from stages.errors import UserError
 from stages.params import Params, load_params
-from stages.records import UserError
 
 GOOD = {
     "split": {"valid": 0.1, "test": 0.1},

@@ -13,7 +13,7 @@ import torch
 
 from stages import train
 from stages.backends import adapter, fitting, pytorch, scratch, stopping
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import EarlyStopping, Run
 from tests.tiny import CONTRARY, ROWS, SETTINGS, checkpoint, grow
 
@@ -210,7 +210,7 @@ def test_a_full_disk_stops_with_a_sentence_and_the_run_resumes(base, inside, mon
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_training(inside):
     Path("models").write_text("a file where the folder should be")
-    from stages.records import require_writable
+    from stages.files import require_writable
 
     with pytest.raises(UserError, match=r"models: cannot be written to \(File exists\); correct its rights, then run again"):
         require_writable(Path("logs"), Path("models"))

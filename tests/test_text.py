@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.records import UserError
+from stages.errors import UserError
 from stages.text import batches, chat, tokenizer
 from stages.text.chat import IGNORE, Encoded
 

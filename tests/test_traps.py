@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 
 from stages.backends import adapter, mlx_model, pytorch, pytorch_model
 from stages.backends.labelled import keeps_apart, row_nats, summed_nats
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Run
 from stages.text import batches, chat, tokenizer
 from stages.text.chat import IGNORE

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.corpus import formats, split
+from stages.errors import UserError
 from stages.grammar import mathematics
-from stages.records import BadLine, Example, Message, Prediction, Row, UserError, target
+from stages.records import BadLine, Example, Message, Prediction, Row, target
 from stages.scoring.render import Renderer
 from stages.tasks.typst import corpus, score, synthetic
 

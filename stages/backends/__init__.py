@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from stages.records import UserError
+from stages.errors import UserError
 
 
 def load(name: str) -> Any:

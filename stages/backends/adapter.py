@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.backends import conversion
-from stages.records import UserError, write_json
+from stages.errors import UserError
+from stages.files import write_json
 from stages.settings import Base, Lora
 
 if TYPE_CHECKING:

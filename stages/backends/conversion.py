@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stages.records import UserError
+from stages.errors import UserError
 
 MLX_ADAPTER = "adapters.safetensors"
 _PEFT = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")

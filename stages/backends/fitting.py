@@ -21,7 +21,8 @@ from stages.backends.reward_head import nats as step_nats
 from stages.backends.reward_head import step_scores, summed_step_nats
 from stages.backends.scratch import latest, seal
 from stages.backends.stopping import RECENT, Interruption, Watch, out_of_patience
-from stages.records import UserError, write_json
+from stages.errors import UserError
+from stages.files import write_json
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded

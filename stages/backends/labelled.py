@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stages.backends import cross_entropy
-from stages.records import UserError
+from stages.errors import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 

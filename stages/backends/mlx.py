@@ -26,7 +26,8 @@ from stages.backends.mlx_model import attach, graft, head, load_state, load_weig
 from stages.backends.progress import Progress
 from stages.backends.pytorch import Trained
 from stages.backends.stopping import RECENT, Interruption, Watch, out_of_patience
-from stages.records import Answer, Row, UserError
+from stages.errors import UserError
+from stages.records import Answer, Row
 from stages.settings import Lora, Run, Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded, end_of_turn

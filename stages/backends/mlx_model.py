@@ -16,7 +16,7 @@ from mlx_lm.utils import load_model as load_checkpoint
 
 from stages.backends import adapter, conversion
 from stages.backends.labelled import NOT_HEAD_ALONE, NOT_NUMBERS
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Lora, Settings
 
 

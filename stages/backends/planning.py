@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.backends import fused
 from stages.backends.labelled import LOGITS_AT_ONCE, device
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Settings
 from stages.text.chat import Encoded
 

@@ -14,7 +14,7 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Settings
 from stages.text.batches import Plan
 

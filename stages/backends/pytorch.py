@@ -14,7 +14,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from stages.backends import adapter, decoding, fused, planning, reward_head
 from stages.backends.labelled import causal_model, device, row_nats, step_likelihoods
 from stages.backends.pytorch_model import add_tokens, graft, load_model, load_tokenizer
-from stages.records import Answer, Message, Row, UserError
+from stages.errors import UserError
+from stages.records import Answer, Message, Row
 from stages.settings import Run, Settings
 from stages.text.chat import Encoded, encode, end_of_turn, opening_ids, prompt_ids, scored_steps, windows
 

@@ -16,7 +16,7 @@ from transformers.utils import logging as hub_logging
 
 from stages.backends import adapter, reward_head
 from stages.backends.labelled import causal_model, device, require_head_alone
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Settings
 
 # Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two files, the tied head that is not in

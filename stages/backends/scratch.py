@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from stages.records import CONFIG, UserError, write_json
+from stages.errors import UserError
+from stages.files import write_json
 from stages.settings import Run
+from stages.stage_config import CONFIG
 
 SEAL = "checksums.json"
 WAIT_SECONDS = 60

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages.records import UserError
+from stages.errors import UserError
 from stages.settings import Settings
 
 RECENT = 10

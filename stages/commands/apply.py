@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from stages import backends, settings
+from stages.errors import UserError
+from stages.files import atomic_write, write_lines
 from stages.params import entry, load_params
-from stages.records import UserError, whole, write_lines
 
 Parts = Sequence[tuple[str, bool]]
 """All that is written, in order: (text, whether a model is asked for its answer; else it is written as it is)."""
@@ -183,7 +184,7 @@ def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> N
     if path.suffix == ".jsonl":
         write_lines(path, [{"input": given, "answer": answer} for given, answer in zip(inputs, answers, strict=True)])
     else:
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(_joined(parts, answers))
 
 

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from stages import settings
 from stages.commands import new
+from stages.errors import UserError
 from stages.params import Params, entry, load_params
-from stages.records import UserError
 
 
 def check(

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from stages import settings
+from stages.errors import UserError
+from stages.files import atomic_write, write_json
 from stages.params import entry, load_params
-from stages.records import UserError, whole, write_json
 
 
 class Form(StrEnum):
@@ -43,7 +44,7 @@ def export(
         raise UserError(f"{output}: there already; name a folder that is not, or remove it")
     try:
         {Form.merged: merged, Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, output)
-        with whole(output / "README.md") as card:
+        with atomic_write(output / "README.md") as card:
             card.write(model_card(run, spec, licence))
     except BaseException:
         shutil.rmtree(output, ignore_errors=True)

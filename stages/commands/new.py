@@ -13,8 +13,9 @@ from ruamel.yaml.comments import CommentedMap
 
 from stages import settings
 from stages.corpus import clean
+from stages.errors import UserError
+from stages.files import atomic_write
 from stages.params import Params, entry, load_params
-from stages.records import UserError, whole
 
 PARAMS = Path("params.yaml")
 
@@ -60,7 +61,7 @@ def new(
     except BaseException:
         for left in (path, path.with_name(path.name + ".dvc")):
             left.unlink(missing_ok=True)
-        with whole(PARAMS) as params_file:
+        with atomic_write(PARAMS) as params_file:
             params_file.write(before)
         raise
 
@@ -104,7 +105,7 @@ def enter(version: str, task: str, path: Path, base: str, parent: str, malformed
     corpus = {"task": task, "file": str(path)} | ({"malformed": malformed} if malformed != "stop" else {})
     append(document["corpora"], version, corpus)
     append(document["runs"], version, {"task": task, "corpus": version, "base": base, "parent": parent})
-    with whole(PARAMS) as file:
+    with atomic_write(PARAMS) as file:
         yaml.dump(document, file)
     load_params()
 
@@ -126,5 +127,5 @@ def list_version(task: str, version: str, path: Path, report: clean.Report, note
     )
     said = " ".join(note.split()).replace("|", "\\|") or "–"  # what would end the cell, or the row
     row = f"| {version} | {path.name} | {report.read - report.dropped.total():,} | {said} |\n"
-    with whole(readme) as file:
+    with atomic_write(readme) as file:
         file.write(text.rstrip("\n") + "\n" + row)

@@ -9,8 +9,9 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from stages.errors import UserError
+from stages.files import atomic_write
 from stages.params import entry, load_params
-from stages.records import UserError, whole
 
 PARAMS = Path("params.yaml")
 
@@ -56,6 +57,6 @@ def enter(run: str, change: dict[str, object]) -> None:
     document = yaml.load(PARAMS.read_text(encoding="utf-8"))
     entry: CommentedMap = document["runs"][run]
     entry.update(change)
-    with whole(PARAMS) as file:
+    with atomic_write(PARAMS) as file:
         yaml.dump(document, file)
     load_params()

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from stages.errors import UserError
+from stages.files import atomic_write
 from stages.params import load_params
-from stages.records import UserError, whole
 
 
 def report(
@@ -43,7 +44,7 @@ def report(
             parts.append(f'<img src="{picture.name}" alt="{task} {Path(name).stem}">')
     if not parts:
         raise UserError("metrics/compare: nothing has been compared yet; run `dvc repro` first")
-    with whole(output / "index.html") as page:
+    with atomic_write(output / "index.html") as page:
         page.write(
             '<!doctype html><meta charset="utf-8"><title>Tsugiki</title>'
             "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto}"

@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.records import LISTED_LINES, BadLine, Example, Message, Row, UserError, listed
+from stages.errors import UserError
+from stages.records import BadLine, Example, Message, Row
 from stages.settings import Corpus
 
 UNSOUND = re.compile("[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")  # U+FFFD; category Cc but tab, line ends
 TOGETHER = 1_000  # examples that are looked up in one call
 NEWEST = 2**15  # hashes in a set before they join the sorted array
+LISTED_LINES = 20  # unreadable lines that an error names
 TOLD = 100_000  # records after which a long reading says how far it is
 
 
@@ -44,7 +46,7 @@ class Report:
         """Raise UserError for unreadable lines that must not be passed over, for an empty file, and for too many drops."""
         if self.dropped["malformed"] and malformed == "stop":
             remedy = "correct these lines, or set `malformed: drop` for this corpus in params.yaml"
-            raise listed(self.path, self.bad, self.dropped["malformed"], remedy)
+            raise UserError("\n".join([*self.unreadable(), remedy]))
         if not self.read:
             raise UserError(f"{self.path}: no records in it; a corpus has at least one line")
         share = self.dropped.total() / self.read
@@ -54,6 +56,12 @@ class Report:
                 f"{self.path}: cleaning drops {self.dropped.total()} of {self.read} rows ({share:.0%}: {reasons}), more than "
                 f"max_drop_fraction {max_drop_fraction:.0%}; mend the file, or raise max_drop_fraction for this corpus"
             )
+
+    def unreadable(self) -> list[str]:
+        """The first unreadable lines by number and reason, the rest as a count."""
+        shown = [f"{self.path} line {item.line}: {item.reason}" for item in self.bad]
+        more = self.dropped["malformed"] - len(shown)
+        return [*shown, f"… and {more} more"] if more else shown
 
 
 def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Example]:

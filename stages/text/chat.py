@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.records import Message, Row, UserError
+from stages.errors import UserError
+from stages.records import Message, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stages.records import BadLine, Example, Message, read_lines
+from stages.files import read_lines
+from stages.records import BadLine, Example, Message
 
 INSTRUCTION = "次の文の誤りを直してください。"
 CORRECT = "Correct"

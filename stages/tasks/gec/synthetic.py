@@ -9,10 +9,10 @@ import random
 from collections.abc import Iterator, Sequence
 
 from stages.corpus import split
+from stages.errors import UserError
 from stages.grammar.japanese import restyled, sentence
 from stages.grammar.mistakes import PLANTERS, Slip
 from stages.grammar.sentence import Sentence
-from stages.records import UserError
 
 HEADER = "ID\tMarked_Text\tError_Type"
 CLEAN = 0.15

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.records import BadLine, Example, Message, read_json_lines, read_lines
+from stages.files import read_json_lines, read_lines
+from stages.records import BadLine, Example, Message
 
 ROLES = ("system", "user", "assistant")
 TITLE = re.compile(r" = [^=].* = ?")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.records import Prediction, Row, read_lines, target
+from stages.files import read_lines
+from stages.records import Prediction, Row, target
 
 STATISTICS = ("nats", "bytes", "tokens", "words")
 

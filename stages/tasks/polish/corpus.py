@@ -10,7 +10,8 @@ from typing import Any
 
 from stages.corpus import formats
 from stages.corpus.formats import Malformed
-from stages.records import BadLine, Example, Message, read_json_lines, read_lines
+from stages.files import read_json_lines, read_lines
+from stages.records import BadLine, Example, Message
 
 FORMATS = "see data/polish/README.md#formats"
 INFLECTION, INSTRUCTION = "inflection", "instruction"

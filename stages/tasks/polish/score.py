@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sacrebleu.metrics import CHRF
 
-from stages.records import Prediction, Row, target
-from stages.records import rows as read_rows
+from stages.records import Prediction, Row, read_rows, target
 from stages.scoring import edits, polish
 
 STATISTICS = ("f1", "rows")

@@ -19,7 +19,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.records import BadLine, Example, UserError, read_json_lines, read_lines
+from stages.errors import UserError
+from stages.files import read_json_lines, read_lines
+from stages.records import BadLine, Example
 
 FORMATS = "see data/reward/README.md#formats"
 RATINGS = {-1: 0.0, 0: 0.5, 1: 1.0}

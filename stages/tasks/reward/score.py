@@ -10,8 +10,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
-from stages.records import Prediction, Row
-from stages.records import rows as read_rows
+from stages.records import Prediction, Row, read_rows
 from stages.scoring import calibration
 from stages.scoring.calibration import Floats
 

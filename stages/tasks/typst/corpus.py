@@ -12,7 +12,8 @@ from typing import Any
 
 from stages.corpus import formats
 from stages.corpus.formats import Malformed
-from stages.records import BadLine, Example, Message, read_json_lines
+from stages.files import read_json_lines
+from stages.records import BadLine, Example, Message
 
 INSTRUCTION = "Convert LaTeX to Typst"
 FORMATS = "see data/typst/README.md#formats"

@@ -8,8 +8,8 @@ import json
 import random
 from collections.abc import Iterator
 
+from stages.errors import UserError
 from stages.grammar.mathematics import Node, formula, symbol, symbols
-from stages.records import UserError
 
 INSTRUCTION = "Convert LaTeX to Typst"
 OWN = 0.62

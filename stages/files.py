@@ -1,0 +1,103 @@
+"""Text, JSON and JSON lines on disk: read with the place of every fault, written whole or not at all."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from stages.errors import UserError
+
+
+def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """(line number, line) of a UTF-8 text file without its byte-order mark, one line in memory at a time.
+
+    blank: whether lines of white space are told too.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; write the corpus there or correct its `file` in params.yaml")
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
+                    f"convert the file, for example `iconv -f CP932 -t UTF-8`"
+                ) from None
+            if blank or line.strip():
+                yield number, line
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(line number, object) of a JSONL file; for a line that is no JSON object, (line number, what is wrong with it)."""
+    for number, line in read_lines(path):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:  # a number of 4,300 digits, brackets nested past the stack
+            yield number, f"not JSON: {error}"
+            continue
+        yield number, record if isinstance(record, dict) else f"a JSON {type(record).__name__}; a record is an object"
+
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+PARTIAL = ".partial"  # what a kill leaves has this suffix, which .dvcignore keeps out of every hash
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[str]]:
+    """A file that appears under its name only when the block has ended well.
+
+    Raises UserError where the disk does not take it. Other errors of the block stay what they are.
+    """
+    require_writable(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        if error.errno in DISK_ERRORS or error.filename == name:
+            raise UserError(
+                f"{path}: not written ({error.strerror}); make room or correct its rights, then run again"
+            ) from error
+        raise
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def require_writable(*folders: Path) -> None:
+    """Raise UserError for a folder that nothing can be written to: before hours of work, not after."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written to ({error.strerror}); correct its rights, then run again") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    with atomic_write(path) as file:
+        file.write(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Sorted, indented JSON with a final newline: the same value gives the same bytes."""
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+
+
+def write_lines(path: Path, records: Iterable[Any]) -> int:
+    """One JSON object a line, dataclasses included; how many were written."""
+    count = 0
+    with atomic_write(path) as file:
+        for record in records:
+            file.write(json.dumps(record if isinstance(record, dict) else asdict(record), ensure_ascii=False) + "\n")
+            count += 1
+    return count
