@@ -57,8 +57,8 @@ def load(folder: Path) -> tuple[list[Row], list[Row]]:
 
 def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
     """Labelled tokens trained on, and the loss on held-out rows, in float32."""
-    from stages.backends.labelled import row_nats
-    from stages.backends.pytorch_model import load_tokenizer
+    from stages.backends.pytorch.loss import row_nats
+    from stages.backends.shared.tokenizers import load_tokenizer
     from stages.text.chat import encode
 
     tokenizer = load_tokenizer(str(folder / "base"), str(folder / "base"))
@@ -71,7 +71,8 @@ def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
 
 
 def ours(folder: Path) -> Work:
-    from stages.backends import fitting, pytorch  # noqa: F401 - imported before the clock starts
+    from stages.backends.pytorch import backend as pytorch
+    from stages.backends.pytorch import trainer  # noqa: F401 - imported before the clock starts
     from stages.text.chat import encode
 
     train, valid = load(folder)

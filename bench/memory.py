@@ -20,7 +20,9 @@ from typing import Any
 
 import torch
 
-from stages.backends import adapter, fitting, planning, pytorch
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import fused, trainer
+from stages.backends.shared import memory, model_folders
 from stages.params import load_params
 from stages.settings import Run, Settings
 from stages.text import tokenizer
@@ -127,7 +129,7 @@ def make(folder: Path, architecture: str) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    adapter.write_weights(folder, model, fast)
+    model_folders.write_weights(folder, model, fast)
     del model
     torch.cuda.empty_cache()
 
@@ -152,7 +154,7 @@ def case(number: int, base: str) -> dict[str, Any]:
         row |= {"text": words}
     count = options.per_device_train_batch_size * 2
     loaded = spy_on_graft()
-    fitting.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]  # 50 GB of a full training
+    trainer.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]  # 50 GB of a full training
     spec = Run(task="lm", corpus="lm-001", base=base, parent=base)
     scratch = Path(base).parent / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -200,17 +202,18 @@ def named(number: int) -> dict[str, Any]:
         "tokens": options.max_length_tokens,
         "checkpointing": options.gradient_checkpointing,
         "limit_mb": options.memory_limit_mb,
-        "planned_mb": round(planned(architecture, options).total / planning.MIB),
+        "planned_mb": round(planned(architecture, options).total / memory.MIB),
     }
 
 
-def planned(architecture: str, options: Settings) -> planning.Need:
+def planned(architecture: str, options: Settings) -> memory.Need:
     """What `python -m stages plan` says of a case."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**ARCHITECTURES[architecture]))
-    return planning.need(model, options, options.per_device_train_batch_size, options.max_length_tokens, WHERE)
+    rows, tokens = options.per_device_train_batch_size, options.max_length_tokens
+    return memory.need(model, options, rows, tokens, WHERE, fused.attention_is_plain(model))
 
 
 def failed(number: int, stderr: str) -> dict[str, Any]:

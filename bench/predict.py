@@ -54,7 +54,7 @@ def report(work: Work, folder: Path, answers: list[str]) -> Work:
 
 
 def ours(folder: Path) -> Work:
-    from stages.backends.pytorch import Answerer
+    from stages.backends.pytorch.backend import Answerer
 
     answerer, work = Answerer(str(RUN), base(), options()), Work()
     with work.timed():

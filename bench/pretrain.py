@@ -33,7 +33,7 @@ def options() -> Settings:
 
 
 def encoded(folder: Path, part: str) -> list[Encoded]:
-    from stages.backends.pytorch_model import load_tokenizer
+    from stages.backends.shared.tokenizers import load_tokenizer
     from stages.text.chat import encode
 
     tokenizer, limit = load_tokenizer(BASE, BASE), options().max_length_tokens
@@ -42,7 +42,7 @@ def encoded(folder: Path, part: str) -> list[Encoded]:
 
 def report(work: Work, folder: Path, model: Any, tokens: int) -> Work:
     """Tokens a second, and the loss on held-out rows, each by itself, in float32."""
-    from stages.backends.labelled import row_nats
+    from stages.backends.pytorch.loss import row_nats
 
     sums = row_nats(model.eval().float(), encoded(folder, "valid"), 64, 0)
     loss = math.fsum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums)
@@ -51,7 +51,8 @@ def report(work: Work, folder: Path, model: Any, tokens: int) -> Work:
 
 
 def ours(folder: Path) -> Work:
-    from stages.backends import fitting, pytorch  # noqa: F401 - imported before the clock starts
+    from stages.backends.pytorch import backend as pytorch
+    from stages.backends.pytorch import trainer  # noqa: F401 - imported before the clock starts
 
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     spec, work = Run(task="lm", corpus="lm-001", base=BASE, parent=BASE), Work()

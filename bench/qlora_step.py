@@ -97,9 +97,10 @@ def bfloat16_peak() -> float:
 
 
 def ours(folder: Path, architecture: str) -> Work:
-    from stages.backends import fitting, pytorch
+    from stages.backends.pytorch import backend as pytorch
+    from stages.backends.pytorch import trainer
 
-    fitting.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]
+    trainer.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]
     base, chosen, scratch = str(folder / "base"), options(architecture), folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     Path("logs/bench.jsonl").unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stages import command_line, stage_config
+from stages import command_line, stage_config, tasks
 from stages.files import atomic_write, read_json_lines
 from stages.scoring import bootstrap
 
@@ -20,7 +19,7 @@ Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line o
 
 def main(task: str) -> None:
     parents = dict(stage_config.load("compare", task)["parents"])
-    score = import_module(f"stages.tasks.{task}.score")
+    score = tasks.score(task)
     scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
     folder = Path("metrics/compare", task)
 
@@ -42,7 +41,7 @@ def numbers(rows: Iterable[dict[str, Any]]) -> bootstrap.Floats:
     return np.array([row["statistics"] for row in rows])
 
 
-def link(run: str, parent: str, scored: dict[str, Scored], score: Any) -> dict[str, Any]:
+def link(run: str, parent: str, scored: dict[str, Scored], score: tasks.Score) -> dict[str, Any]:
     """A run on every test set, and against its parent on the same rows where the parent is a run of this task."""
     own = once(scored[run])
     low, high = bootstrap.interval(numbers(own.values()), score.headline)
@@ -66,11 +65,11 @@ def once(rows: Scored) -> dict[str, dict[str, Any]]:
     return {row: record for (_, row), record in rows.items()}
 
 
-def mean(score: Any, rows: Iterable[dict[str, Any]]) -> float:
+def mean(score: tasks.Score, rows: Iterable[dict[str, Any]]) -> float:
     return round(float(score.headline(numbers(rows).sum(axis=0))), 4)
 
 
-def cells(scored: dict[str, Scored], score: Any, by: str) -> list[tuple[str, str, float, int]]:
+def cells(scored: dict[str, Scored], score: tasks.Score, by: str) -> list[tuple[str, str, float, int]]:
     """(run, group, score, rows) for each run and each test set or category: by test set, the forgetting matrix."""
     found = []
     for run, rows in scored.items():

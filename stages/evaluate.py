@@ -1,12 +1,11 @@
 """evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and the figures of each row."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages import command_line, stage_config
+from stages import command_line, stage_config, tasks
 from stages.files import write_json, write_lines
 from stages.records import Prediction, Row, read_predictions, read_rows
 from stages.scoring import bootstrap
@@ -15,7 +14,7 @@ from stages.scoring import bootstrap
 def main(run: str) -> None:
     config = stage_config.load("evaluate", run)
     task, corpus = config["task"], config["corpus"]
-    score = import_module(f"stages.tasks.{task}.score")
+    score = tasks.score(task)
     tests = [row for test in config["tests"] for row in read_rows(Path("data/prepared", task, "test", f"{test}.jsonl"))]
     made = read_predictions(Path("data/predictions", f"{run}.jsonl"))
     own, base = ([record for record in made if record.by == by] for by in ("run", "base"))
@@ -51,12 +50,12 @@ def main(run: str) -> None:
     )
 
 
-def of(score: Any, statistics: np.ndarray) -> float:
+def of(score: tasks.Score, statistics: np.ndarray) -> float:
     """The headline of all rows together."""
     return round(float(score.headline(statistics.sum(axis=0))), 4)
 
 
-def categories(score: Any, tests: list[Row], statistics: np.ndarray) -> dict[str, dict[str, float]]:
+def categories(score: tasks.Score, tests: list[Row], statistics: np.ndarray) -> dict[str, dict[str, float]]:
     """Score and number of rows by category."""
     names = np.array([row["category"] for row in tests])
     return {

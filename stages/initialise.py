@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages import command_line, stage_config
-from stages.backends import adapter
+from stages.backends.shared import model_folders
 from stages.records import read_rows
 from stages.settings import Base
 from stages.text import tokenizer
@@ -14,7 +14,7 @@ def main(name: str) -> None:
     train = read_rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
     texts = (message["content"] for row in train for message in row.get("messages", [{"content": row.get("text", "")}]))
     trained = tokenizer.train(texts, base.vocab_size, base.split)
-    adapter.write_base(Path("models/bases", name), trained, base)
+    model_folders.write_base(Path("models/bases", name), trained, base)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from stages import backends, tasks
 from stages.errors import UserError, nearest
 from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
 
@@ -135,7 +136,6 @@ def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def _dangling(params: Params) -> list[str]:
     """References between the maps that lead nowhere or in a circle, and names that break the numbering."""
     faults = []
-    backends = sorted(path.stem for path in Path(__file__).with_name("backends").glob("*.py") if _is_backend(path))
     for group, entries in (
         ("synthetic", params.synthetic),
         ("sources", params.sources),
@@ -153,7 +153,7 @@ def _dangling(params: Params) -> list[str]:
         if corpus.test_only and corpus.valid_only
     ]
     for task in params.tasks:
-        if not Path(__file__).with_name("tasks").joinpath(task, "corpus.py").is_file():
+        if task not in tasks.names():
             faults.append(f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py")
     for name, base in params.bases.items():
         texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
@@ -186,9 +186,7 @@ def _dangling(params: Params) -> list[str]:
         faults.append(f"`runs`: {circle}: a run that continues from itself; give one of them another base or parent")
     if not faults:
         for name in params.runs:
-            settings = params.resolve(name)
-            if settings.backend not in backends:
-                faults.append(f"`runs.{name}`: no backend `{settings.backend}`{nearest(settings.backend, backends)}")
+            faults += [f"`runs.{name}`: {why}" for why in _refused(params, name)]
     return faults
 
 
@@ -207,9 +205,13 @@ def _outside(params: Params) -> list[str]:
     ]
 
 
-def _is_backend(path: Path) -> bool:
-    """A backend is a file of backends/ that can train."""
-    return "\ndef train(" in path.read_text(encoding="utf-8")
+def _refused(params: Params, run: str) -> list[str]:
+    """Why no backend trains a run with its settings."""
+    settings = params.resolve(run)
+    if settings.backend not in (there := backends.names()):
+        return [f"no backend `{settings.backend}`{nearest(settings.backend, there)}"]
+    scores_steps = tasks.corpus(params.runs[run].task).SCORES_STEPS
+    return backends.limits(settings.backend).refuses(settings, scores_steps)
 
 
 def _no_model(params: Params, run: Run, key: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import Progress
 
 from stages import backends, command_line, stage_config
-from stages.backends import reuse, scratch
+from stages.backends.shared import answer_cache, checkpoints
 from stages.files import as_json, write_lines
 from stages.records import Prediction, Row, read_rows
 from stages.settings import Settings
@@ -32,8 +32,10 @@ def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[
     """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
     base, chosen = config["base"], Settings.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
-    loaded = cache(lambda: backend.Answerer(model, base, chosen))
-    known = reuse.Answers(scratch.fingerprint(Path(model), Path(base)), as_json([config["settings"], config["code"]]))
+    loaded = cache(lambda: backend.answerer(model, base, chosen))
+    known = answer_cache.Answers(
+        checkpoints.fingerprint(Path(model), Path(base)), as_json([config["settings"], config["code"]])
+    )
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, wanted in tests.items():

@@ -5,14 +5,12 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 import numpy as np
 
-from stages import command_line, stage_config
+from stages import command_line, stage_config, tasks
 from stages.corpus import augment, clean, split
 from stages.corpus.near_duplicates import drop_near_duplicates
 from stages.files import atomic_write, write_json
@@ -25,7 +23,7 @@ PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
 def main(name: str) -> None:
     config = stage_config.load("prepare", name)
     corpus, shares = Corpus.model_validate(config["corpus"]), Split.model_validate(config["split"])
-    task = import_module(f"stages.tasks.{corpus.task}.corpus")
+    task = tasks.corpus(corpus.task)
 
     report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
     held_out, asked = array("Q"), array("Q")
@@ -61,7 +59,9 @@ def main(name: str) -> None:
     )
 
 
-def divided(task: Any, corpus: Corpus, shares: Split, report: clean.Report, folder: Path) -> Iterator[tuple[split.Part, Row]]:
+def divided(
+    task: tasks.Corpus, corpus: Corpus, shares: Split, report: clean.Report, folder: Path
+) -> Iterator[tuple[split.Part, Row]]:
     """(part, prepared row) of every example that survives cleaning, in the file's order; noisy copies are for training.
 
     folder: for what waits on the disk.
@@ -83,11 +83,10 @@ def part_of(corpus: Corpus, key: str, shares: Split) -> split.Part:
     return split.part(key, shares.valid, shares.test)
 
 
-def prepared(task: Any, corpus: Corpus, example: Example) -> Row:
+def prepared(task: tasks.Corpus, corpus: Corpus, example: Example) -> Row:
     identity = f"{clean.digest(example.source, example.target):016x}"
-    row = Row(id=identity, category=example.category, source=example.source)
-    row.update(task.show(clean.instructed(example, corpus.instruction)))
-    return row
+    shown = task.show(clean.instructed(example, corpus.instruction))
+    return {"id": identity, "category": example.category, "source": example.source, **shown}
 
 
 if __name__ == "__main__":

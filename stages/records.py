@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple, Required, TypedDict
 
 from stages.files import read_lines
 
@@ -43,21 +43,26 @@ class BadLine:
     reason: str
 
 
-class Row(TypedDict):
-    """One prepared example, a line of data/prepared, as mlx-lm and TRL read it too.
+class Shown(TypedDict, total=False):
+    """What of an example a model is shown.
 
     A conversation has `messages`, a text `text`, and a solution whose steps are scored `prompt`, `completions` (its steps)
     and `labels`, TRL's names for stepwise supervision.
     """
 
-    id: str
-    category: str
-    source: str
-    messages: NotRequired[list[Message]]
-    text: NotRequired[str]
-    prompt: NotRequired[str]
-    completions: NotRequired[list[str]]
-    labels: NotRequired[list[float | None]]
+    messages: list[Message]
+    text: str
+    prompt: str
+    completions: list[str]
+    labels: list[float | None]
+
+
+class Row(Shown):
+    """One prepared example, a line of data/prepared, as mlx-lm and TRL read it too."""
+
+    id: Required[str]
+    category: Required[str]
+    source: Required[str]
 
 
 class Answer(NamedTuple):

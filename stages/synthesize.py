@@ -1,17 +1,16 @@
 """synthesize: a task's grammar -> one demo corpus version. Delete its entry in params.yaml when you bring your own."""
 
 import random
-from importlib import import_module
 from pathlib import Path
 
-from stages import command_line, stage_config
+from stages import command_line, stage_config, tasks
 from stages.files import atomic_write
 from stages.settings import Synthetic
 
 
 def main(name: str) -> None:
     spec = Synthetic.model_validate(stage_config.load("synthesize", name)["synthetic"])
-    grammar = import_module(f"stages.tasks.{spec.task}.synthetic")
+    grammar = tasks.synthetic(spec.task)
     with atomic_write(Path(spec.file)) as file:
         file.writelines(f"{line}\n" for line in grammar.lines(random.Random(spec.seed), spec.rows, spec.level))
 

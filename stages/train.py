@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 
 from stages import backends, command_line, stage_config
-from stages.backends import adapter, scratch
+from stages.backends.shared import checkpoints, model_folders
 from stages.files import as_json, atomic_write, require_writable, write_json
 from stages.records import read_rows
 from stages.settings import Run, Settings
@@ -19,21 +19,21 @@ def main(run: str) -> None:
 
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
-    with scratch.held(scratch.name(run, spec)) as checkpoints:
+    with checkpoints.held(checkpoints.name(run, spec)) as folder:
         report_to = stage_config.load("report", run)["report_to"]
-        trained = backend.train(run, spec, chosen, read_rows(train), read_rows(valid), checkpoints, report_to)
-        backend.save(trained, Path("models", run), spec.base)
+        trained = backend.train(run, spec, chosen, read_rows(train), read_rows(valid), folder, report_to)
+        trained.save(Path("models", run))
         write_json(
-            Path("models", run, adapter.LINEAGE),
+            Path("models", run, model_folders.LINEAGE),
             {
                 "run": run,
                 "task": spec.task,
-                "corpus": {"name": spec.corpus, "train_md5": scratch.md5(train), "valid_md5": scratch.md5(valid)},
-                "base": adapter.identity(spec.base),
-                "parent": {"path": spec.parent, "md5": scratch.fingerprint(Path(spec.parent))},
+                "corpus": {"name": spec.corpus, "train_md5": checkpoints.md5(train), "valid_md5": checkpoints.md5(valid)},
+                "base": model_folders.identity(spec.base),
+                "parent": {"path": spec.parent, "md5": checkpoints.fingerprint(Path(spec.parent))},
                 "config_md5": hashlib.md5(as_json(config["settings"]).encode(), usedforsecurity=False).hexdigest(),
                 "rows": trained.rows,
-                "rows_too_long": trained.too_long,
+                "rows_too_long": trained.rows_too_long,
                 "steps": trained.steps,
                 "best_step": trained.best_step,
             },

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.__main__ import main
-from stages.backends import adapter, pytorch
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.shared import model_folders
 from stages.tasks.typst.document import Chunk, chunks
 from stages.text import tokenizer
 
@@ -49,7 +50,7 @@ def repository(tmp_path_factory):
     for seed, run in enumerate(("typst-001", "typst-002", "gec-001", "lm-001", "start")):
         torch.manual_seed(seed)
         config = LlamaConfig(vocab_size=len(fast), initializer_range=0.5, **shape, **special)
-        adapter.write_weights(folder / "models" / run, LlamaForCausalLM(config), fast)
+        model_folders.write_weights(folder / "models" / run, LlamaForCausalLM(config), fast)
     return folder
 
 

@@ -70,9 +70,9 @@ def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):
 
 def scratch_of(clone, name):
     asked = f"""
-from stages.backends import scratch
+from stages.backends.shared import checkpoints
 from stages.params import load_params
-print(scratch.name({name!r}, load_params().runs[{name!r}]))"""
+print(checkpoints.name({name!r}, load_params().runs[{name!r}]))"""
     return run(clone, "python", "-c", asked).stdout.strip()
 
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stages.backends import cross_entropy
-from stages.backends.labelled import LABELS, LOGITS_AT_ONCE
+from stages.backends.pytorch import cross_entropy
+from stages.backends.pytorch.loss import LABELS, LOGITS_AT_ONCE
 
 N, D, V = 37, 16, 50
 

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from stages.backends import decoding, fused
+from stages.backends.pytorch import decoding, fused
 
 PAD, NEW_TOKENS = 0, 24
 SHAPE = {

@@ -7,14 +7,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.backends import adapter, pytorch_model
+from stages.backends.pytorch import models
+from stages.backends.shared import adapters, model_folders
 from tests.conftest import run
 
 
 def test_a_merged_checkpoint_says_what_base_and_adapter_say(clone):
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/merged")
     merged = AutoModelForCausalLM.from_pretrained(clone / "out/merged", dtype=torch.float32).eval()
-    ours = pytorch_model.load_model(str(clone / "models/gec-002"), str(clone / "models/lm-001")).eval()
+    ours = models.model_for_answering(str(clone / "models/gec-002"), str(clone / "models/lm-001")).eval()
     tokenizer = AutoTokenizer.from_pretrained(clone / "out/merged")
     ids = torch.tensor([tokenizer("私は本が読みます。")["input_ids"]])
     with torch.no_grad():
@@ -35,15 +36,18 @@ def test_added_tokens_and_heads_are_exported_too(clone):
     assert tokenizer.convert_tokens_to_ids("<question>") == len(tokenizer) - 6
     assert 'license: "mit"' in (clone / "out/polish/README.md").read_text(encoding="utf-8")
     run(clone, "python", "-m", "stages", "export", "reward-002", "-o", "out/reward")
-    assert load_file(clone / "out/reward" / adapter.HEAD).keys() == load_file(clone / "models/reward-002" / adapter.HEAD).keys()
+    assert (
+        load_file(clone / "out/reward" / model_folders.HEAD).keys()
+        == load_file(clone / "models/reward-002" / model_folders.HEAD).keys()
+    )
 
 
 def test_the_adapter_goes_out_in_both_forms(clone):
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/peft", "--form", "peft")
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/mlx", "--form", "mlx")
-    assert (clone / "out/peft" / adapter.ADAPTER).read_bytes() == (clone / "models/gec-002" / adapter.ADAPTER).read_bytes()
-    _, there = adapter.read(clone / "out/mlx")
-    state = load_file(clone / "models/gec-002" / adapter.ADAPTER)
+    assert (clone / "out/peft" / adapters.ADAPTER).read_bytes() == (clone / "models/gec-002" / adapters.ADAPTER).read_bytes()
+    _, there = adapters.read(clone / "out/mlx")
+    state = load_file(clone / "models/gec-002" / adapters.ADAPTER)
     assert there.keys() == state.keys()
     assert all(torch.equal(there[name], state[name]) for name in state)
 

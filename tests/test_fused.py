@@ -20,8 +20,9 @@ from transformers import (
 )
 from transformers.models.llama import modeling_llama
 
-from stages.backends import fused, pytorch, pytorch_model
-from stages.backends.labelled import causal_model, keeps_apart, outputs, summed_nats
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import fused, models
+from stages.backends.pytorch.loss import causal_model, keeps_apart, outputs, summed_nats
 from stages.text import batches
 from stages.text.chat import Encoded
 from tests import tiny
@@ -177,7 +178,7 @@ def test_dropout_leaves_out_its_share_and_scales_the_rest():
 
 def test_adapters_dropout_is_replaced_too(tmp_path):
     base = checkpoint(tmp_path / "base", "llama")
-    model = pytorch_model.graft(base, base, SETTINGS)
+    model = models.model_for_training(base, base, SETTINGS)
     fused.fuse(model, "cpu")
     dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout.default")]
     assert len(dropouts) == 14
@@ -210,18 +211,33 @@ def test_on_cuda_attention_is_left_to_pytorch():
     assert model.config._attn_implementation == "eager"
 
 
-def test_code_is_the_same_only_to_the_last_constant():
-    def near(x):
-        return x * 2
+@pytest.mark.parametrize(("shift", "scale", "replaced"), [(0.0, 1.0, True), (1.0, 1.0, False), (0.0, 1.01, False)])
+def test_a_norm_is_replaced_where_it_computes_the_same_whatever_its_code(shift, scale, replaced):
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.rand(8)), 1e-6
 
-    def far(x):
-        return x * 3
+        def forward(self, hidden):
+            sizes = (hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon * scale).sqrt()
+            return hidden / sizes * (self.weight + shift)
 
-    def nearby(y):
-        return y * 2
+    assert fused.is_rms_norm(Norm()) is replaced
+    assert not fused.is_rms_norm(nn.LayerNorm(8))
 
-    assert fused.same_code(near, nearby)
-    assert not fused.same_code(near, far)
-    assert not fused.same_code(None, near)
-    assert not fused.same_code(torch.relu, torch.relu)
-    assert fused.same_code(modeling_llama.LlamaRMSNorm.forward, modeling_llama.LlamaRMSNorm.forward)
+
+def test_attention_that_is_told_more_than_is_known_here_is_the_models_own():
+    layer = MADE["llama"]().model.layers[0].self_attn
+    query, key, value = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8)
+    told = []
+    modeling_llama.eager_attention_forward, kept = (
+        lambda *_, **others: (told.append(others), None),
+        modeling_llama.eager_attention_forward,
+    )
+    try:
+        fused.attention(layer, query, key, value, None, 0.5, position_ids=torch.arange(3), softcap=None)
+        assert not told
+        fused.attention(layer, query, key, value, None, 0.5, softcap=50.0)
+    finally:
+        modeling_llama.eager_attention_forward = kept
+    assert told == [{"scaling": 0.5, "dropout": 0.0, "softcap": 50.0}]

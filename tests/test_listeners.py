@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.backends import pytorch, pytorch_model
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.settings import EarlyStopping, Run
 from stages.text.chat import encode
 from tests.tiny import ROWS, SETTINGS, checkpoint
@@ -76,7 +77,7 @@ def test_trl_reads_the_prepared_rows_and_makes_the_same_tokens_of_them(base, ins
 
     Path("train.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS))
     data = load_dataset("json", data_files="train.jsonl", split="train", cache_dir="cache")
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    tokenizer = load_tokenizer(base, base)
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base),
         args=SFTConfig(output_dir="trl", report_to=[], use_cpu=True, bf16=False, max_length=128),

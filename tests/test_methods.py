@@ -8,8 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stages.backends import adapter, fused, labelled, pytorch, pytorch_model, reward_head
-from stages.backends.labelled import row_nats, summed_nats, token_nats
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import fused, loss, models, step_head
+from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
+from stages.backends.shared import adapters, model_folders
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.settings import Lora, Settings
 from stages.text import batches
@@ -46,7 +49,7 @@ def scores(run: str, base: str) -> list:
 
 
 def test_a_step_is_all_its_tokens_with_the_line_break_and_keeps_its_soft_label(base):
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    tokenizer = load_tokenizer(base, base)
     row = SOLUTIONS[1] | {"labels": [0.7, None]}
     solution = scored_steps(tokenizer, row, 64)
     ends = [0, *(end + 1 for end in solution.step_ends)]
@@ -61,7 +64,7 @@ def test_a_step_is_all_its_tokens_with_the_line_break_and_keeps_its_soft_label(b
 
 
 def test_only_whole_steps_are_kept_and_a_row_without_a_label_in_them_gives_nothing(base):
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    tokenizer = load_tokenizer(base, base)
     whole = scored_steps(tokenizer, SOLUTIONS[1], 200)
     short = scored_steps(tokenizer, SOLUTIONS[1], len(whole.ids) - 1)
     assert short.ids == whole.ids[: whole.step_ends[0] + 1]
@@ -75,10 +78,12 @@ def test_only_whole_steps_are_kept_and_a_row_without_a_label_in_them_gives_nothi
 def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, method):
     settings = PLAIN.model_copy(update={"method": method, "max_steps": 12, "eval_steps": 4})
     run = grow(base, base, inside / "one", settings, SOLUTIONS[:32], SOLUTIONS[32:])
-    assert set(load_file(Path(run, adapter.HEAD))) == {
+    assert set(load_file(Path(run, model_folders.HEAD))) == {
         "hidden.weight", "hidden.bias", "score.weight", "score.bias", "surprise",
     }  # fmt: skip
-    assert not any(adapter.STEP_HEAD in name for file in Path(run).glob("*model*.safetensors") for name in load_file(file))
+    assert not any(
+        model_folders.STEP_HEAD in name for file in Path(run).glob("*model*.safetensors") for name in load_file(file)
+    )
 
     answerer = pytorch.Answerer(run, base, settings)
     answers = answerer.predict(SOLUTIONS, lambda count: None)
@@ -89,33 +94,33 @@ def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, me
     assert answers[0].tokens == 1  # of its two steps one is labelled
 
     parent_base = run if method == "full" else base
-    started = pytorch_model.graft(parent_base, run, settings, scores_steps=True)
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    started = models.model_for_training(parent_base, run, settings, scores_steps=True)
+    tokenizer = load_tokenizer(base, base)
     rows = [scored_steps(tokenizer, row, 192) for row in SOLUTIONS]
-    begun = reward_head.step_scores(started, rows, 8, 0)
+    begun = step_head.step_scores(started, rows, 8, 0)
     for answer, of_row in zip(answers, begun, strict=True):
         assert of_row == pytest.approx(answer.step_scores, rel=0.2 if method == "qlora" else 1e-3)
     assert [s for s in begun if s != begun[0]]
 
 
 def test_a_batch_of_solutions_costs_what_they_cost_one_by_one(base):
-    model = pytorch_model.graft(base, base, PLAIN, scores_steps=True)
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    model = models.model_for_training(base, base, PLAIN, scores_steps=True)
+    tokenizer = load_tokenizer(base, base)
     rows = [row for solution in SOLUTIONS for row in encode(tokenizer, solution, 64)]
     rows += [scored_steps(tokenizer, solution, 64, max_steps_per_example=1) for solution in SOLUTIONS[:9]]
-    together = reward_head.summed_step_nats(model, batches.pad(rows, 0)).item()
+    together = step_head.summed_step_nats(model, batches.pad(rows, 0)).item()
     in_lines = batches.pad(rows, 0, packed=True)
-    alone = [reward_head.summed_step_nats(model, batches.pad([row], 0)).item() for row in rows]
+    alone = [step_head.summed_step_nats(model, batches.pad([row], 0)).item() for row in rows]
     assert together == pytest.approx(sum(alone), rel=1e-5)
     assert "position_ids" in in_lines
-    assert reward_head.summed_step_nats(model, in_lines).item() == pytest.approx(sum(alone), rel=1e-5)
-    found = reward_head.step_scores(model, rows, 5, 0)
-    costs = [reward_head.nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
+    assert step_head.summed_step_nats(model, in_lines).item() == pytest.approx(sum(alone), rel=1e-5)
+    found = step_head.step_scores(model, rows, 5, 0)
+    costs = [step_head.nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
     assert [nats for nats, _ in costs] == pytest.approx(alone, rel=1e-3, abs=1e-5)
 
 
 def test_a_step_is_as_wrong_as_the_softest_maximum_over_its_tokens(base):
-    head = reward_head.StepHead(8)
+    head = step_head.StepHead(8)
     outputs, nats, steps = torch.randn(5, 8), torch.rand(5) * 9, torch.tensor([0, 0, 0, 1, 1])
     judged = [head(outputs[at : at + 1], nats[at : at + 1], torch.tensor([0])).item() for at in range(5)]
     expected = [-torch.tensor([-logit for logit in judged[a:b]]).logsumexp(0).item() for a, b in ((0, 3), (3, 5))]
@@ -123,9 +128,9 @@ def test_a_step_is_as_wrong_as_the_softest_maximum_over_its_tokens(base):
 
 
 def test_an_untuned_base_scores_a_step_by_its_mean_token_probability(base):
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    tokenizer = load_tokenizer(base, base)
     row = scored_steps(tokenizer, SOLUTIONS[1], 64)
-    model = pytorch_model.load_weights(Path(base)).eval()
+    model = models.load_weights(Path(base)).eval()
     with torch.no_grad():
         logs = model(torch.tensor([row.ids])).logits[0].log_softmax(-1)
     ids = row.ids[row.given : row.step_ends[0] + 1]
@@ -142,39 +147,39 @@ def test_only_the_rows_of_added_tokens_are_trained_and_reload_exactly(base, insi
     rows = [row | {"messages": [*asked, row["messages"][-1]]} for row in ROWS]
     run = grow(base, base, inside / "one", settings, rows[:16], rows[16:])
 
-    trained = pytorch_model.graft(base, run, settings)
+    trained = models.model_for_training(base, run, settings)
     learned = [name for name, weights in trained.named_parameters() if weights.requires_grad and "lora" not in name]
     assert learned == ["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default"]
-    tokenizer = pytorch_model.load_tokenizer(run, base)
+    tokenizer = load_tokenizer(run, base)
     sequences = [sequence for row in rows for sequence in encode(tokenizer, row, 64)]
     assert tokenizer.convert_tokens_to_ids("<formal>") in sequences[0].ids
     started, reloaded = (
-        [nats for nats, _ in row_nats(m, sequences, 8, 0)] for m in (trained, pytorch_model.load_model(run, base))
+        [nats for nats, _ in row_nats(m, sequences, 8, 0)] for m in (trained, models.model_for_answering(run, base))
     )
     assert reloaded == pytest.approx(started, rel=1e-5)
 
-    size = Path(run, adapter.ADAPTER).stat().st_size
+    size = Path(run, adapters.ADAPTER).stat().st_size
     plain = grow(base, base, inside / "plain", PLAIN)
-    assert size < Path(plain, adapter.ADAPTER).stat().st_size + 2_000  # two rows of 64 floats, not the embedding twice
-    merged = pytorch_model.load_model(run, base)
+    assert size < Path(plain, adapters.ADAPTER).stat().st_size + 2_000  # two rows of 64 floats, not the embedding twice
+    merged = models.model_for_answering(run, base)
     assert merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
-    untouched = pytorch_model.load_weights(Path(base)).get_input_embeddings().weight
+    untouched = models.load_weights(Path(base)).get_input_embeddings().weight
     torch.testing.assert_close(merged.get_input_embeddings().weight[: len(untouched)], untouched)
 
     longer = settings.model_copy(update={"added_tokens": ["<formal>", "<polish>", "<answer>"]})
     child = grow(base, run, inside / "two", longer, rows[:16], rows[16:])
-    assert json.loads(Path(child, adapter.ADAPTER_CONFIG).read_text())["trainable_token_indices"] == [
-        pytorch_model.load_tokenizer(child, base).convert_tokens_to_ids(token) for token in longer.added_tokens
+    assert json.loads(Path(child, model_folders.ADAPTER_CONFIG).read_text())["trainable_token_indices"] == [
+        load_tokenizer(child, base).convert_tokens_to_ids(token) for token in longer.added_tokens
     ]
 
 
 def test_added_tokens_that_do_not_fit_are_refused(base, inside):
     with pytest.raises(UserError, match=r"added_tokens: the base's vocabulary has <\|end\|> already; leave it out"):
-        pytorch_model.graft(base, base, PLAIN.model_copy(update={"added_tokens": ["<|end|>"]}))
+        models.model_for_training(base, base, PLAIN.model_copy(update={"added_tokens": ["<|end|>"]}))
     settings = PLAIN.model_copy(update={"added_tokens": ["<formal>", "<polish>"]})
     run = grow(base, base, inside / "one", settings)
     with pytest.raises(UserError, match=r"its adapter has 2 added_tokens that this run does not begin with; repeat them"):
-        pytorch_model.graft(base, run, PLAIN.model_copy(update={"added_tokens": ["<formal>"]}))
+        models.model_for_training(base, run, PLAIN.model_copy(update={"added_tokens": ["<formal>"]}))
 
 
 # Quantised bases
@@ -182,7 +187,7 @@ def test_added_tokens_that_do_not_fit_are_refused(base, inside):
 
 def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, inside):
     settings = PLAIN.model_copy(update={"method": "qlora", "gradient_checkpointing": True, "max_steps": 20, "eval_steps": 10})
-    model = pytorch_model.graft(base, base, settings)
+    model = models.model_for_training(base, base, settings)
     four = [module for module in model.modules() if hasattr(module, "quant_state")]
     assert len(four) == 14
     assert {module.weight.quant_type for module in four} == {"nf4"}
@@ -190,22 +195,22 @@ def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, ins
     assert all("lora" in name for name, weights in model.named_parameters() if weights.requires_grad)
 
     run = grow(base, base, inside / "one", settings)
-    whole = pytorch_model.graft(base, base, PLAIN)
+    whole = models.model_for_training(base, base, PLAIN)
     sizes = [(weights.numel(), weights.requires_grad) for weights in whole.parameters()]
     every, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
     assert f"{every:,} parameters, {trained:,} of them trained" in Path("logs/one.log").read_text()
-    tokenizer = pytorch_model.load_tokenizer(run, base)
+    tokenizer = load_tokenizer(run, base)
     sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
-    before = sum(nats for nats, _ in row_nats(pytorch_model.load_model(base, base, quantize=True), sequences, 8, 0))
-    after = sum(nats for nats, _ in row_nats(pytorch_model.load_model(run, base, quantize=True), sequences, 8, 0))
+    before = sum(nats for nats, _ in row_nats(models.model_for_answering(base, base, quantize=True), sequences, 8, 0))
+    after = sum(nats for nats, _ in row_nats(models.model_for_answering(run, base, quantize=True), sequences, 8, 0))
     assert after < 0.9 * before
     answerer = pytorch.Answerer(run, base, Settings(threads=1, method="qlora"))
     assert len(answerer.answer([row["messages"][:-1] for row in ROWS[:3]], lambda count: None)) == 3
 
 
 def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits(base):
-    model = pytorch_model.graft(base, base, PLAIN.model_copy(update={"method": "qlora"}))
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    model = models.model_for_training(base, base, PLAIN.model_copy(update={"method": "qlora"}))
+    tokenizer = load_tokenizer(base, base)
     sequences = [sequence for row in ROWS for sequence in encode(tokenizer, row, 64)]
     gradients = []
     for _ in range(2):
@@ -223,12 +228,12 @@ def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits
 
 
 def test_recomputed_activations_and_logits_in_parts_change_no_gradient(base, monkeypatch):
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    tokenizer = load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
     gradients = []
-    for checkpointing, at_once in [(False, labelled.LOGITS_AT_ONCE), (True, 7 * len(tokenizer))]:
-        monkeypatch.setattr(labelled, "LOGITS_AT_ONCE", at_once)
-        model = pytorch_model.graft(base, base, PLAIN.model_copy(update={"gradient_checkpointing": checkpointing}))
+    for checkpointing, at_once in [(False, loss.LOGITS_AT_ONCE), (True, 7 * len(tokenizer))]:
+        monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
+        model = models.model_for_training(base, base, PLAIN.model_copy(update={"gradient_checkpointing": checkpointing}))
         model.train()
         summed_nats(model, batch).backward()
         gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.grad is not None})
@@ -253,7 +258,7 @@ class Logits(TorchDispatchMode):
 @pytest.mark.parametrize(("bias", "learns"), [(False, False), (False, True), (True, True)])
 def test_logits_are_never_made_for_more_positions_than_agreed(monkeypatch, bias, learns):
     head = torch.nn.Linear(8, 11, bias=bias).requires_grad_(learns)
-    monkeypatch.setattr(labelled, "LOGITS_AT_ONCE", 50)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 50)
     with Logits() as logits:
         token_nats(torch.randn(3, 9, 8, requires_grad=True), head, torch.ones(3, 9, dtype=torch.long)).sum().backward()
     assert 44 <= max(logits.made) <= 50
@@ -261,12 +266,12 @@ def test_logits_are_never_made_for_more_positions_than_agreed(monkeypatch, bias,
 
 @pytest.mark.parametrize(("dropout", "added", "trained"), [(0.0, [], 28), (0.25, [], 28), (0.0, ["<formal>", "<polish>"], 29)])
 def test_bfloat16_without_conversions_changes_no_gradient_under_autocast(base, dropout, added, trained):
-    tokenizer = pytorch_model.load_tokenizer(base, base)
+    tokenizer = load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
     changes, gradients = {"lora": Lora(r=4, lora_alpha=8, lora_dropout=dropout), "added_tokens": added}, []
     for precision in ("float32", "bfloat16"):
         settings = PLAIN.model_copy(update=changes | {"precision": precision})
-        model = pytorch_model.graft(base, base, settings).train()
+        model = models.model_for_training(base, base, settings).train()
         fused.fuse(model, "cpu")
         dtype, given = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision], set[torch.dtype]()
         for name, module in model.named_modules():

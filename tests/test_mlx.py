@@ -13,9 +13,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from stages import backends
-from stages.backends import adapter, conversion, pytorch, pytorch_model, stopping
-from stages.backends.labelled import summed_nats
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import models
+from stages.backends.pytorch.loss import summed_nats
+from stages.backends.shared import adapters, mlx_adapters, model_folders, stopping
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
+from stages.params import load_params
 from stages.settings import EarlyStopping, Generation, Lora, Run
 from stages.text import batches
 from stages.text.chat import encode
@@ -28,8 +32,11 @@ if sys.platform not in ("linux", "darwin"):
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from stages.backends import mlx, mlx_model
+from stages.backends.mlx import backend as mlx
+from stages.backends.mlx import loop
+from stages.backends.mlx import models as mlx_models
 
+ROOT = Path(__file__).parents[1]
 PLAIN = SETTINGS.model_copy(update={"backend": "mlx", "lora": Lora(r=4, lora_alpha=8)})
 
 
@@ -53,12 +60,12 @@ def trained(base, parent, folder, settings=PLAIN):
     """A run that MLX has trained, in `folder`."""
     spec = Run(task="gec", corpus="gec-001", base=base, parent=parent)
     made = mlx.train(folder.name, spec, settings, ROWS[:16], ROWS[16:], folder.parent / f"scratch-{folder.name}")
-    mlx.save(made, folder, base)
+    made.save(folder)
     return made
 
 
 def sequences(base):
-    fast = pytorch_model.load_tokenizer(base, base)
+    fast = load_tokenizer(base, base)
     return [sequence for row in ROWS for sequence in encode(fast, row, 64)]
 
 
@@ -68,20 +75,20 @@ def sequences(base):
 def test_losses_and_gradients_are_those_of_the_pytorch_backend(base, inside):
     parent = grow(base, base, inside / "parent")  # so that both matrices of the adapter are there
     settings = PLAIN.model_copy(update={"precision": "float32"})
-    ours, other = mlx_model.graft(base, parent, settings), pytorch_model.graft(base, parent, settings)
+    ours, other = mlx_models.model_for_training(base, parent, settings), models.model_for_training(base, parent, settings)
     import mlx.nn as nn
 
-    gradient = nn.value_and_grad(ours, mlx.summed_nats)
+    gradient = nn.value_and_grad(ours, loop.summed_nats)
     rows = sequences(base)
     for at in range(10):
         batch = rows[at : at + 5]
-        nats, found = gradient(ours, *mlx.arrays(batch, 0))
+        nats, found = gradient(ours, *loop.arrays(batch, 0))
         other.zero_grad()
         expected = summed_nats(other, batches.pad(batch, 0))
         expected.backward()
         assert nats.item() == pytest.approx(expected.item(), rel=1e-4)
-        found = conversion.from_mlx({name: torch.tensor(np.array(value)) for name, value in tree_flatten(found)})
-        wanted = {name: weights.grad for name, weights in adapter.trainable(other).items()}
+        found = mlx_adapters.from_mlx({name: torch.tensor(np.array(value)) for name, value in tree_flatten(found)})
+        wanted = {name: weights.grad for name, weights in adapters.trainable(other).items()}
         assert found.keys() == wanted.keys()
         for name, tensor in wanted.items():
             assert torch.linalg.norm(found[name] - tensor) <= 1e-3 * torch.linalg.norm(tensor) + 1e-6
@@ -91,7 +98,7 @@ def test_losses_and_gradients_are_those_of_the_pytorch_backend(base, inside):
 def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside, monkeypatch, split):
     """Split: rows of unlike length go through the model one after the other, and add up to the same step."""
     monkeypatch.setattr(batches, "PASS", 0 if split else 10**6)
-    passes, arrays = [], mlx.arrays
+    passes, arrays = [], loop.arrays
     monkeypatch.setattr(mlx, "arrays", lambda rows, pad_id: passes.append(len(rows)) or arrays(rows, pad_id))
     parent = grow(base, base, inside / "parent")
     course = {"max_steps": 10, "gradient_accumulation_steps": 2, "warmup_steps": 2, "weight_decay": 0.1}
@@ -129,66 +136,68 @@ def test_a_chain_alternates_between_the_backends(llama, inside):
     trained(llama, llama, inside / "first")
     grow(llama, str(inside / "first"), inside / "second")
     third = trained(llama, str(inside / "second"), inside / "third", PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}))
-    start, before = third.history, pytorch_model.load_model(str(inside / "second"), llama)
+    start, before = third.history, models.model_for_answering(str(inside / "second"), llama)
     rows = sequences(llama)[16:]
     parents_loss = sum(summed_nats(before, batches.pad([row], 0)).item() for row in rows)
-    grown = mlx_model.graft(llama, str(inside / "second"), PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}))
-    assert sum(nats for nats, _ in mlx.row_nats(grown, rows, 4, 0)) == pytest.approx(parents_loss, rel=1e-4)
+    grown = mlx_models.model_for_training(
+        llama, str(inside / "second"), PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)})
+    )
+    assert sum(nats for nats, _ in loop.row_nats(grown, rows, 4, 0)) == pytest.approx(parents_loss, rel=1e-4)
     assert start
 
 
 def test_both_backends_write_the_same_form(llama, inside):
     trained(llama, llama, inside / "ours")
     grow(llama, llama, inside / "other", PLAIN)
-    configs = [(inside / name / adapter.ADAPTER_CONFIG).read_bytes() for name in ("ours", "other")]
+    configs = [(inside / name / model_folders.ADAPTER_CONFIG).read_bytes() for name in ("ours", "other")]
     assert configs[0] == configs[1]
-    shapes = [{k: v.shape for k, v in load_file(inside / name / adapter.ADAPTER).items()} for name in ("ours", "other")]
+    shapes = [{k: v.shape for k, v in load_file(inside / name / adapters.ADAPTER).items()} for name in ("ours", "other")]
     assert shapes[0] == shapes[1]
 
 
 def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     run = Path(grow(llama, llama, inside / "run"))
-    config, state = adapter.read(run)
-    theirs = conversion.to_mlx(state)
+    config, state = adapters.read(run)
+    theirs = mlx_adapters.to_mlx(state)
     folder = inside / "theirs"
     folder.mkdir()
-    save_file(theirs, folder / conversion.MLX_ADAPTER)
-    (folder / "adapter_config.json").write_text(json.dumps(conversion.config_to_mlx(config, theirs, 2)))
-    back_config, back = adapter.read(folder)
+    save_file(theirs, folder / mlx_adapters.MLX_ADAPTER)
+    (folder / "adapter_config.json").write_text(json.dumps(mlx_adapters.config_to_mlx(config, theirs, 2)))
+    back_config, back = adapters.read(folder)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
     by_name = {name.rpartition(".")[2] for name in config["target_modules"]}
     assert back_config == {key: config[key] for key in back_config} | {"target_modules": sorted(by_name)}
     # Where both forms are in one folder, its config says which is meant.
-    save_file({name: torch.zeros_like(tensor) for name, tensor in theirs.items()}, run / conversion.MLX_ADAPTER)
-    assert all(torch.equal(tensor, state[name]) for name, tensor in adapter.read(run)[1].items())
+    save_file({name: torch.zeros_like(tensor) for name, tensor in theirs.items()}, run / mlx_adapters.MLX_ADAPTER)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in adapters.read(run)[1].items())
     # mlx-lm itself loads it, and answers as we do.
     from mlx_lm.tuner.utils import load_adapters
 
-    model = load_adapters(mlx_model.load_weights(llama, PLAIN), str(folder))
+    model = load_adapters(mlx_models.load_weights(llama, PLAIN), str(folder))
     ours = mlx.Answerer(str(run), llama, PLAIN)
     rows = sequences(llama)[:4]
-    assert [nats for nats, _ in mlx.row_nats(model, rows, 4, 0)] == pytest.approx([nats for nats, _ in ours.nats(rows)])
+    assert [nats for nats, _ in loop.row_nats(model, rows, 4, 0)] == pytest.approx([nats for nats, _ in ours.nats(rows)])
     # And it can be a parent, of either backend.
-    for graft in (mlx_model.graft, pytorch_model.graft):
+    for graft in (mlx_models.graft, models.graft):
         grafted = graft(llama, str(folder), PLAIN)
-        learned = mlx_model.peft_state(grafted) if graft is mlx_model.graft else adapter.trainable(grafted)
+        learned = mlx_models.peft_state(grafted) if graft is mlx_models.graft else adapters.trainable(grafted)
         assert all(torch.equal(learned[name], state[name]) for name in state)
 
 
 def test_an_adapter_of_some_layers_is_continued_in_all(llama, inside):
     """mlx-lm's num_layers: the layers it leaves out get fresh adapters, which change nothing yet."""
-    config, state = adapter.read(Path(grow(llama, llama, inside / "run")))
-    some = {name: value for name, value in conversion.to_mlx(state).items() if ".layers.1." in name}
+    config, state = adapters.read(Path(grow(llama, llama, inside / "run")))
+    some = {name: value for name, value in mlx_adapters.to_mlx(state).items() if ".layers.1." in name}
     folder = inside / "some"
     folder.mkdir()
-    save_file(some, folder / conversion.MLX_ADAPTER)
-    written = conversion.config_to_mlx(config, some, 2)
+    save_file(some, folder / mlx_adapters.MLX_ADAPTER)
+    written = mlx_adapters.config_to_mlx(config, some, 2)
     assert written["num_layers"] == 1
     (folder / "adapter_config.json").write_text(json.dumps(written))
-    for graft in (mlx_model.graft, pytorch_model.graft):
+    for graft in (mlx_models.graft, models.graft):
         grafted = graft(llama, str(folder), PLAIN)
-        learned = mlx_model.peft_state(grafted) if graft is mlx_model.graft else adapter.trainable(grafted)
+        learned = mlx_models.peft_state(grafted) if graft is mlx_models.graft else adapters.trainable(grafted)
         fresh = [weights for name, weights in learned.items() if ".layers.0." in name and "lora_B" in name]
         assert fresh
         assert not any(weights.any() for weights in fresh)
@@ -214,7 +223,7 @@ def test_training_twice_gives_the_same_bytes_and_a_stopped_one_goes_on_to_them(l
             trained(llama, llama, inside / "three", settings)
     three = trained(llama, llama, inside / "three", settings)
     assert "resumed at step 3" in Path("logs/three.log").read_text()
-    found = [(inside / name / adapter.ADAPTER).read_bytes() for name in ("one", "two", "three")]
+    found = [(inside / name / adapters.ADAPTER).read_bytes() for name in ("one", "two", "three")]
     assert found[0] == found[1] == found[2]
     assert one.history == three.history
 
@@ -226,9 +235,9 @@ def test_the_best_weights_are_kept_and_early_stopping_ends(llama, inside):
     losses = {entry["step"]: entry["eval_loss"] for entry in made.history if "eval_loss" in entry}
     assert made.steps < 60
     assert made.best_step == min(losses, key=lambda step: losses[step])
-    sums = mlx.row_nats(made.model, sequences(llama)[16:], 4, 0)
+    sums = loop.row_nats(made.model, sequences(llama)[16:], 4, 0)
     assert sum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums) == pytest.approx(losses[made.best_step], rel=1e-4)
-    assert (inside / "run/last" / adapter.ADAPTER).is_file()
+    assert (inside / "run/last" / adapters.ADAPTER).is_file()
 
 
 def test_recomputed_activations_change_no_gradient(tmp_path):
@@ -247,7 +256,7 @@ trained(base, base, Path(folder).absolute(), PLAIN.model_copy(update={"gradient_
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
         command = [sys.executable, "-c", script, base, recompute, recompute]
         subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
-        found.append(load_file(tmp_path / recompute / adapter.ADAPTER))
+        found.append(load_file(tmp_path / recompute / adapters.ADAPTER))
     for name in found[0]:
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-3, atol=1e-5)
 
@@ -256,7 +265,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     from mlx_lm.utils import quantize_model, save_model
 
     wide = checkpoint(inside / "wide", "llama", width=64)
-    model = mlx_model.load_weights(wide, PLAIN)
+    model = mlx_models.load_weights(wide, PLAIN)
     config = json.loads((Path(wide) / "config.json").read_text())
     model, config = quantize_model(model, config, group_size=32, bits=4)
     save_model(wide, model)
@@ -265,7 +274,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     assert made.steps == 3
     assert mlx.Answerer(str(inside / "run"), wide, PLAIN).predict(ROWS[:2], lambda count: None)[0].tokens
     with pytest.raises(UserError, match="quantised for MLX; use backend: mlx, or a base in full precision with method: qlora"):
-        pytorch_model.load_weights(Path(wide))
+        models.load_weights(Path(wide))
 
 
 # What cannot be
@@ -274,16 +283,37 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"method": "qlora"}, "method qlora: backend mlx trains adapters; use a base in MLX's 4 bits with method: lora"),
-        ({"method": "full"}, "method full: backend mlx trains adapters; use backend: pytorch"),
-        ({"added_tokens": ["<a>"]}, "added_tokens: backend mlx trains no rows of the embedding"),
-        ({"lora": Lora(target_modules=["wqkv"])}, "no wqkv here; this architecture has down_proj, gate_proj, k_proj"),
+        ("method: qlora", "method qlora: backend mlx trains adapters; use a base in MLX's 4 bits with method: lora"),
+        ("method: full", "method full: backend mlx trains adapters; use backend: pytorch"),
+        (
+            "added_tokens: [<a>]",
+            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them",
+        ),
+        ("optim: paged_adamw_8bit", "optim paged_adamw_8bit: backend mlx has AdamW alone; leave it out"),
+        ("offload_activations: true", "offload_activations: backend mlx has one memory; leave it out"),
+        ("device: cuda", "device cuda: backend mlx knows auto (Metal where there is one) and cpu"),
     ],
 )
-def test_what_mlx_cannot_do_is_refused_with_a_remedy(llama, inside, change, says):
+def test_what_mlx_cannot_do_is_refused_before_anything_runs(inside, change, says):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    entry = "  typst-001: {task: typst, corpus: typst-001, "
+    assert text.count(entry) == 1
+    Path("params.yaml").write_text(text.replace(entry, f"{entry}backend: mlx, {change}, "), encoding="utf-8")
     with pytest.raises(UserError) as error:
-        mlx_model.graft(llama, llama, PLAIN.model_copy(update=change))
-    assert says in str(error.value)
+        load_params()
+    assert f"params.yaml: `runs.typst-001`: {says}" in str(error.value)
+
+
+def test_solutions_are_refused_before_anything_runs(inside):
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("  reward: {}\n", "  reward: {backend: mlx}\n"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"`runs.reward-001`: task reward: backend mlx has no head for steps; use backend: py"):
+        load_params()
+
+
+def test_names_of_layers_that_the_architecture_has_not_are_told_with_those_that_it_has(llama):
+    with pytest.raises(UserError, match="no wqkv here; this architecture has down_proj, gate_proj, k_proj"):
+        mlx_models.model_for_training(llama, llama, PLAIN.model_copy(update={"lora": Lora(target_modules=["wqkv"])}))
 
 
 def test_a_base_in_bitsandbytes_4_bits_is_refused(llama, inside):
@@ -291,18 +321,12 @@ def test_a_base_in_bitsandbytes_4_bits_is_refused(llama, inside):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}))
     with pytest.raises(UserError, match="quantised by bitsandbytes; use backend: pytorch"):
-        mlx_model.load_weights(str(folder), PLAIN)
-
-
-def test_solutions_are_refused(llama, inside):
-    row = {"id": "1", "category": "", "source": "", "prompt": "p", "completions": ["a"], "labels": [1.0]}
-    with pytest.raises(UserError, match="task reward: backend mlx has no head for steps; use backend: pytorch"):
-        mlx.train("r", Run(task="reward", corpus="reward-001", base=llama, parent=llama), PLAIN, [row], [row], inside)
+        mlx_models.load_weights(str(folder), PLAIN)
 
 
 def test_arrays_mark_where_each_learned_token_is_predicted(llama):
     rows = sequences(llama)[:3]
-    ids, places, wanted = mlx.arrays(rows, 0)
+    ids, places, wanted = loop.arrays(rows, 0)
     flat = np.array(ids).reshape(-1)
     assert [flat[place + 1] for place in places.tolist()] == wanted.tolist()
     assert len(wanted) == sum(len(row.ids) - row.given for row in rows)
@@ -310,9 +334,8 @@ def test_arrays_mark_where_each_learned_token_is_predicted(llama):
 
 
 def test_a_backend_that_is_not_installed_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlx_lm.generate", None)
-    monkeypatch.delitem(sys.modules, "stages.backends.mlx")
-    with pytest.raises(UserError, match=r"backend mlx: the package mlx_lm.generate is not installed here; run `pip install -r"):
+    monkeypatch.setattr(backends.limits("mlx"), "PACKAGES", ("mlx", "mlx_of_nobody"))
+    with pytest.raises(UserError, match=r"backend mlx: the package mlx_of_nobody is not installed here; run `pip install -r"):
         backends.load("mlx")
 
 

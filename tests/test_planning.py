@@ -12,8 +12,10 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from bench import memory
-from stages.backends import adapter, planning, pytorch
+from bench import memory as bench_memory
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import fused
+from stages.backends.shared import memory, model_folders
 from stages.errors import UserError
 from stages.settings import Run, Settings
 from tests.conftest import run
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 def outline(architecture):
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**memory.ARCHITECTURES[architecture]))
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**bench_memory.ARCHITECTURES[architecture]))
 
 
 @pytest.fixture
@@ -35,11 +37,11 @@ def inside(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("table", "cases", "where", "measured"),
-    [("memory.csv", memory.CUDA, "cuda", "reserved_mb"), ("memory_cpu.csv", memory.CPU, "cpu", "resident_mb")],
+    [("memory.csv", bench_memory.CUDA, "cuda", "reserved_mb"), ("memory_cpu.csv", bench_memory.CPU, "cpu", "resident_mb")],
 )
 def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, measured):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(memory, "CASES", cases)
+    monkeypatch.setattr(bench_memory, "CASES", cases)
     with (ROOT / "bench" / table).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     compared = 0
@@ -47,13 +49,20 @@ def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, 
         words = " ".join(f"{key}={value}" for key, value in changed.items())
         asked = (architecture, preset, words)
         (row,) = [each for each in rows if (each["architecture"], each["preset"], each["changed"]) == asked]
-        options = memory.chosen(number)
+        options = bench_memory.chosen(number)
         model = outline(architecture)
-        planned = planning.need(model, options, options.per_device_train_batch_size, options.max_length_tokens, where)
-        assert planned.total / planning.MIB == pytest.approx(float(row[measured]), rel=0.10), row
-        assert row["planned_mb"] == str(round(planned.total / planning.MIB))
+        planned = memory.need(
+            model,
+            options,
+            options.per_device_train_batch_size,
+            options.max_length_tokens,
+            where,
+            fused.attention_is_plain(model),
+        )
+        assert planned.total / memory.MIB == pytest.approx(float(row[measured]), rel=0.10), row
+        assert row["planned_mb"] == str(round(planned.total / memory.MIB))
         if row["loaded_mb"]:
-            assert (planned.weights + planned.adapter) / planning.MIB == pytest.approx(float(row["loaded_mb"]), rel=0.01)
+            assert (planned.weights + planned.adapter) / memory.MIB == pytest.approx(float(row["loaded_mb"]), rel=0.01)
         compared += 1
     assert compared >= 6
 
@@ -62,32 +71,33 @@ def test_presets_fit_the_cards_that_they_are_named_after():
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for preset in ("llama-3.2-3b-8gb", "llama-3-8b-8gb", "mistral-7b-8gb"):
         options = Settings.model_validate(params["presets"][preset])
-        planned = planning.need(
+        planned = memory.need(
             outline(preset.removesuffix("-8gb")),
             options,
             options.per_device_train_batch_size,
             options.max_length_tokens,
             "cuda",
+            fused_attention=True,
         )
-        assert planned.total / planning.MIB < options.memory_limit_mb
+        assert planned.total / memory.MIB < options.memory_limit_mb
 
 
 def test_on_a_processor_a_head_with_added_tokens_is_planned_with_its_logits_and_their_gradient_beside_each_other():
     settings = Settings(method="lora", per_device_train_batch_size=4)
     plain, added = (
-        planning.need(outline("llama-100m"), chosen, 4, 512, "cpu").logits
+        memory.need(outline("llama-100m"), chosen, 4, 512, "cpu", True).logits
         for chosen in (settings, settings.model_copy(update={"added_tokens": ["<formal>"]}))
     )
     assert (plain, added) == (6 * 2**25, 16 * 2**25)
 
 
 def test_70_billion_parameters_are_planned_in_seconds(inside):
-    shape = memory.LLAMA_3 | {
+    shape = bench_memory.LLAMA_3 | {
         "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
     }  # fmt: skip
     AutoConfig.for_model(**shape).save_pretrained(inside / "70b")
     begun = time.monotonic()
-    planned = planning.need(planning.outline(inside / "70b"), Settings(method="qlora"), 1, 1024, "cuda")
+    planned = memory.need(memory.outline(inside / "70b"), Settings(method="qlora"), 1, 1024, "cuda", True)
     assert time.monotonic() - begun < 20
     assert 35e9 < planned.weights < 45e9
 
@@ -95,10 +105,10 @@ def test_70_billion_parameters_are_planned_in_seconds(inside):
 def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     model = outline("mistral-7b")
     options = Settings(method="lora", precision="bfloat16", per_device_train_batch_size=8, max_length_tokens=2048)
-    whole = planning.need(model, options, 8, 2048, "cuda").total
+    whole = memory.need(model, options, 8, 2048, "cuda", True).total
 
     def helps(free):
-        return planning.remedy(model, options, 2048, "cuda", free)
+        return memory.remedy(model, options, 2048, "cuda", free, True)
 
     assert helps(whole) == {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2} or helps(whole) is not None
     small = helps(round(whole * 0.4))
@@ -110,7 +120,7 @@ def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     }
     assert helps(8 * 2**30)["method"] == "qlora"
     assert helps(2**30) is None
-    for change in planning.remedies(options):
+    for change in memory.remedies(options):
         changed = options.model_copy(update=change)
         assert changed.per_device_train_batch_size * changed.gradient_accumulation_steps == 8
 
@@ -135,7 +145,7 @@ def test_the_limit_is_watched_while_training_and_the_measure_is_told_beside_the_
     assert record["memory/planned_bytes"] > 0
     assert record["memory/measured_bytes"] > 10**8
     assert "MB planned, " in Path("logs/run.log").read_text()
-    monkeypatch.setattr(planning, "require_room", lambda *_: planning.Need(*[0] * 8, 0.0))
+    monkeypatch.setattr(memory.MemoryPlan, "require_room", lambda _: None)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"step 1: [\d,]+ MB resident, more than memory_limit_mb 50; nothing was written"):
             pytorch.train(
@@ -154,7 +164,7 @@ def test_of_a_hub_model_only_the_config_is_fetched(inside, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     Path("mistral.json").write_text(json.dumps({"hub_id": "a/b", "revision": "0" * 40}))
-    assert adapter.locate("mistral.json", adapter.CONFIG_FILES) == inside
+    assert model_folders.locate("mistral.json", model_folders.CONFIG_FILES) == inside
     assert asked == [["config.json"]]
 
 
@@ -180,12 +190,12 @@ def test_the_bench_measures_on_a_cpu_too(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from bench import memory
+from bench import memory as bench_memory
 name = "llama-100m"
-memory.ARCHITECTURES[name] |= {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 320}
-memory.ARCHITECTURES[name] |= {"num_attention_heads": 4, "num_key_value_heads": 2}
-memory.make(Path(sys.argv[1], name), name)
-record = memory.case(0, sys.argv[1] + "/" + name)
+bench_memory.ARCHITECTURES[name] |= {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 320}
+bench_memory.ARCHITECTURES[name] |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+bench_memory.make(Path(sys.argv[1], name), name)
+record = bench_memory.case(0, sys.argv[1] + "/" + name)
 assert record["resident_mb"] > 200, record
 assert record["planned_mb"] > 200, record
 """

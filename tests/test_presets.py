@@ -7,8 +7,11 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from stages.backends import adapter, pytorch, pytorch_model
-from stages.backends.labelled import summed_nats
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import models
+from stages.backends.pytorch.loss import summed_nats
+from stages.backends.shared import model_folders
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.params import load_params, merge
 from stages.settings import Settings
@@ -36,7 +39,7 @@ def shrunken(folder: Path, architecture: str) -> str:
         pad_token_id=fast.pad_token_id,
         bos_token_id=fast.bos_token_id,
     )
-    adapter.write_weights(folder, AutoModelForCausalLM.from_config(config), fast)
+    model_folders.write_weights(folder, AutoModelForCausalLM.from_config(config), fast)
     return str(folder)
 
 
@@ -45,11 +48,9 @@ def test_a_preset_builds_its_training(name, tmp_path):
     preset = PARAMS["presets"][name]
     chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
     base = shrunken(tmp_path / "base", ARCHITECTURES.get(name, "llama"))
-    model = pytorch_model.graft(base, base, chosen, scores_steps="reward" in name)
+    model = models.model_for_training(base, base, chosen, scores_steps="reward" in name)
     model.train()
-    rows = [
-        sequence for row in ROWS for sequence in encode(pytorch_model.load_tokenizer(base, base), row, chosen.max_length_tokens)
-    ]
+    rows = [sequence for row in ROWS for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)]
     with torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bfloat16"):
         summed_nats(model, batches.pad(rows[: chosen.per_device_train_batch_size], 0)).backward()
     trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
@@ -58,21 +59,20 @@ def test_a_preset_builds_its_training(name, tmp_path):
     assert ranks == (set() if chosen.method == "full" else {chosen.lora.r})
     quantised = any(hasattr(module, "quant_state") for module in model.modules())
     assert quantised == (chosen.method == "qlora")
-    assert ("reward" in name) == hasattr(pytorch.causal_model(model), adapter.STEP_HEAD)
+    assert ("reward" in name) == hasattr(pytorch.causal_model(model), model_folders.STEP_HEAD)
 
 
 def test_the_mlx_preset_builds_its_training(tmp_path):
-    from stages.backends import mlx, mlx_model
+    from stages.backends.mlx import loop
+    from stages.backends.mlx import models as mlx_models
 
     (preset,) = [preset for preset in PARAMS["presets"].values() if preset.get("backend") == "mlx"]
     chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
     base = shrunken(tmp_path / "base", "qwen3")
-    model = mlx_model.graft(base, base, chosen)
-    rows = [
-        sequence for row in ROWS for sequence in encode(pytorch_model.load_tokenizer(base, base), row, chosen.max_length_tokens)
-    ]
-    assert mlx.summed_nats(model, *mlx.arrays(rows[:4], 0)).item() > 0
-    assert {weights.shape[0] for name, weights in mlx_model.peft_state(model).items() if "lora_A" in name} == {16}
+    model = mlx_models.model_for_training(base, base, chosen)
+    rows = [sequence for row in ROWS for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    assert loop.summed_nats(model, *loop.arrays(rows[:4], 0)).item() > 0
+    assert {weights.shape[0] for name, weights in mlx_models.peft_state(model).items() if "lora_A" in name} == {16}
 
 
 def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
@@ -89,4 +89,4 @@ def test_a_preset_for_another_architecture_names_the_modules_there_are(tmp_path)
     base = shrunken(tmp_path / "base", "llama")
     chosen = Settings.model_validate({"lora": {"target_modules": ["c_attn"]}})
     with pytest.raises(UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj"):
-        pytorch_model.graft(base, base, chosen)
+        models.model_for_training(base, base, chosen)

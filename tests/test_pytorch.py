@@ -9,8 +9,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from stages.backends import adapter, pytorch, pytorch_model, scratch
-from stages.backends.labelled import row_nats, summed_nats, token_nats
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import models
+from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
+from stages.backends.shared import adapters, checkpoints, model_folders, training_plan
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.settings import EarlyStopping, Lora, Run, Settings
 from stages.text import batches
@@ -24,7 +27,7 @@ def base(request, tmp_path_factory):
 
 
 def sequences(base: str) -> list:
-    fast = pytorch_model.load_tokenizer(base, base)
+    fast = load_tokenizer(base, base)
     return [sequence for row in ROWS for sequence in encode(fast, row, 64)]
 
 
@@ -42,7 +45,7 @@ def test_the_loss_at_labelled_positions_equals_that_of_full_logits():
 
 
 def test_a_padded_batch_costs_what_its_rows_cost_one_by_one(base):
-    model, rows = pytorch_model.load_weights(Path(base)).eval(), sequences(base)
+    model, rows = models.load_weights(Path(base)).eval(), sequences(base)
     alone = [summed_nats(model, batches.pad([row], 0)).item() for row in rows]
     together = summed_nats(model, batches.pad(rows, 0)).item()
     assert together == pytest.approx(sum(alone), rel=1e-5)
@@ -56,7 +59,7 @@ def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
         cut = plain.model_copy(update={"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation})
         folder = inside / f"cut-{micro}"
         grow(base, base, folder, cut, rows=ROWS[:13])  # the second step has 5 rows, so three of its micro-batches are empty
-        states.append(pytorch_model.load_model(str(folder), base).state_dict())
+        states.append(models.model_for_answering(str(folder), base).state_dict())
     assert "2 steps of 8 x 1 rows\n" in Path("logs/cut-8.log").read_text()
     # Short rows share the longest one's room.
     assert re.search(r"2 steps of 1 x 8 rows, in [3-6]\.\d passes each\n", Path("logs/cut-1.log").read_text())
@@ -70,26 +73,26 @@ def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
 def test_a_child_starts_from_its_parents_exact_weights_and_its_own_schedule(base, inside):
     parent = grow(base, base, inside / "one")
     rows = sequences(base)
-    before = row_nats(pytorch_model.load_model(parent, base), rows, 8, 0)
+    before = row_nats(models.model_for_answering(parent, base), rows, 8, 0)
     wider = SETTINGS.model_copy(update={"lora": Lora(r=6, lora_alpha=24)})
     for settings in (SETTINGS, wider):  # a higher rank and another scaling change no output either
-        started = row_nats(pytorch_model.graft(base, parent, settings), rows, 8, 0)
+        started = row_nats(models.model_for_training(base, parent, settings), rows, 8, 0)
         assert [nats for nats, _ in started] == pytest.approx([nats for nats, _ in before], rel=1e-5)
-    untuned = row_nats(pytorch_model.load_weights(Path(base)), rows, 8, 0)
+    untuned = row_nats(models.load_weights(Path(base)), rows, 8, 0)
     assert sum(nats for nats, _ in started) < sum(nats for nats, _ in untuned)
 
     grow(base, parent, inside / "two")
     log = [json.loads(line) for line in Path("logs/two.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log if "train/loss" in record] == [1, 2, 3, 4, 5, 6]
-    assert (inside / "two" / adapter.ADAPTER).read_bytes() != (inside / "one" / adapter.ADAPTER).read_bytes()
+    assert (inside / "two" / adapters.ADAPTER).read_bytes() != (inside / "one" / adapters.ADAPTER).read_bytes()
 
 
 def test_training_twice_writes_the_same_bytes_and_another_seed_others(base, inside):
     first, second = (Path(grow(base, base, inside / name)) for name in ("one", "two"))
     other = Path(grow(base, base, inside / "three", SETTINGS.model_copy(update={"seed": 7})))
-    for name in (adapter.ADAPTER, adapter.ADAPTER_CONFIG):
+    for name in (adapters.ADAPTER, model_folders.ADAPTER_CONFIG):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-    assert (first / adapter.ADAPTER).read_bytes() != (other / adapter.ADAPTER).read_bytes()
+    assert (first / adapters.ADAPTER).read_bytes() != (other / adapters.ADAPTER).read_bytes()
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(base, inside):
@@ -99,17 +102,17 @@ def test_a_killed_training_goes_on_to_the_same_bytes(base, inside):
     shutil.rmtree(inside / "scratch-resumed" / "checkpoint-6")
     for state in (inside / "scratch-resumed").glob("*/trainer_state.json"):
         state.write_text(state.read_text().replace("scratch-whole", "scratch-resumed"))
-        scratch.seal(state.parent)
+        checkpoints.seal(state.parent)
     resumed = Path(grow(base, base, inside / "resumed"))
     assert "resumed at step 4" in Path("logs/resumed.log").read_text()
-    assert (resumed / adapter.ADAPTER).read_bytes() == (whole / adapter.ADAPTER).read_bytes()
+    assert (resumed / adapters.ADAPTER).read_bytes() == (whole / adapters.ADAPTER).read_bytes()
 
 
 def test_a_large_corpus_says_how_many_rows_are_tokens(base, monkeypatch, capsys):
-    monkeypatch.setattr(pytorch, "TOLD", 5)
+    monkeypatch.setattr(training_plan, "ROWS_BETWEEN_REPORTS", 5)
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     parts = {"train": ROWS[:12], "valid": ROWS[:4]}
-    encoded, _ = pytorch.encoded_parts(pytorch_model.load_tokenizer(base, base), spec, SETTINGS, parts)
+    encoded, _ = training_plan.encode_parts(load_tokenizer(base, base), spec, SETTINGS, parts)
     assert [len(of_part) for of_part in encoded.values()] == [12, 4]
     assert capsys.readouterr().out == "".join(f"train: {n} of 12 rows tokenised\n" for n in (5, 10))
 
@@ -118,20 +121,20 @@ def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(bas
     from peft import PeftModel
 
     folder = Path(grow(base, base, inside / "one"))
-    assert sorted(path.name for path in folder.iterdir()) == [adapter.ADAPTER_CONFIG, adapter.ADAPTER]
-    loaded = PeftModel.from_pretrained(pytorch_model.load_weights(Path(base)), str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == [model_folders.ADAPTER_CONFIG, adapters.ADAPTER]
+    loaded = PeftModel.from_pretrained(models.load_weights(Path(base)), str(folder))
     assert loaded.peft_config["default"].r == 4
-    assert json.loads((folder / adapter.ADAPTER_CONFIG).read_text())["target_modules"] == sorted(
-        json.loads((folder / adapter.ADAPTER_CONFIG).read_text())["target_modules"]
+    assert json.loads((folder / model_folders.ADAPTER_CONFIG).read_text())["target_modules"] == sorted(
+        json.loads((folder / model_folders.ADAPTER_CONFIG).read_text())["target_modules"]
     )
 
 
 def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
     full = grow(base, base, inside / "full", SETTINGS.model_copy(update={"method": "full", "learning_rate": 1e-3}))
-    assert not adapter.is_adapter(Path(full))
+    assert not model_folders.is_adapter(Path(full))
     AutoTokenizer.from_pretrained(full)
     child = grow(full, full, inside / "child")
-    assert adapter.origin(Path(child)) == full
+    assert model_folders.origin(Path(child)) == full
 
 
 def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
@@ -181,24 +184,24 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
     with pytest.raises(
         UserError, match=r"its adapter has lora.r 4, this run asks for 2; a child keeps what its parent learned: set 4"
     ):
-        pytorch_model.graft(base, run, narrower)
+        models.model_for_training(base, run, narrower)
     fewer = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8, target_modules=["q_proj"])})
     with pytest.raises(UserError, match=r"this run asks for q_proj; set those, or start again from the base"):
-        pytorch_model.graft(base, run, fewer)
+        models.model_for_training(base, run, fewer)
     with pytest.raises(UserError, match=r"an adapter cannot be a base; name the base it was grown on"):
-        adapter.locate(run)
+        model_folders.locate(run)
     other = checkpoint(inside / "other", "llama")
     with pytest.raises(UserError, match=r"this run's base is .*other; use that base or another parent"):
-        pytorch_model.graft(other, run, SETTINGS)
+        models.model_for_training(other, run, SETTINGS)
     with pytest.raises(UserError, match=r"full weights, not an adapter on"):
-        pytorch_model.graft(base, other, SETTINGS)
+        models.model_for_training(base, other, SETTINGS)
     with pytest.raises(
         UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
     ):
-        pytorch_model.graft(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
+        models.model_for_training(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
     (inside / "empty").mkdir()
     with pytest.raises(UserError, match=r"no config.json in it"):
-        adapter.locate(str(inside / "empty"))
+        model_folders.locate(str(inside / "empty"))
     answer = {"role": "assistant", "content": "猫" * 30}
     long = [row | {"messages": [*row["messages"][:-1], answer]} for row in ROWS[:16]]
     short = SETTINGS.model_copy(update={"max_length_tokens": 8})
@@ -207,11 +210,11 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
 
 
 def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, inside, monkeypatch):
-    from stages.backends import fitting
+    from stages.backends.pytorch import trainer
 
-    real, calls = fitting.summed_nats, []
+    real, calls = trainer.summed_nats, []
     monkeypatch.setattr(
-        fitting, "summed_nats", lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1]
+        trainer, "summed_nats", lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1]
     )
     with pytest.raises(UserError, match=r"step 3: the loss is nan; nothing was written. Lower learning_rate \(now 0.01\)"):
         grow(base, base, inside / "one")
@@ -219,9 +222,9 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, ins
 
 
 def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
-    with scratch.held("abc") as folder:
+    with checkpoints.held("abc") as folder:
         assert folder.is_dir()
-        with pytest.raises(UserError, match=r"another process is training this run"), scratch.held("abc"):
+        with pytest.raises(UserError, match=r"another process is training this run"), checkpoints.held("abc"):
             pass
     assert not folder.exists()
 
@@ -240,7 +243,7 @@ def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
 def test_a_reference_without_a_pinned_revision_is_refused(inside, content, says):
     (inside / "x.json").write_text(content)
     with pytest.raises(UserError, match=says):
-        adapter.locate("x.json")
+        model_folders.locate("x.json")
 
 
 def test_a_pinned_reference_is_loaded_from_the_hubs_cache(base, inside, monkeypatch):
@@ -251,9 +254,9 @@ def test_a_pinned_reference_is_loaded_from_the_hubs_cache(base, inside, monkeypa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(inside / "hub"))
     (inside / "name.json").write_text(json.dumps({"hub_id": "owner/name", "revision": revision}))
     run = grow("name.json", "name.json", inside / "one")
-    assert adapter.origin(Path(run)) == "name.json"
-    assert adapter.identity("name.json") == {"hub_id": "owner/name", "revision": revision}
+    assert model_folders.origin(Path(run)) == "name.json"
+    assert model_folders.identity("name.json") == {"hub_id": "owner/name", "revision": revision}
 
     (inside / "absent.json").write_text(json.dumps({"hub_id": "owner/absent", "revision": revision}))
     with pytest.raises(UserError, match=r"owner/absent at 0123456789ab could not be had"):
-        adapter.locate("absent.json")
+        model_folders.locate("absent.json")

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from stages import train
-from stages.backends import adapter, fitting, pytorch, scratch, stopping
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import trainer
+from stages.backends.shared import adapters, checkpoints, stopping
 from stages.errors import UserError
 from stages.settings import EarlyStopping, Run
 from tests.tiny import CONTRARY, ROWS, SETTINGS, checkpoint, grow
@@ -30,7 +32,7 @@ def inside(tmp_path, monkeypatch):
 
 
 def bytes_of(folder):
-    return (Path(folder) / adapter.ADAPTER).read_bytes()
+    return (Path(folder) / adapters.ADAPTER).read_bytes()
 
 
 def fit(base, settings, folder, valid=ROWS[16:]):
@@ -65,7 +67,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_same_command_goes_on_to_the
     resumed = fit(base, settings, inside / "stopped")
     assert "resumed at step 3" in Path("logs/run.log").read_text()
     for name, trained in (("one", whole), ("two", resumed)):
-        pytorch.save(trained, inside / name, base)
+        trained.save(inside / name)
         train.write_curve(inside / f"{name}.csv", "run", trained.history)
     assert bytes_of("one") == bytes_of("two")
     assert Path("one.csv").read_bytes() == Path("two.csv").read_bytes()
@@ -78,7 +80,7 @@ def test_a_trainer_whose_dvc_is_gone_saves_and_stops(base, inside, monkeypatch):
     with pytest.raises(SystemExit):
         fit(base, SETTINGS, inside / "scratch")
     assert "stopped at step 3 by the end of dvc" in Path("logs/run.log").read_text()
-    assert scratch.is_intact(inside / "scratch/checkpoint-3")
+    assert checkpoints.is_intact(inside / "scratch/checkpoint-3")
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter", "unsealed"])
@@ -89,9 +91,9 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(base, ins
         with pytest.raises(SystemExit):
             grow(base, base, inside / "harmed")
     last = inside / "scratch-harmed/checkpoint-5"
-    weights = last / adapter.ADAPTER
+    weights = last / adapters.ADAPTER
     if harm == "unsealed":  # killed before the last file was written
-        (last / scratch.SEAL).unlink()
+        (last / checkpoints.SEAL).unlink()
     else:
         found = weights.read_bytes()
         weights.write_bytes(found[:-100] if harm == "truncate" else found[:-1] + bytes([found[-1] ^ 1]))
@@ -115,7 +117,7 @@ def test_patience_survives_a_resume(base, inside, monkeypatch):
 
 def short_of_memory(monkeypatch, most):
     """A device that has room for the activations of so many rows."""
-    summed = fitting.summed_nats
+    summed = trainer.summed_nats
 
     def summed_nats(model, batch):
         nats = summed(model, batch)
@@ -123,7 +125,7 @@ def short_of_memory(monkeypatch, most):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
         return nats
 
-    monkeypatch.setattr(fitting, "summed_nats", summed_nats)
+    monkeypatch.setattr(trainer, "summed_nats", summed_nats)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -151,14 +153,14 @@ def test_memory_that_ends_in_the_middle_of_a_step_counts_no_gradient_twice(base,
     lora = SETTINGS.lora.model_copy(update={"lora_dropout": 0.0})
     settings = SETTINGS.model_copy(update={"gradient_accumulation_steps": 2, "lora": lora})
     whole = fit(base, settings, inside / "whole")
-    passes, summed = iter(range(10_000)), fitting.summed_nats
+    passes, summed = iter(range(10_000)), trainer.summed_nats
 
     def summed_nats(model, batch):
         if next(passes) == 3:  # the second pass of the second step
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
         return summed(model, batch)
 
-    monkeypatch.setattr(fitting, "summed_nats", summed_nats)
+    monkeypatch.setattr(trainer, "summed_nats", summed_nats)
     short = fit(base, settings, inside / "short")
     assert "out of memory at step 2 with 4 rows at once, " in Path("logs/run.log").read_text()
     norms = [[entry["grad_norm"] for entry in trained.history if "grad_norm" in entry] for trained in (whole, short)]
@@ -172,13 +174,13 @@ def test_a_row_that_does_not_fit_alone_is_named(base, inside, monkeypatch):
 
 
 def test_an_exploding_loss_stops_with_the_step_and_a_remedy(base, inside, monkeypatch):
-    summed, made = fitting.summed_nats, []
+    summed, made = trainer.summed_nats, []
 
     def summed_nats(model, batch):
         made.append(1)
         return summed(model, batch) * (1 if len(made) < 20 else 30)
 
-    monkeypatch.setattr(fitting, "summed_nats", summed_nats)
+    monkeypatch.setattr(trainer, "summed_nats", summed_nats)
     settings = SETTINGS.model_copy(update={"max_steps": 60})
     with pytest.raises(
         UserError, match=r"step 2\d: the loss exploded, from [\d.]+ to [\d.]+ as a mean of 10 steps; nothing was"
@@ -223,9 +225,9 @@ def test_the_last_weights_are_kept_beside_the_best(base, inside, method):
     assert best_only.best_step < 12
     assert not best_only.last
     trained = fit(base, settings, inside / "again", CONTRARY)
-    pytorch.save(best_only, inside / "one", base)
-    pytorch.save(trained, inside / "both", base)
-    weights = adapter.ADAPTER if method == "lora" else "model.safetensors"
+    best_only.save(inside / "one")
+    trained.save(inside / "both")
+    weights = adapters.ADAPTER if method == "lora" else "model.safetensors"
     assert Path("one", weights).read_bytes() == Path("both", weights).read_bytes() != Path("both/last", weights).read_bytes()
     if method == "lora":  # it can be continued as any adapter
         grow(base, str(inside / "both/last"), inside / "child")
@@ -255,5 +257,5 @@ def test_a_device_that_is_not_there_is_refused(base, inside):
 def test_a_checkpoint_names_the_checksum_of_each_of_its_files(base, inside):
     grow(base, base, inside / "one")
     folder = inside / "scratch-one/checkpoint-6"
-    sums = json.loads((folder / scratch.SEAL).read_text())
-    assert set(sums) == {path.name for path in folder.iterdir()} - {scratch.SEAL}
+    sums = json.loads((folder / checkpoints.SEAL).read_text())
+    assert set(sums) == {path.name for path in folder.iterdir()} - {checkpoints.SEAL}

@@ -13,8 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 
-from stages.backends import adapter, mlx_model, pytorch, pytorch_model
-from stages.backends.labelled import keeps_apart, row_nats, summed_nats
+from stages.backends.mlx import models as mlx_models
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.pytorch import models
+from stages.backends.pytorch.loss import keeps_apart, row_nats, summed_nats
+from stages.backends.shared import adapters, model_folders
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.settings import Run
 from stages.text import batches, chat, tokenizer
@@ -111,19 +115,19 @@ def test_a_prompt_with_todays_date_in_it(templated):
 
 def test_a_pad_token_that_is_the_end_of_the_turn_masks_it(inside):
     folder = checkpoint(inside / "base", "llama")
-    fast = pytorch_model.load_tokenizer(folder, folder)
+    fast = load_tokenizer(folder, folder)
     fast.pad_token = fast.eos_token
     rows = [sequence for each in ROWS[:4] for sequence in chat.encode(fast, each, 64)]
     batch = batches.pad(rows, fast.pad_token_id)
     ends = (batch["labels"] == fast.eos_token_id).sum(dim=1)
     assert ends.tolist() == [1] * 4  # learned once in each row, though padding has the same id
-    model = pytorch_model.load_weights(Path(folder)).eval()
+    model = models.load_weights(Path(folder)).eval()
     alone = sum(summed_nats(model, batches.pad([each], fast.pad_token_id)).item() for each in rows)
     assert summed_nats(model, batch).item() == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_row_that_was_cut_until_no_label_is_left(base):
-    fast = pytorch_model.load_tokenizer(base, base)
+    fast = load_tokenizer(base, base)
     long = row([("user", "x " * 300), ("assistant", "猫")])
     (encoded,) = chat.encode(fast, long, 40)
     assert len(encoded.ids) == 40
@@ -136,12 +140,12 @@ def test_a_row_that_was_cut_until_no_label_is_left(base):
 
 def test_gradients_that_depend_on_how_a_batch_is_divided(base):
     """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the same gradient."""
-    fast = pytorch_model.load_tokenizer(base, base)
+    fast = load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
     labels = sum(sum(token != IGNORE for token in each.labels) for each in rows)
 
     def gradient(parts, packed=False):
-        model = pytorch_model.load_weights(Path(base)).train()
+        model = models.load_weights(Path(base)).train()
         for part in parts:
             (summed_nats(model, batches.pad(part, 0, packed)) / labels).backward()
         return torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None])
@@ -156,11 +160,11 @@ def test_gradients_that_depend_on_how_a_batch_is_divided(base):
 
 def test_texts_in_one_line_that_see_each_other(base):
     """Each of the texts of a line costs what it costs alone, and a row is never more than one document."""
-    fast = pytorch_model.load_tokenizer(base, base)
+    fast = load_tokenizer(base, base)
     texts = [{"id": str(n), "category": "", "source": "", "text": text} for n, text in enumerate(TEXTS[:4])]
     rows = [sequence for each in texts for sequence in chat.encode(fast, each, 64)]
     assert [each.id for each in rows] == ["0", "1", "2", "3"]
-    model = pytorch_model.load_weights(Path(base)).eval()
+    model = models.load_weights(Path(base)).eval()
     alone = [summed_nats(model, batches.pad([each], 0)).item() for each in rows]
     assert [nats for nats, _ in row_nats(model, rows, 4, 0)] == pytest.approx(alone, rel=1e-5)
     packed = batches.pad(rows, 0, packed=True)
@@ -211,11 +215,11 @@ def test_a_base_whose_logits_are_more_than_its_heads_product_is_refused(inside, 
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained("base")
     reason = rf"base: {config.model_type} caps or scales its logits, and the loss here is computed without that; use a base of"
     with pytest.raises(UserError, match=reason):
-        pytorch_model.load_weights(Path("base"))
+        models.load_weights(Path("base"))
     told = json.loads(Path("base/config.json").read_text())
     Path("base/config.json").write_text(json.dumps(told | {"rope_theta": 1e4}))  # where mlx-lm looks for Granite's
     with pytest.raises(UserError, match=reason):
-        mlx_model.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base", SETTINGS)
 
 
 MATRIX = "model.layers.1.mlp.up_proj.weight"
@@ -237,24 +241,24 @@ def damaged(weights: dict[str, torch.Tensor]) -> None:
 def test_weights_that_are_missing_and_drawn_at_random(inside, quantize):
     damaged({})
     with pytest.raises(UserError, match=LACKING):
-        pytorch_model.load_weights(Path("base"), quantize)
+        models.load_weights(Path("base"), quantize)
     with pytest.raises(UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"):
-        mlx_model.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base", SETTINGS)
 
 
 def test_weights_of_another_shape_that_are_drawn_at_random(inside):
     damaged({MATRIX: torch.zeros(5, 32)})
     with pytest.raises(UserError, match=LACKING):
-        pytorch_model.load_weights(Path("base"))
+        models.load_weights(Path("base"))
 
 
 def test_weights_that_are_not_numbers(inside):
     damaged({MATRIX: torch.full((64, 32), torch.nan)})
     for quantize in (False, True):
         with pytest.raises(UserError, match=NO_NUMBERS):
-            pytorch_model.load_weights(Path("base"), quantize)
+            models.load_weights(Path("base"), quantize)
     with pytest.raises(UserError, match=NO_NUMBERS):
-        mlx_model.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base", SETTINGS)
 
 
 def test_a_file_of_weights_that_is_cut_short(inside):
@@ -263,18 +267,18 @@ def test_a_file_of_weights_that_is_cut_short(inside):
     with pytest.raises(
         UserError, match=r"base: not a causal language model .*: .*not fully covered; fetch it again, or name another base"
     ):
-        pytorch_model.load_weights(Path("base"))
+        models.load_weights(Path("base"))
     with pytest.raises(UserError, match=r"base: mlx-lm does not load it: \[load_safetensors\] Tensor .* invalid"):
-        mlx_model.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base", SETTINGS)
 
 
 # Evaluation
 
 
 def test_an_evaluation_that_drops_the_rows_behind_the_last_full_batch(base):
-    fast = pytorch_model.load_tokenizer(base, base)
+    fast = load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
-    model = pytorch_model.load_weights(Path(base)).eval()
+    model = models.load_weights(Path(base)).eval()
     found = row_nats(model, rows, 3, 0)
     assert [tokens for _, tokens in found] == [sum(token != IGNORE for token in each.labels) for each in rows]
 
@@ -304,13 +308,13 @@ def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
     ],
 )
 def test_a_parent_whose_adapter_is_more_than_lora(base, inside, changed, more):
-    config = Path(grow(base, base, inside / "run"), adapter.ADAPTER_CONFIG)
+    config = Path(grow(base, base, inside / "run"), model_folders.ADAPTER_CONFIG)
     config.write_text(json.dumps(json.loads(config.read_text()) | changed))
     told = (
         rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge it into its base, and make"
     )
     with pytest.raises(UserError, match=told):
-        pytorch_model.graft(base, "run", SETTINGS)
+        models.model_for_training(base, "run", SETTINGS)
 
 
 FIRST = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
@@ -330,21 +334,21 @@ FIRST = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight"
     ],
 )
 def test_a_parent_whose_tensors_do_not_all_go_into_its_child(base, inside, changes, told):
-    path = Path(grow(base, base, inside / "run"), adapter.ADAPTER)
+    path = Path(grow(base, base, inside / "run"), adapters.ADAPTER)
     save_file(load_file(path) | changes, path, metadata={"format": "pt"})
     with pytest.raises(UserError, match=told):
-        pytorch_model.graft(base, "run", SETTINGS)
+        models.model_for_training(base, "run", SETTINGS)
 
 
 def test_an_adapter_that_lacks_a_tensor_or_is_cut_short(base, inside):
-    path = Path(grow(base, base, inside / "run"), adapter.ADAPTER)
+    path = Path(grow(base, base, inside / "run"), adapters.ADAPTER)
     whole, kept = path.read_bytes(), {name: tensor for name, tensor in load_file(path).items() if name != FIRST}
     save_file(kept, path, metadata={"format": "pt"})
     half = "run: base_model.model.model.layers.0.mlp.down_proj.lora.weight has one of A and B alone; fetch it again"
     cut = r"run/adapter_model.safetensors: no adapter that can be read: .*not fully covered; fetch it again"
     for content, told in ((path.read_bytes(), half), (whole[:-50], cut)):
         path.write_bytes(content)
-        for load in (lambda: pytorch_model.graft(base, "run", SETTINGS), lambda: pytorch_model.load_model("run", base)):
+        for load in (lambda: models.model_for_training(base, "run", SETTINGS), lambda: models.model_for_answering("run", base)):
             with pytest.raises(UserError, match=told):
                 load()
 
@@ -353,15 +357,15 @@ def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
     """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and adapter say."""
     settings = SETTINGS.model_copy(update={"method": "qlora"})
     run = grow(base, base, inside / "run", settings)
-    beside = pytorch_model.load_model(run, base, quantize=True)
+    beside = models.model_for_answering(run, base, quantize=True)
     assert hasattr(beside, "peft_config")
-    merged = pytorch_model.load_model(run, base)
+    merged = models.model_for_answering(run, base)
     assert not hasattr(merged, "peft_config")
     from peft import PeftModel
 
     ids = torch.tensor([[5, 6, 7, 8]])
-    apart = PeftModel.from_pretrained(pytorch_model.load_weights(Path(base)), run).eval()
-    plain = pytorch_model.load_weights(Path(base)).eval()
+    apart = PeftModel.from_pretrained(models.load_weights(Path(base)), run).eval()
+    plain = models.load_weights(Path(base)).eval()
     with torch.no_grad():
         torch.testing.assert_close(merged.eval()(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-5)
         assert not torch.allclose(merged(ids).logits, plain(ids).logits, atol=1e-3)
@@ -381,7 +385,7 @@ def test_bytes_that_depend_on_the_process_or_on_the_order_of_a_set(base, inside)
         subprocess.run([sys.executable, "-c", script, base, f"seed{seed}"], check=True, env=environment, capture_output=True)
         found.append({path.name: path.read_bytes() for path in Path(f"seed{seed}").iterdir()})
     assert found[0] == found[1]
-    assert adapter.ADAPTER in found[0]
+    assert adapters.ADAPTER in found[0]
 
 
 # Safety
@@ -392,7 +396,7 @@ def test_weights_that_are_a_pickle_are_never_loaded(base, inside):
     torch.save({"weights": torch.zeros(1)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="not a causal language model that transformers loads from safetensors"):
-        pytorch_model.load_weights(folder)
+        models.load_weights(folder)
 
 
 def test_code_that_a_checkpoint_brings_is_never_run(inside):
@@ -402,5 +406,5 @@ def test_code_that_a_checkpoint_brings_is_never_run(inside):
     evil = '"model_type": "evil", "auto_map": {"AutoConfig": "evil.E"}'
     config.write_text(config.read_text().replace('"model_type": "llama"', evil))
     with pytest.raises(UserError):
-        pytorch_model.load_weights(folder)
+        models.load_weights(folder)
     assert not Path("ran").exists()

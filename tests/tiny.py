@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from stages.backends import adapter, pytorch
+from stages.backends.pytorch import backend as pytorch
+from stages.backends.shared import model_folders
 from stages.settings import Lora, Run, Settings
 from stages.text import tokenizer
 
@@ -51,7 +52,7 @@ def checkpoint(folder: Path, architecture: str, width: int = 32) -> str:
         if architecture == "llama"
         else Qwen3ForCausalLM(Qwen3Config(**shape, tie_word_embeddings=True))
     )
-    adapter.write_weights(folder, model, fast)
+    model_folders.write_weights(folder, model, fast)
     return str(folder)
 
 
@@ -63,5 +64,5 @@ def grow(
     trained = pytorch.train(
         folder.name, spec, settings, rows or ROWS[:16], valid or ROWS[16:], folder.parent / f"scratch-{folder.name}"
     )
-    pytorch.save(trained, folder, base)
+    trained.save(folder)
     return str(folder)

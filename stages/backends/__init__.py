@@ -1,17 +1,117 @@
-"""What trains and answers: a module for each backend, all with `train`, `save` and `Answerer`."""
+"""What trains and answers. A backend NAME is a package in this folder: its __init__.py has what `Limits` asks for, its
+backend.py what `Backend` asks for; shared/ is what backends have in common. No backend imports another.
+"""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from stages.backends.shared import process
 from stages.errors import UserError
+from stages.records import Answer, Row
+from stages.settings import Run, Settings
+
+if TYPE_CHECKING:
+    from stages.backends.shared.memory import MemoryPlan
 
 
-def load(name: str) -> Any:
-    """The backend's module. Raises UserError where the package that it stands on is not installed."""
-    try:
-        return import_module(f"stages.backends.{name}")
-    except ModuleNotFoundError as error:
+@dataclass(frozen=True)
+class Trained(ABC):
+    """A finished training, whose model has its weights of the lowest validation loss.
+
+    history: what was logged, a record for each report and each evaluation, with its "step".
+    steps: optimizer steps made.   best_step: the one whose weights are kept.
+    rows: sequences trained on.   rows_too_long: rows without room for a label.
+    """
+
+    history: list[dict[str, float]]
+    steps: int
+    best_step: int
+    rows: int
+    rows_too_long: int
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """`models/RUN`: an adapter in PEFT's format, or full weights."""
+
+
+class Answerer(Protocol):
+    """A model that answers. `advance` is told how many rows have just been answered."""
+
+    def predict(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:
+        """An answer to each prepared row, in order, and what its reference costs."""
+
+    def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
+        """An answer to each row that has no reference: the next turn of `messages`, what follows a `text`,
+        or the score of each of the `completions`."""
+
+
+class Limits(Protocol):
+    """A backend's package, NAME/__init__.py, which loads no library."""
+
+    @property
+    def PACKAGES(self) -> tuple[str, ...]:
+        """The modules that must be installed."""
+
+    def refuses(self, settings: Settings, scores_steps: bool) -> list[str]:
+        """Why it cannot train with these settings, a sentence each, or [].
+
+        scores_steps: whether the task's rows are solutions whose steps are scored.
+        """
+
+
+class Backend(Protocol):
+    """What trains and answers, NAME/backend.py."""
+
+    def train(
+        self,
+        run: str,
+        spec: Run,
+        settings: Settings,
+        train_rows: list[Row],
+        valid_rows: list[Row],
+        checkpoints: Path,
+        report_to: Sequence[str] = (),
+    ) -> Trained:
+        """The parent's weights, trained on the rows; a training that was killed goes on from `checkpoints`.
+
+        report_to: "tensorboard", "wandb"; what they are told lies in logs/.
+        """
+
+    def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":
+        """What a training on the base in `folder` takes, with micro-batches of so many rows of so many tokens."""
+
+    def answerer(self, model: str, base: str, settings: Settings) -> Answerer:
+        """A run, or its base, that answers."""
+
+
+def names() -> list[str]:
+    """The backends that there are."""
+    return sorted(path.parent.name for path in Path(__file__).parent.glob("*/backend.py"))
+
+
+def limits(name: str) -> Limits:
+    """What a backend cannot do, whether or not what it stands on is installed."""
+    package: Any = import_module(f"stages.backends.{name}")
+    found: Limits = package
+    return found
+
+
+def load(name: str) -> Backend:
+    """A backend, in a process that is set up for it.
+
+    Raises UserError where a package that it stands on is not installed.
+    """
+    if absent := [package for package in limits(name).PACKAGES if find_spec(package) is None]:
         raise UserError(
-            f"backend {name}: the package {error.name} is not installed here; run `pip install -r requirements.txt`, or set "
-            "another backend"
-        ) from None
+            f"backend {name}: the package {absent[0]} is not installed here; run "
+            "`pip install -r requirements.txt`, or set another backend"
+        )
+    process.set_up()
+    module: Any = import_module(f"stages.backends.{name}.backend")
+    backend: Backend = module
+    return backend

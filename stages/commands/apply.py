@@ -3,8 +3,6 @@
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from stages import backends, settings
+from stages import backends, settings, tasks
 from stages.errors import UserError
 from stages.files import atomic_write, write_lines
 from stages.params import entry, load_params
@@ -64,8 +62,8 @@ def apply(
     task = _shared_task(specs)
     generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
     chosen = {run: _overridden(params.resolve(run), generation, seed) for run in specs}
-    name, texts, files = f"stages.tasks.{task}.document", text or [], files or []
-    document = import_module(name) if find_spec(name) else None
+    texts, files = text or [], files or []
+    document = tasks.document(task)
     if document and not (no_chunking or texts) and [file.suffix for file in files] == [document.READS]:
         parts = _document(document, files[0], chosen.values())
     else:
@@ -109,7 +107,7 @@ def _overridden(own: settings.Settings, generation: dict[str, Any], seed: int | 
         raise UserError(f"--{option}: {why}, not {fault['input']!r}; correct the value") from None
 
 
-def _document(module: Any, file: Path, chosen: Iterable[settings.Settings]) -> Parts:
+def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Settings]) -> Parts:
     """A document's chunks, the same for all runs.
 
     Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII character or more. So half of
@@ -169,15 +167,10 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
 
 
 def _answered(run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress) -> list[str]:
-    answerer = backends.load(chosen.backend).Answerer(f"models/{run}", spec.base, chosen)
-    task = import_module(f"stages.tasks.{spec.task}.corpus")
+    answerer = backends.load(chosen.backend).answerer(f"models/{run}", spec.base, chosen)
+    questions = [tasks.corpus(spec.task).question(text) for text in inputs]
     shown = bar.add_task(run, total=len(inputs))
-    if hasattr(task, "solution"):
-        scored = answerer.score_steps([task.solution(text) for text in inputs], lambda count: bar.advance(shown, count))
-        return [" ".join(f"{score:.3f}" for score in answer.step_scores) for answer in scored]
-    asks = hasattr(task, "prompt")  # else it is a language model, which goes on where the text stops
-    answer, given = (answerer.answer, [task.prompt(text) for text in inputs]) if asks else (answerer.complete, inputs)
-    return list(answer(given, lambda count: bar.advance(shown, count)))
+    return answerer.respond(questions, lambda count: bar.advance(shown, count))
 
 
 def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stages import settings
+from stages import backends, settings
 from stages.commands import new
 from stages.errors import UserError
 from stages.params import Params, entry, load_params
@@ -65,9 +65,9 @@ def check(
 
 def remove_orphans(params: Params) -> None:
     """Checkpoints of trainings that were given up: their data, settings or code are others now."""
-    from stages.backends import scratch
+    from stages.backends.shared import checkpoints
 
-    found = scratch.orphans(params.runs)
+    found = checkpoints.orphans(params.runs)
     for folder in found:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         shutil.rmtree(folder)
@@ -108,13 +108,14 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
 
 def base_of(base: str) -> str:
     """Architecture, size and chat template of the base."""
-    from stages.backends import adapter, planning, pytorch_model
+    from stages.backends.shared import memory, model_folders
+    from stages.backends.shared.tokenizers import load_tokenizer
     from stages.text.chat import end_of_turn
 
-    folder = adapter.locate(base)
-    tokenizer = pytorch_model.load_tokenizer(str(folder), base)
+    folder = model_folders.locate(base)
+    tokenizer = load_tokenizer(str(folder), base)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
-    model = planning.outline(folder)
+    model = memory.outline(folder)
     return (
         f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
     )
@@ -122,25 +123,25 @@ def base_of(base: str) -> str:
 
 def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
     """Whether the run can go on from its parent."""
-    from stages.backends import adapter, pytorch_model
+    from stages.backends.shared import adapters
+    from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 
     if spec.parent == spec.base:
         return "starts at the base"
     if not Path(spec.parent).is_dir():
         raise UserError(f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`")
     if chosen.method != "full":
-        added = pytorch_model.add_tokens(pytorch_model.load_tokenizer(spec.base, spec.base), chosen.added_tokens)
-        adapter.check_continues(Path(spec.parent), spec.base, chosen.lora, added)
+        added = add_tokens(load_tokenizer(spec.base, spec.base), chosen.added_tokens)
+        adapters.check_continues(Path(spec.parent), spec.base, chosen.lora, added)
     return f"continues from {spec.parent}"
 
 
 def memory_of(base: str, chosen: settings.Settings) -> str:
     """What training takes, against what the device has."""
-    from stages.backends import adapter, planning
+    from stages.backends.shared import model_folders
 
-    model, (where, free) = planning.outline(adapter.locate(base)), planning.room(chosen)
-    wanted = planning.need(model, chosen, chosen.per_device_train_batch_size, chosen.max_length_tokens, where)
-    said = planning.verdict(wanted, where, free)
-    if wanted.total > free:
-        raise UserError(f"{said}. {planning.advice(planning.remedy(model, chosen, chosen.max_length_tokens, where, free))}")
-    return said
+    backend = backends.load(chosen.backend)
+    rows, tokens = chosen.per_device_train_batch_size, chosen.max_length_tokens
+    planned = backend.plan_memory(model_folders.locate(base), chosen, rows, tokens)
+    planned.require_room()
+    return planned.verdict

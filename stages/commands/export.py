@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stages import settings
+from stages.backends.shared import process
 from stages.errors import UserError
 from stages.files import atomic_write, write_json
 from stages.params import entry, load_params
@@ -42,6 +43,7 @@ def export(
         raise UserError(f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a remote has it")
     if output.exists():
         raise UserError(f"{output}: there already; name a folder that is not, or remove it")
+    process.set_up()
     try:
         {Form.merged: merged, Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, output)
         with atomic_write(output / "README.md") as card:
@@ -59,32 +61,35 @@ def merged(model: Path, base: str, output: Path) -> None:
     """
     import torch
 
-    from stages.backends import adapter, pytorch_model
+    from stages.backends.pytorch.models import model_for_answering
+    from stages.backends.shared import model_folders
+    from stages.backends.shared.tokenizers import load_tokenizer
 
-    weights: Any = pytorch_model.load_model(str(model), base)
-    adapter.write_weights(output, weights.to(torch.bfloat16), pytorch_model.load_tokenizer(str(model), base))
+    weights: Any = model_for_answering(str(model), base)
+    model_folders.write_weights(output, weights.to(torch.bfloat16), load_tokenizer(str(model), base))
 
 
 def peft(model: Path, base: str, output: Path) -> None:
     """The files of the run as they are."""
-    from stages.backends import adapter
+    from stages.backends.shared import model_folders
 
-    if not adapter.is_adapter(model):
+    if not model_folders.is_adapter(model):
         raise UserError(f"{model}: full weights, not an adapter; use --form merged")
-    shutil.copytree(model, output, ignore=shutil.ignore_patterns(adapter.LINEAGE, "last"))
+    shutil.copytree(model, output, ignore=shutil.ignore_patterns(model_folders.LINEAGE, "last"))
 
 
 def mlx(model: Path, base: str, output: Path) -> None:
     """adapters.safetensors and adapter_config.json as mlx-lm reads them."""
-    from stages.backends import adapter, conversion
+    from stages.backends.shared import adapters, mlx_adapters, model_folders
 
-    if not adapter.is_adapter(model):
+    if not model_folders.is_adapter(model):
         raise UserError(f"{model}: full weights, which mlx-lm loads as they are; use --form merged")
-    config, state = adapter.read(model)
-    tensors = conversion.to_mlx(state)
-    architecture = json.loads((adapter.locate(base) / "config.json").read_text(encoding="utf-8"))
-    adapter.write_tensors(output / conversion.MLX_ADAPTER, tensors)
-    write_json(output / adapter.ADAPTER_CONFIG, conversion.config_to_mlx(config, tensors, architecture["num_hidden_layers"]))
+    config, state = adapters.read(model)
+    tensors = mlx_adapters.to_mlx(state)
+    base_config = json.loads((model_folders.locate(base) / "config.json").read_text(encoding="utf-8"))
+    mlx_config = mlx_adapters.config_to_mlx(config, tensors, base_config["num_hidden_layers"])
+    model_folders.write_tensors(output / mlx_adapters.MLX_ADAPTER, tensors)
+    write_json(output / model_folders.ADAPTER_CONFIG, mlx_config)
 
 
 def model_card(run: str, spec: settings.Run, licence: str) -> str:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from stages import settings
+from stages import settings, tasks
 from stages.corpus import clean
 from stages.errors import UserError
 from stages.files import atomic_write
@@ -73,7 +72,7 @@ def new(
 
 def check(task: str, file: Path, malformed: str) -> clean.Report:
     """Read the whole file as `prepare` will, before anything is written; raises UserError as it would."""
-    reader = import_module(f"stages.tasks.{task}.corpus")
+    reader = tasks.corpus(task)
     report = clean.Report(file)
     for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
         pass

@@ -9,6 +9,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from stages import backends
 from stages.errors import UserError
 from stages.files import atomic_write
 from stages.params import entry, load_params
@@ -28,26 +29,26 @@ def plan(
 
       python -m stages plan typst-003 --fit
     """
-    from stages.backends import adapter, planning
+    from stages.backends.shared import memory, model_folders
 
     params = load_params()
-    spec, chosen = entry(params.runs, run, "runs"), params.resolve(run)
-    model, (where, free) = planning.outline(adapter.locate(spec.base, adapter.CONFIG_FILES)), planning.room(chosen)
-    rows, tokens = chosen.per_device_train_batch_size, chosen.max_length_tokens
-    wanted = planning.need(model, chosen, rows, tokens, where)
-    table = Table("", "MB", title=f"{run}: {chosen.method} on {spec.base}, {rows} rows of {tokens:,} tokens on the {where}")
+    spec, settings = entry(params.runs, run, "runs"), params.resolve(run)
+    folder = model_folders.locate(spec.base, model_folders.CONFIG_FILES)
+    rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
+    planned = backends.load(settings.backend).plan_memory(folder, settings, rows, tokens)
+    title = f"{run}: {settings.method} on {spec.base}, {rows} rows of {tokens:,} tokens on the {planned.where}"
+    table = Table("", "MB", title=title)
     for name in ("weights", "adapter", "gradients", "optimizer", "activations", "at_work", "logits", "process"):
-        table.add_row(name.replace("_", " "), f"{getattr(wanted, name) / planning.MIB:,.0f}")
-    table.add_row("at the fullest moment", f"{wanted.total / planning.MIB:,.0f}", style="bold")
+        table.add_row(name.replace("_", " "), f"{getattr(planned.need, name) / memory.MIB:,.0f}")
+    table.add_row("at the fullest moment", f"{planned.need.total / memory.MIB:,.0f}", style="bold")
     Console().print(table)
-    typer.echo(planning.verdict(wanted, where, free))
-    if wanted.total <= free:
+    typer.echo(planned.verdict)
+    if planned.fits:
         return
-    change = planning.remedy(model, chosen, tokens, where, free)
-    if change is None or not fit:
-        raise UserError(planning.advice(change).replace("RUN", run))
-    enter(run, change)
-    typer.echo(f"{PARAMS}: runs.{run} now has {planning.written(change)}")
+    if planned.change is None or not fit:
+        raise UserError(planned.advice.replace("RUN", run))
+    enter(run, planned.change)
+    typer.echo(f"{PARAMS}: runs.{run} now has {memory.written(planned.change)}")
 
 
 def enter(run: str, change: dict[str, object]) -> None:

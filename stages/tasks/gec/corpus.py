@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stages.files import read_lines
-from stages.records import BadLine, Example, Message
+from stages.records import BadLine, Example, Message, Row, Shown
 
 INSTRUCTION = "次の文の誤りを直してください。"
 CORRECT = "Correct"
@@ -30,6 +30,9 @@ RIGHT = re.compile(r"[(（]([^()（）]*)[)）]")
 
 class Malformed(ValueError):
     """What is wrong with a line, as a phrase that follows "line 12: "."""
+
+
+SCORES_STEPS = False
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
@@ -50,10 +53,14 @@ def read(path: Path) -> Iterator[Example | BadLine]:
             yield BadLine(line, str(fault))
 
 
-def show(example: Example) -> dict[str, list[Message]]:
+def show(example: Example) -> Shown:
     """The conversation that is learned: the sentence after the instruction, and its correction."""
     asked = list(example.prompt) or prompt(example.source)
     return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+
+
+def question(text: str) -> Row:
+    return Row(id="", category="", source=text, messages=prompt(text))
 
 
 def prompt(text: str) -> list[Message]:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.files import read_json_lines, read_lines
-from stages.records import BadLine, Example, Message
+from stages.records import BadLine, Example, Message, Row, Shown
 
 ROLES = ("system", "user", "assistant")
 TITLE = re.compile(r" = [^=].* = ?")
+
+
+SCORES_STEPS = False
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
@@ -25,10 +28,15 @@ def read(path: Path) -> Iterator[Example | BadLine]:
     return _documents(path)
 
 
-def show(example: Example) -> dict[str, Any]:
+def show(example: Example) -> Shown:
     if example.prompt:
         return {"messages": [*example.prompt, {"role": "assistant", "content": example.target}]}
     return {"text": example.target}
+
+
+def question(text: str) -> Row:
+    """A language model goes on where the text stops."""
+    return Row(id="", category="", source="", text=text)
 
 
 def group_key(example: Example) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from stages.corpus import formats
 from stages.corpus.formats import Malformed
 from stages.files import read_json_lines, read_lines
-from stages.records import BadLine, Example, Message
+from stages.records import BadLine, Example, Message, Row, Shown
 
 FORMATS = "see data/polish/README.md#formats"
 INFLECTION, INSTRUCTION = "inflection", "instruction"
@@ -24,6 +24,9 @@ TAGS = {
     "3": "3. osoba", "NFIN": "bezokolicznik", "ANIM": "żywotny", "INAN": "nieżywotny", "V.MSDR": "rzeczownik odczasownikowy",
     "V.CVB": "imiesłów przysłówkowy",
 }  # fmt: skip
+
+
+SCORES_STEPS = False
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
@@ -41,10 +44,14 @@ def read(path: Path) -> Iterator[Example | BadLine]:
             yield BadLine(line, str(fault))
 
 
-def show(example: Example) -> dict[str, list[Message]]:
+def show(example: Example) -> Shown:
     """The conversation that is learned."""
     asked = list(example.prompt) or prompt(example.source)
     return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+
+
+def question(text: str) -> Row:
+    return Row(id="", category="", source=text, messages=prompt(text))
 
 
 def prompt(text: str) -> list[Message]:

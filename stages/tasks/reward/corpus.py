@@ -21,7 +21,7 @@ from typing import Any
 
 from stages.errors import UserError
 from stages.files import read_json_lines, read_lines
-from stages.records import BadLine, Example
+from stages.records import BadLine, Example, Row, Shown
 
 FORMATS = "see data/reward/README.md#formats"
 RATINGS = {-1: 0.0, 0: 0.5, 1: 1.0}
@@ -35,6 +35,9 @@ REVEAL_COLUMNS = ("correctness_label", "logic_relevance_label", "attribution_lab
 
 class Malformed(ValueError):
     """What is wrong with a record, as a phrase that follows "line 12: "."""
+
+
+SCORES_STEPS = True
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
@@ -55,7 +58,7 @@ def read(path: Path) -> Iterator[Example | BadLine]:
                 yield BadLine(line, str(fault))
 
 
-def show(example: Example) -> dict[str, Any]:
+def show(example: Example) -> Shown:
     """TRL's form of stepwise supervision."""
     return {"prompt": example.source, "completions": list(example.steps), "labels": list(example.labels)}
 
@@ -65,7 +68,7 @@ def group_key(example: Example) -> str:
     return example.source
 
 
-def solution(text: str) -> dict[str, Any]:
+def question(text: str) -> Row:
     """One's own solution as a row to be scored: an object with problem and steps, or a problem with a step a line behind it."""
     problem, *steps = text.strip().split("\n")
     if text.lstrip().startswith("{"):
@@ -79,7 +82,8 @@ def solution(text: str) -> dict[str, Any]:
         raise UserError(
             f'{text[:60]!r}: no steps; give {{"problem": …, "steps": […]}}, or the problem and a step a line behind it'
         )
-    return {"id": "", "category": "", "source": problem, "prompt": problem, "completions": steps, "labels": [None] * len(steps)}
+    unlabelled: list[float | None] = [None] * len(steps)
+    return Row(id="", category="", source=problem, prompt=problem, completions=steps, labels=unlabelled)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from stages.corpus import formats
 from stages.corpus.formats import Malformed
 from stages.files import read_json_lines
-from stages.records import BadLine, Example, Message
+from stages.records import BadLine, Example, Message, Row, Shown
 
 INSTRUCTION = "Convert LaTeX to Typst"
 FORMATS = "see data/typst/README.md#formats"
@@ -53,6 +53,9 @@ CONSTRUCTS = tuple(
 """Tried in this order, so that a fraction inside a matrix is a matrix; what none of them fits is plain "symbols"."""
 
 
+SCORES_STEPS = False
+
+
 def read(path: Path) -> Iterator[Example | BadLine]:
     """The file's records as examples; what fits none of the forms becomes a BadLine with the reason."""
     for line, record in read_json_lines(path):
@@ -64,10 +67,14 @@ def read(path: Path) -> Iterator[Example | BadLine]:
             yield BadLine(line, str(fault))
 
 
-def show(example: Example) -> dict[str, list[Message]]:
+def show(example: Example) -> Shown:
     """The conversation that is learned: the record's own prompt, or the usual one, and the Typst."""
     asked = list(example.prompt) or prompt(example.source)
     return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+
+
+def question(text: str) -> Row:
+    return Row(id="", category="", source=text, messages=prompt(text))
 
 
 def prompt(text: str) -> list[Message]:

@@ -1,96 +1,37 @@
-"""Model folders: what a base, an adapter and full weights look like on disk, read and written byte for byte alike.
+"""Adapters in PEFT's format, read, continued and written byte for byte alike.
 
-An adapter is in PEFT's format. PEFT's own writer puts a set in random order, an absolute path and a README beside the
+PEFT's own writer puts a set in random order, an absolute path and a README beside the
 weights; two identical trainings would differ by them, so the two files are written here.
 """
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.backends import conversion
+from stages.backends.shared import mlx_adapters
+from stages.backends.shared.model_folders import (
+    ADAPTER_CONFIG,
+    HEAD,
+    STEP_HEAD,
+    adapter_config,
+    write_tensors,
+)
 from stages.errors import UserError
 from stages.files import write_json
-from stages.settings import Base, Lora
+from stages.settings import Lora
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ADAPTER, ADAPTER_CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
-CONFIG_FILES = ("config.json",)
+ADAPTER = "adapter_model.safetensors"
 PLAIN_LORA = {
     "peft_type": "LORA", "bias": "none", "lora_bias": False, "use_rslora": False, "use_dora": False, "use_qalora": False,
     "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "alora_invocation_tokens": None, "arrow_config": None,
     "monteclora_config": None,
 }  # fmt: skip
 """What makes an adapter W + s B A and nothing more; `continue_adapter` knows no other."""
-HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"  # the file, and the part of the model that it fills
-
-
-def is_adapter(folder: Path) -> bool:
-    return (folder / ADAPTER_CONFIG).is_file()
-
-
-def locate(base: str, files: Sequence[str] = MODEL_FILES) -> Path:
-    """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …, "revision": 40 hex digits}.
-
-    Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, a hub out of reach.
-    """
-    path = Path(base)
-    if path.suffix == ".json":
-        return _snapshot(path, files)
-    if is_adapter(path):
-        raise UserError(
-            f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent"
-        )
-    if not (path / "config.json").is_file():
-        raise UserError(
-            f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a models/bases/NAME.json"
-        )
-    return path
-
-
-def _snapshot(reference: Path, files: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    identity = _reference(reference)
-    try:
-        return Path(snapshot_download(identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had ({type(error).__name__}); "
-            "connect to the hub, log in where the model is gated, or name a local checkpoint folder as the base"
-        ) from None
-
-
-def _reference(path: Path) -> dict[str, str]:
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-        hub_id, revision = identity["hub_id"], identity["revision"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so'
-        ) from None
-    if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
-        raise UserError(f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag")
-    return {"hub_id": hub_id, "revision": revision}
-
-
-def identity(base: str) -> dict[str, str]:
-    """What lineage.json says of a base: its path, or its hub id and revision."""
-    return _reference(Path(base)) if base.endswith(".json") else {"path": base}
-
-
-def origin(folder: Path) -> str:
-    """The base that an adapter was grown on, as params.yaml named it."""
-    return str(config_of(folder)["base_model_name_or_path"])
 
 
 def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:
@@ -171,9 +112,9 @@ def trainable(model: "PeftModel") -> dict[str, Any]:
 
 def config_of(folder: Path) -> dict[str, Any]:
     """An adapter's config in PEFT's terms, mlx-lm's translated."""
-    config = _config(folder)
-    theirs = conversion.is_mlx(config)
-    return conversion.config_from_mlx(config, folder, _tensors(folder / conversion.MLX_ADAPTER)) if theirs else config
+    config = adapter_config(folder)
+    theirs = mlx_adapters.is_mlx(config)
+    return mlx_adapters.config_from_mlx(config, folder, _tensors(folder / mlx_adapters.MLX_ADAPTER)) if theirs else config
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -181,17 +122,12 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises UserError for a file that cannot be read, and for half of a pair, whose other half nobody trained.
     """
-    theirs = conversion.is_mlx(_config(folder))
-    tensors = conversion.from_mlx(_tensors(folder / conversion.MLX_ADAPTER)) if theirs else _tensors(folder / ADAPTER)
+    theirs = mlx_adapters.is_mlx(adapter_config(folder))
+    tensors = mlx_adapters.from_mlx(_tensors(folder / mlx_adapters.MLX_ADAPTER)) if theirs else _tensors(folder / ADAPTER)
     pairs = Counter(re.sub("lora_[AB]", "lora", name) for name in tensors if re.search("lora_[AB]", name))
     if halves := sorted(name for name, found in pairs.items() if found == 1):
         raise UserError(f"{folder}: {halves[0]} has one of A and B alone; fetch it again")
     return config_of(folder), tensors
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return config
 
 
 def _tensors(path: Path) -> dict[str, Any]:
@@ -231,45 +167,8 @@ def _head_name(name: str) -> str:
     return name.rpartition(f"{STEP_HEAD}.")[2].replace("default.", "").removeprefix("modules_to_save.")
 
 
-def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in sorted(tensors.items())}, path, metadata={"format": "pt"})
-
-
 def _plain(value: Any) -> Any:
     """A set as a sorted list, an enum as its value: PEFT's config as JSON that does not change between processes."""
     if isinstance(value, set):
         return sorted(value)
     return value.value if isinstance(value, Enum) else value
-
-
-def write_weights(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """A full checkpoint that transformers, PEFT and mlx-lm load; a step head beside it."""
-    head = getattr(model, STEP_HEAD, None)
-    if head is not None:
-        write_tensors(folder / HEAD, head.state_dict())
-    model.config._name_or_path = ""
-    state = {name: weights for name, weights in model.state_dict().items() if not name.startswith(f"{STEP_HEAD}.")}
-    model.save_pretrained(folder, state_dict=state)
-    write_tokenizer(folder, tokenizer)
-
-
-def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    tokenizer.name_or_path = ""
-    tokenizer.save_pretrained(folder)
-
-
-def write_base(folder: Path, tokenizer: "PreTrainedTokenizerBase", base: Base) -> None:
-    """An untrained grouped-query Llama (Ainslie et al. 2023) in `folder`, with its tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    torch.manual_seed(base.seed)
-    architecture = base.model_dump(exclude={"corpus", "seed", "split", "vocab_size"})
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **architecture, **special)
-    write_weights(folder, LlamaForCausalLM(config), tokenizer)

@@ -5,7 +5,7 @@ A small model's step on a CPU is mostly operations that move more than they comp
 
 import sys
 from collections.abc import Callable
-from types import CodeType
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,23 +15,27 @@ from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
-from transformers.models.llama import modeling_llama
 
-from stages.backends.labelled import causal_model
+from stages.backends.pytorch.loss import causal_model
 
 NAME = "tsugiki_fused"  # among transformers' kinds of attention
 
 
+HARMLESS = {"cache_position", "is_causal", "output_attentions", "position_ids", "sliding_window", "use_cache"}
+"""What layers tell their attention that changes nothing here: windows are in the mask."""
+
+
 def fuse(model: nn.Module, where: str) -> None:
-    """Replaces the norms and, on a CPU, the attention that are Llama's to the last instruction: transformers copies them from
-    model to model. What adds something, as Gemma's norms or the sinks of gpt-oss do, stays as it is. On a CPU also dropout.
+    """Replaces the norms and, on a CPU, the attention that compute what those here do, and dropout.
+
+    What adds something, as Gemma's norms or the sinks of gpt-oss do, stays as it is.
 
     model: a causal language model, in PEFT's wrapper too.   where: "cuda", "mps" or "cpu".
     """
     if where == "mps":  # where nothing was measured
         return
     for name, module in list(model.named_modules()):
-        if same_code(type(module).forward, modeling_llama.LlamaRMSNorm.forward):
+        if is_rms_norm(module):
             model.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
         if where == "cpu" and type(module) is nn.Dropout:
             model.set_submodule(name, Dropout(module.p))
@@ -40,23 +44,47 @@ def fuse(model: nn.Module, where: str) -> None:
 
 def fuse_attention(model: nn.Module, where: str) -> None:
     """The attention alone, which answers sooner too: keys and values that heads share are not copied (bench/NOTES.md, W3)."""
-    if where == "cpu" and fits(causal_model(model)):
+    if where == "cpu" and attention_is_plain(causal_model(model)):
+        AttentionInterface.register(NAME, attention)
+        AttentionMaskInterface.register(NAME, eager_mask)
         causal_model(model).set_attn_implementation(NAME)
 
 
-def fits(model: nn.Module) -> bool:
-    """Whether a model's attention is what `attention` computes."""
-    return same_code(eager_attention(model), modeling_llama.eager_attention_forward)
+@torch.no_grad()
+def is_rms_norm(module: nn.Module) -> bool:
+    """Whether a module computes what `RMSNorm` does, tried: what looks alike may add one to its weight, as Gemma's do.
+
+    Of its three rows the smallest shows whether its epsilon is what it says.
+    """
+    weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    if not isinstance(weight, nn.Parameter) or weight.dim() != 1 or not isinstance(eps, float):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, len(weight), generator=generator) * torch.tensor([[1.0], [30.0], [eps**0.5]])
+    rows = rows.to(weight.device, weight.dtype)
+    tolerance = 1e-5 if weight.dtype == torch.float32 else 0.02
+    return torch.allclose(module(rows), RMSNorm(weight, eps)(rows), rtol=tolerance, atol=tolerance)
 
 
-def same_code(one: Callable[..., Any] | None, other: Callable[..., Any]) -> bool:
-    """Whether two functions have the same instructions, names and constants; not so for what has no Python code."""
-    mine, theirs = (getattr(function, "__code__", None) for function in (one, other))
-    return mine is not None and theirs is not None and instructions(mine) == instructions(theirs)
+@torch.no_grad()
+def attention_is_plain(model: nn.Module) -> bool:
+    """Whether a model's attention computes what `attention` does, tried on a few numbers; its weights are not looked at.
 
-
-def instructions(code: CodeType) -> tuple[Any, ...]:
-    return code.co_code, code.co_names, code.co_consts
+    What a layer tells it beside, such as sinks or a cap of the scores, `attention` leaves to the model's own.
+    """
+    own = eager_attention(model)
+    if own is None:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 3, 4, generator=generator) for heads in (2, 1, 1))
+    mask = torch.full((1, 1, 3, 3), torch.finfo(torch.float32).min).triu(1)
+    layer: Any = SimpleNamespace(num_key_value_groups=2, training=False)
+    try:
+        theirs, _ = own(layer, query, key, value, mask, scaling=0.5, dropout=0.0)
+    except (AttributeError, TypeError, RuntimeError):  # it wants more of a layer, as gpt-oss its sinks
+        return False
+    ours, _ = attention(layer, query, key, value, mask, scaling=0.5)
+    return theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-5, atol=1e-6)
 
 
 def eager_attention(module: nn.Module) -> Callable[..., Any] | None:
@@ -161,7 +189,8 @@ def attention(
 
     attention_mask: (B, 1, T, S), 0 or so low that nothing is left.   scaling: of the scores.
     """
-    if dropout and (own := eager_attention(module)):
+    others_matter = any(value is not None for name, value in others.items() if name not in HARMLESS)
+    if (dropout or others_matter) and (own := eager_attention(module)):
         return own(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others)
     attended: Tensor = Attended.apply(query, key, value, attention_mask, scaling)
     return attended.transpose(1, 2).contiguous(), None
@@ -195,7 +224,3 @@ class Attended(torch.autograd.Function):
         of_scores = torch._softmax_backward_data(of_answer @ value.mT, weights, -1, weights.dtype)
         of_query = (of_scores @ key).mul_(ctx.scaling).view(rows, heads, length, -1)
         return of_query, of_scores.mT @ shared, weights.mT @ of_answer, None, None
-
-
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, eager_mask)

@@ -4,10 +4,8 @@ import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Any
 
 import psutil
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from stages.errors import UserError
 from stages.settings import Settings
@@ -16,7 +14,7 @@ RECENT = 10
 """Steps whose mean loss is watched: one hard batch is no explosion."""
 
 
-class Interruption(TrainerCallback):
+class Interruption:
     """Inside the `with` block a signal ends the training at its next step, with a checkpoint; a second one ends it at once.
 
     cause: what stopped it, or "".   exit_code: as a shell has it for the signal.
@@ -43,11 +41,11 @@ class Interruption(TrainerCallback):
         self.cause, self.exit_code = signal.Signals(number).name, 128 + number
         signal.signal(number, signal.SIG_DFL)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def has_come(self) -> bool:
+        """Asked after each step."""
         if self.dvc is not None and not _lives(self.dvc):
             self.cause = self.cause or "the end of dvc"
-        if self.cause:
-            control.should_save = control.should_training_stop = True
+        return bool(self.cause)
 
 
 class Watch:

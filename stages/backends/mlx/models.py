@@ -14,15 +14,15 @@ from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model as load_checkpoint
 
-from stages.backends import adapter, conversion
-from stages.backends.labelled import NOT_HEAD_ALONE, NOT_NUMBERS
+from stages.backends.shared import adapters, mlx_adapters
+from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS, is_adapter, locate
 from stages.errors import UserError
 from stages.settings import Lora, Settings
 
 
 def load_weights(base: str, settings: Settings) -> Any:
     """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4 bits."""
-    folder = adapter.locate(base)
+    folder = locate(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "bitsandbytes" in str(config.get("quantization_config")):
         raise UserError(f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits")
@@ -46,24 +46,19 @@ def head(model: Any, hidden: mx.array) -> mx.array:
     return logits
 
 
-def graft(base: str, parent: str, settings: Settings) -> Any:
+def model_for_training(base: str, parent: str, settings: Settings) -> Any:
     """The base with fresh LoRA layers, or with the parent's, whichever backend has made them."""
-    if settings.method != "lora":
-        remedy = "a base in MLX's 4 bits with method: lora" if settings.method == "qlora" else "backend: pytorch"
-        raise UserError(f"method {settings.method}: backend mlx trains adapters; use {remedy}")
-    if settings.added_tokens:
-        raise UserError("added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them out")
     model = load_weights(base, settings)
     model.freeze()
     mx.random.seed(settings.seed)
     attach(model, settings.lora)
     model.peft_config = peft_config(model, settings.lora)
     if parent != base:
-        if not adapter.is_adapter(Path(parent)):
+        if not is_adapter(Path(parent)):
             raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
-        adapter.check_continues(Path(parent), base, settings.lora, [])
+        adapters.check_continues(Path(parent), base, settings.lora, [])
         state = peft_state(model)
-        adapter.continue_adapter(state, Path(parent), settings.lora)
+        adapters.continue_adapter(state, Path(parent), settings.lora)
         load_state(model, state)
     if settings.gradient_checkpointing:
         grad_checkpoint(model.layers[0])
@@ -99,9 +94,9 @@ def peft_config(model: Any, lora: Lora) -> Any:
 def peft_state(model: Any) -> dict[str, torch.Tensor]:
     """The adapter's tensors by PEFT's names, in float32."""
     learned = tree_flatten(model.trainable_parameters())
-    return conversion.from_mlx({name: torch.tensor(np.array(value)) for name, value in learned})
+    return mlx_adapters.from_mlx({name: torch.tensor(np.array(value)) for name, value in learned})
 
 
 def load_state(model: Any, state: dict[str, torch.Tensor]) -> None:
     """PEFT's tensors into the LoRA layers."""
-    model.load_weights([(name, mx.array(value.numpy())) for name, value in conversion.to_mlx(state).items()], strict=False)
+    model.load_weights([(name, mx.array(value.numpy())) for name, value in mlx_adapters.to_mlx(state).items()], strict=False)

@@ -6,7 +6,7 @@ is said here.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from stages.backends import fused
-from stages.backends.labelled import LOGITS_AT_ONCE, device
+from stages.backends.shared.devices import device
 from stages.errors import UserError
 from stages.settings import Settings
-from stages.text.chat import Encoded
 
 MIB = 2**20
+LOGITS_AT_ONCE = 2**25
+"""More are made in parts, and each part again in the backward pass where it would be kept till then: 2,048 labels of a
+vocabulary of 128k are 1 GB in float32."""
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 
@@ -32,7 +33,7 @@ KEPT = (7.0, 5.0)
 
 
 @dataclass(frozen=True)
-class Habits:
+class DeviceCosts:
     """What is particular to a kind of device; fitted, see above.
 
     at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, which becomes its
@@ -51,10 +52,10 @@ class Habits:
     flash: bool = True
 
 
-HABITS = {
-    "cuda": Habits(1.3, 12, 12, 0.045),
-    "mps": Habits(1.3, 12, 12, 0.045),
-    "cpu": Habits(5.0, 6, 16, 0.0, process=650 * MIB, file_bytes=2, flash=False),
+COSTS = {
+    "cuda": DeviceCosts(1.3, 12, 12, 0.045),
+    "mps": DeviceCosts(1.3, 12, 12, 0.045),
+    "cpu": DeviceCosts(5.0, 6, 16, 0.0, process=650 * MIB, file_bytes=2, flash=False),
 }
 
 
@@ -93,10 +94,11 @@ def outline(folder: Path) -> Any:
         raise UserError(f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}") from None
 
 
-def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> Need:
+def need(model: Any, settings: Settings, rows: int, tokens: int, where: str, fused_attention: bool) -> Need:
     """What training takes with micro-batches of so many rows of so many tokens each.
 
-    model: of `outline`.   where: "cuda", "mps" or "cpu".
+    model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed as backends/pytorch/fused.py
+    does, where a device makes attention weights.
     """
     config, full = model.config, settings.method == "full"
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layers." in name}
@@ -105,14 +107,14 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> 
         weight.numel() * weight_bytes(name.removesuffix(".weight") in linear, settings, config)
         for name, weight in model.named_parameters()
     )
-    habits, batch, layers = HABITS[where], rows * tokens, config.num_hidden_layers
-    logit = habits.apart_bytes if settings.added_tokens else habits.logit_bytes
+    costs, batch, layers = COSTS[where], rows * tokens, config.num_hidden_layers
+    logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
     if not full and settings.lora.lora_dropout:
         per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
     # transformers' own attention keeps its weights in float32, before and after the softmax; ours once, in their own type.
-    kept = 0 if habits.flash else 8 if not fused.fits(model) else 4 if settings.precision == "float32" else 2
+    kept = 0 if costs.flash else 8 if not fused_attention else 4 if settings.precision == "float32" else 2
     layer = value * batch * per_token + kept * rows * config.num_attention_heads * tokens**2
     boundary = batch * config.hidden_size * (2 if settings.method == "qlora" else 4)
     activations = layers * (boundary if settings.gradient_checkpointing else layer)
@@ -124,10 +126,10 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str) -> 
         gradients=4 * sum(trained),
         optimizer=sum(round(size * state_bytes(size, settings, where)) for size in trained),
         activations=round(activations),
-        at_work=round(layer * (habits.at_work if settings.gradient_checkpointing else habits.at_work - 1)),
+        at_work=round(layer * (costs.at_work if settings.gradient_checkpointing else costs.at_work - 1)),
         logits=min(batch * config.vocab_size, LOGITS_AT_ONCE) * logit,
-        process=habits.process + habits.file_bytes * sum(weight.numel() for weight in model.parameters()),
-        slack_share=habits.slack,
+        process=costs.process + costs.file_bytes * sum(weight.numel() for weight in model.parameters()),
+        slack_share=costs.slack,
     )
 
 
@@ -138,25 +140,49 @@ def room(settings: Settings) -> tuple[str, int]:
     return where, min(free, settings.memory_limit_mb * MIB or free)
 
 
-def require_room(folder: Path, settings: Settings, rows: Sequence[Encoded]) -> Need:
-    """What the longest batch of these rows takes. Raises UserError, with the cheapest change that helps, if it does not fit."""
-    model, (where, free), tokens = outline(folder), room(settings), max(len(row.ids) for row in rows)
-    wanted = need(model, settings, min(len(rows), settings.per_device_train_batch_size), tokens, where)
-    if wanted.total > free:
-        raise UserError(f"{verdict(wanted, where, free)}. {advice(remedy(model, settings, tokens, where, free))}")
-    return wanted
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a training takes, where it would be trained, the bytes that it may take there, and the cheapest change of
+    settings with which it fits, None where there is none or none is needed."""
+
+    need: Need
+    where: str
+    free: int
+    change: dict[str, Any] | None
+
+    @property
+    def fits(self) -> bool:
+        return self.need.total <= self.free
+
+    @property
+    def verdict(self) -> str:
+        fits = "fits into" if self.fits else "does not fit into"
+        total, free = self.need.total / MIB, self.free / MIB
+        return f"memory: {total:,.0f} MB planned, which {fits} the {free:,.0f} MB of the {self.where}"
+
+    @property
+    def advice(self) -> str:
+        """What to set, in a sentence."""
+        if self.change is None:
+            return "No setting makes it fit: choose a smaller base, or raise memory_limit_mb"
+        return f"Set {written(self.change)} (`python -m stages plan RUN --fit`)"
+
+    def require_room(self) -> None:
+        """Raises UserError, with the cheapest change that helps, if it does not fit."""
+        if not self.fits:
+            raise UserError(f"{self.verdict}. {self.advice}")
 
 
-def verdict(wanted: Need, where: str, free: int) -> str:
-    fits = "fits into" if wanted.total <= free else "does not fit into"
-    return f"memory: {wanted.total / MIB:,.0f} MB planned, which {fits} the {free / MIB:,.0f} MB of the {where}"
+def plan(folder: Path, settings: Settings, rows: int, tokens: int, fuses_attention: Callable[[Any], bool]) -> MemoryPlan:
+    """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so many tokens.
 
-
-def advice(change: dict[str, Any] | None) -> str:
-    """What to set, in a sentence."""
-    if change is None:
-        return "No setting makes it fit: choose a smaller base, or raise memory_limit_mb"
-    return f"Set {written(change)} (`python -m stages plan RUN --fit`)"
+    fuses_attention: whether the backend computes the attention of such a model itself.
+    """
+    model, (where, free) = outline(folder), room(settings)
+    fused = fuses_attention(model)
+    wanted = need(model, settings, rows, tokens, where, fused)
+    change = remedy(model, settings, tokens, where, free, fused) if wanted.total > free else None
+    return MemoryPlan(wanted, where, free, change)
 
 
 def written(change: dict[str, Any]) -> str:
@@ -164,12 +190,12 @@ def written(change: dict[str, Any]) -> str:
     return ", ".join(f"{key}: {str(value).lower()}" for key, value in change.items())
 
 
-def remedy(model: Any, settings: Settings, tokens: int, where: str, free: int) -> dict[str, Any] | None:
+def remedy(model: Any, settings: Settings, tokens: int, where: str, free: int, fused_attention: bool) -> dict[str, Any] | None:
     """The cheapest change of settings with which it fits, or None."""
     for change in remedies(settings):
         changed = settings.model_copy(update=change)
         tokens_now = min(tokens, changed.max_length_tokens)
-        if need(model, changed, changed.per_device_train_batch_size, tokens_now, where).total <= free:
+        if need(model, changed, changed.per_device_train_batch_size, tokens_now, where, fused_attention).total <= free:
             return change
     return None
 

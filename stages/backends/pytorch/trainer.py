@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from stages.backends.course import Course, course
-from stages.backends.labelled import causal_model, device, keeps_apart, row_nats, summed_nats
-from stages.backends.progress import Progress
-from stages.backends.reward_head import nats as step_nats
-from stages.backends.reward_head import step_scores, summed_step_nats
-from stages.backends.scratch import latest, seal
-from stages.backends.stopping import RECENT, Interruption, Watch, out_of_patience
+from stages.backends.pytorch.loss import causal_model, keeps_apart, row_nats, summed_nats
+from stages.backends.pytorch.step_head import step_scores, summed_step_nats
+from stages.backends.shared.answering import step_nats
+from stages.backends.shared.checkpoints import latest, seal
+from stages.backends.shared.devices import device
+from stages.backends.shared.listeners import Listener
+from stages.backends.shared.progress import Progress
+from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
+from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
 from stages.files import write_json
 from stages.settings import Settings
@@ -39,7 +41,7 @@ class LabelledTrainer(Trainer):
 
     def __init__(
         self,
-        planned: Course,
+        planned: TrainingPlan,
         pad_id: int,
         settings: Settings,
         progress: Progress,
@@ -47,7 +49,7 @@ class LabelledTrainer(Trainer):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        self.valid, self.pad_id = planned.judges, pad_id
+        self.valid, self.pad_id = planned.valid_rows, pad_id
         self.settings, self.progress = settings, progress
         self.losses: dict[int, float] = {}
         self.watch = watch
@@ -55,7 +57,7 @@ class LabelledTrainer(Trainer):
         with self.autocast():
             self.packs = keeps_apart(self.model)
         self.lengths, micro_batch = [len(row.ids) for row in self.train_dataset], settings.per_device_train_batch_size
-        self.plan = batches.in_fewer_passes(planned.plan, self.lengths, micro_batch) if self.packs else planned.plan
+        self.plan = batches.in_fewer_passes(planned.batches, self.lengths, micro_batch) if self.packs else planned.batches
         self.tokens_at_once, self.computed = math.inf, (-1, 0)
         self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
 
@@ -185,8 +187,8 @@ def fit(
 
     checkpoints: a training that was killed goes on from the last one there, to the same bytes.
     """
-    planned, where = course(train_rows, valid_rows, settings), device(settings.device)
-    steps = planned.plan.steps
+    planned, where = training_plan(train_rows, valid_rows, settings), device(settings.device)
+    steps = planned.batches.steps
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=settings.seed,
@@ -204,9 +206,9 @@ def fit(
         # Elsewhere the paged optimizers, which there is nothing to page for, are the plain one.
         optim=settings.optim if where == "cuda" else "adamw_torch_fused",
         eval_strategy="steps",
-        eval_steps=planned.every,
+        eval_steps=planned.eval_steps,
         save_strategy="steps",
-        save_steps=planned.every,
+        save_steps=planned.eval_steps,
         save_total_limit=settings.save_total_limit,
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
@@ -229,12 +231,12 @@ def fit(
         model=model,
         args=arguments,
         train_dataset=train_rows,
-        eval_dataset=planned.judges,
-        callbacks=[progress, interruption, Patience(planned.patience)],
+        eval_dataset=planned.valid_rows,
+        callbacks=[Reports(progress, interruption, planned.patience)],
     )
     trainer.pop_callback(PrinterCallback)
     weights = causal_model(model)
-    progress.begin(trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True))
+    progress.plan_is_made(trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True))
     start = latest(checkpoints, progress.say)
     if start:
         trainer.losses = {int(step): loss for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()}
@@ -252,11 +254,48 @@ def fit(
     return trainer.state, trainer.last
 
 
-class Patience(TrainerCallback):
-    """Stops after so many evaluations without a lower loss."""
+class Reports(TrainerCallback):
+    """Tells a listener what the Trainer does; ends the training after an interruption, or so many evaluations without a lower
+    loss; and has the last step evaluated, so that it can be the best."""
 
-    def __init__(self, evaluations: int) -> None:
-        self.evaluations = evaluations
+    def __init__(self, listener: Listener, interruption: Interruption, patience: int) -> None:
+        """patience: evaluations; 0 = none ends it."""
+        self.listener, self.interruption, self.patience = listener, interruption, patience
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        control.should_training_stop |= out_of_patience(state.log_history, self.evaluations)
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.listener.training_begins(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.listener.step_ends(state.global_step)
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_save = control.should_log = True
+        if self.interruption.has_come():
+            control.should_save = control.should_training_stop = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs and "loss" in logs:
+            self.listener.loss_is_reported(
+                state.global_step, state.max_steps, logs["loss"], logs["learning_rate"], logs["grad_norm"]
+            )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        loss = (metrics or {})["eval_loss"]
+        self.listener.evaluation_ends(state.global_step, state.max_steps, loss, state.best_metric)
+        control.should_training_stop |= out_of_patience(state.log_history, self.patience)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.listener.training_ends()

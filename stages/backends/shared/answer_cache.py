@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
-from stages.backends import scratch
+from stages.backends.shared import checkpoints
 from stages.corpus.clean import digest
 from stages.records import Answer, Row
 
@@ -13,7 +13,7 @@ class Answers:
 
     def __init__(self, model: str, answering: str) -> None:
         """model: its fingerprint.   answering: all else that decides what it answers, as text."""
-        self.path = scratch.root() / "answers" / f"{model}-{digest(answering):016x}.jsonl"
+        self.path = checkpoints.root() / "answers" / f"{model}-{digest(answering):016x}.jsonl"
         self.known: dict[str, Answer] = {}
         if self.path.is_file():
             for line in self.path.read_text(encoding="utf-8").splitlines():

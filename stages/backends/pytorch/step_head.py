@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.backends.adapter import HEAD, STEP_HEAD
-from stages.backends.labelled import causal_model, outputs, token_nats
+from stages.backends.pytorch.loss import causal_model, outputs, token_nats
+from stages.backends.shared.model_folders import HEAD, STEP_HEAD
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
@@ -79,15 +79,6 @@ def step_scores(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_
             scores[at], found = found[:count], found[count:]
     model.train(training)
     return scores
-
-
-def nats(scores: Sequence[float], labels: Sequence[float | None]) -> tuple[float, int]:
-    """(summed binary cross-entropy, number) of the labelled steps among those that were scored."""
-    pairs = [(score, label) for score, label in zip(scores, labels, strict=False) if label is not None]
-    if not pairs:
-        return 0.0, 0
-    made, wanted = torch.tensor(pairs, dtype=torch.float64).T
-    return F.binary_cross_entropy(made, wanted, reduction="sum").item(), len(pairs)
 
 
 def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

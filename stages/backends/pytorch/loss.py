@@ -11,35 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from stages.backends import cross_entropy
+from stages.backends.pytorch import cross_entropy
+from stages.backends.shared.memory import LOGITS_AT_ONCE
+from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS
 from stages.errors import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
-LOGITS_AT_ONCE = 2**25
-"""More are made in parts, and each part again in the backward pass where it would be kept till then: 2,048 labels of a 128k
-vocabulary are 1 GB in float32."""
-
 LABELS = 64
 """The head is given a multiple of so many: one product for each number of labels took a tenth of a step's time and memory."""
-
-
-NOT_HEAD_ALONE = (
-    "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
-)
-NOT_NUMBERS = "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, or use another base"
-
-
-def device(wanted: str) -> str:
-    """Where to compute, "cuda", "mps" or "cpu".   wanted: one of them, or "auto" for the first that there is.
-
-    Raises UserError for one that this machine has not.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    found = next(name for name, is_there in there.items() if is_there)
-    if wanted != "auto" and not there[wanted]:
-        raise UserError(f"device: there is no {wanted} here; set auto, which takes {found}")
-    return found if wanted == "auto" else wanted
 
 
 def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:

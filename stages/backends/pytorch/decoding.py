@@ -13,7 +13,7 @@ import torch
 from transformers import Cache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-from stages.backends.labelled import causal_model, causal_parts
+from stages.backends.pytorch.loss import causal_model, causal_parts
 from stages.text import batches
 
 SHARED_TOKENS = 8  # the shortest beginning that is worth a computation of its own

@@ -1,9 +1,6 @@
-"""Models of the PyTorch backend: read, quantised, grafted; as they are when a training begins and when a run answers."""
+"""Models of the PyTorch backend: read, quantised, as a training begins with them and as a run answers."""
 
 import json
-import logging
-import os
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,44 +8,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as hub_logging
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.backends import adapter, reward_head
-from stages.backends.labelled import causal_model, device, require_head_alone
+from stages.backends.pytorch import step_head
+from stages.backends.pytorch.loss import causal_model, require_head_alone
+from stages.backends.shared import adapters
+from stages.backends.shared.devices import device
+from stages.backends.shared.model_folders import HEAD, STEP_HEAD, is_adapter, locate
+from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.errors import UserError
 from stages.settings import Settings
-
-# Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two files, the tied head that is not in
-# a checkpoint, the optional `kernels` package of bitsandbytes, and PEFT 0.21.2 calling an old name of transformers 5.23.
-hub_logging.disable_progress_bar()
-hub_logging.set_verbosity_error()
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-
-# Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in unusable pieces.
-os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-# Each shape of a product keeps a primitive and its buffers on the CPU, 1,024 by default: a quarter of a training's memory with
-# rows of many lengths (bench/NOTES.md, W1). 128 cost no time.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-
-
-def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run brings with it, else its base's."""
-    own = Path(model, "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(model if own else adapter.locate(base))
-    if tokenizer.pad_token_id is None:  # padding is never labelled and never attended to, so any id serves
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:
-    """The ids of a run's added tokens. Raises UserError for one that the base's vocabulary has already."""
-    earlier = {str(token) for token in tokenizer.added_tokens_decoder.values() if not token.special}
-    if known := [token for token in tokens if token in tokenizer.get_vocab() and token not in earlier]:
-        raise UserError(f"added_tokens: the base's vocabulary has {', '.join(known)} already; leave it out")
-    tokenizer.add_tokens(tokens)
-    return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
 
 
 def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> PreTrainedModel:
@@ -97,22 +66,22 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
     return weights
 
 
-def load_model(model: str, base: str, quantize: bool = False, where: str = "auto") -> nn.Module:
+def model_for_answering(model: str, base: str, quantize: bool = False, where: str = "auto") -> nn.Module:
     """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it where the base has 4 bits."""
     folder = Path(model)
-    if adapter.is_adapter(folder):
+    if is_adapter(folder):
         from peft import PeftModel
 
-        adapter.read(folder)  # a damaged one is refused; PEFT fills in what is missing
-        weights = load_weights(adapter.locate(base), quantize, where)
+        adapters.read(folder)  # a damaged one is refused; PEFT fills in what is missing
+        weights = load_weights(locate(base), quantize, where)
         make_room(weights, load_tokenizer(model, base))
         grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
         loaded = grafted if quantize else grafted.merge_and_unload()
     else:
-        loaded = load_weights(adapter.locate(model), quantize, where)
-    if (folder / adapter.HEAD).is_file():
-        reward_head.load(causal_model(loaded), folder)
+        loaded = load_weights(locate(model), quantize, where)
+    if (folder / HEAD).is_file():
+        step_head.load(causal_model(loaded), folder)
     return loaded
 
 
@@ -122,7 +91,7 @@ def make_room(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
         weights.resize_token_embeddings(len(tokenizer))
 
 
-def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False) -> nn.Module:
+def model_for_training(base: str, parent: str, settings: Settings, scores_steps: bool = False) -> nn.Module:
     """The model as its training begins: the parent's exact weights, and what is trained of them.
 
     base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they do not fit together.
@@ -131,25 +100,25 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
     tokenizer = load_tokenizer(base, base)
     added = add_tokens(tokenizer, settings.added_tokens)
     if settings.method == "full":
-        weights = load_weights(adapter.locate(parent), where=settings.device)
+        weights = load_weights(locate(parent), where=settings.device)
         make_room(weights, tokenizer)
         if scores_steps:
-            reward_head.load(weights, Path(parent)) if Path(parent, adapter.HEAD).is_file() else reward_head.attach(weights)
+            step_head.load(weights, Path(parent)) if Path(parent, HEAD).is_file() else step_head.attach(weights)
         return checkpointing(weights, settings)
     from peft import LoraConfig, get_peft_model
 
     if parent != base:
-        if not adapter.is_adapter(Path(parent)):
+        if not is_adapter(Path(parent)):
             raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
-        adapter.check_continues(Path(parent), base, settings.lora, added)
-    weights = checkpointing(load_weights(adapter.locate(base), settings.method == "qlora", settings.device), settings)
+        adapters.check_continues(Path(parent), base, settings.lora, added)
+    weights = checkpointing(load_weights(locate(base), settings.method == "qlora", settings.device), settings)
     make_room(weights, tokenizer)
     if scores_steps:
-        reward_head.attach(weights)
+        step_head.attach(weights)
     config = LoraConfig(
         task_type="CAUSAL_LM",
-        modules_to_save=[adapter.STEP_HEAD] if scores_steps else None,
-        exclude_modules=rf".*\b{adapter.STEP_HEAD}\b.*" if scores_steps else None,
+        modules_to_save=[STEP_HEAD] if scores_steps else None,
+        exclude_modules=rf".*\b{STEP_HEAD}\b.*" if scores_steps else None,
         trainable_token_indices=added or None,
         **settings.lora.model_dump(),
     )
@@ -163,7 +132,7 @@ def graft(base: str, parent: str, settings: Settings, scores_steps: bool = False
     if added:  # else the Trainer's checkpoints hold the whole embedding twice
         grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
     if parent != base:
-        adapter.continue_adapter(adapter.trainable(grafted), Path(parent), settings.lora)
+        adapters.continue_adapter(adapters.trainable(grafted), Path(parent), settings.lora)
     if settings.precision == "bfloat16":
         spare_conversions(grafted)
     return grafted

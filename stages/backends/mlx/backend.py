@@ -1,0 +1,136 @@
+"""What stages.backends.Backend asks for, in MLX: mlx-lm has the models, the LoRA layers and the batched generation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import torch
+from mlx_lm.generate import batch_generate
+from mlx_lm.sample_utils import make_sampler
+
+from stages import backends
+from stages.backends.mlx.loop import Loop, row_nats
+from stages.backends.mlx.models import attach, load_state, load_weights, model_for_training, peft_state
+from stages.backends.shared import adapters, memory, model_folders
+from stages.backends.shared.answering import ModelAnswerer
+from stages.backends.shared.progress import Progress
+from stages.backends.shared.tokenizers import load_tokenizer
+from stages.backends.shared.training_plan import encode_parts
+from stages.errors import UserError
+from stages.records import Row
+from stages.settings import Lora, Run, Settings
+from stages.text.chat import Encoded, end_of_turn
+
+
+@dataclass(frozen=True)
+class Trained(backends.Trained):
+    """base: as in params.yaml.   last: the adapter of the last step, where settings.save wants it too."""
+
+    model: Any
+    base: str
+    last: dict[str, torch.Tensor]
+
+    def save(self, folder: Path) -> None:
+        """As stages.backends.Trained, in the files that the PyTorch backend writes."""
+        for place, state in ((folder, peft_state(self.model)), (folder / "last", self.last)):
+            if state:
+                adapters.write_peft(place, state, self.model.peft_config, self.base)
+
+
+def train(
+    run: str,
+    spec: Run,
+    settings: Settings,
+    train_rows: list[Row],
+    valid_rows: list[Row],
+    checkpoints: Path,
+    report_to: Sequence[str] = (),
+) -> Trained:
+    """As stages.backends.Backend; `report_to` is told nothing beyond logs/."""
+    use_device(settings.device)
+    if settings.memory_limit_mb:
+        mx.set_memory_limit(settings.memory_limit_mb * 2**20)
+    tokenizer = load_tokenizer(spec.base, spec.base)
+    encoded, too_long = encode_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
+    rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
+    tokens = max(len(row.ids) for row in encoded["train"])
+    planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
+    planned.require_room()
+    model = model_for_training(spec.base, spec.parent, settings)
+    progress = Progress(run, [len(row.ids) for row in encoded["train"]])
+    progress.rows_are_left_out(too_long, settings.max_length_tokens)
+    progress.memory_is_planned(planned.need.total, 0)  # MLX itself keeps to the limit
+    if report_to:
+        progress.say(f"report_to {', '.join(report_to)}: backend mlx reports to logs/ alone")
+    loop = Loop(model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress)
+    loop.run()
+    return Trained(
+        history=loop.state.log_history,
+        steps=loop.state.global_step,
+        best_step=loop.state.best_global_step,
+        rows=len(encoded["train"]),
+        rows_too_long=too_long,
+        model=model,
+        base=spec.base,
+        last=loop.last,
+    )
+
+
+def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
+    """As stages.backends.Backend."""
+    return memory.plan(folder, settings, rows, tokens, fuses_attention=lambda model: True)
+
+
+def use_device(device: str) -> None:
+    """device: "cpu", or "auto" for Metal where there is one."""
+    if device == "cpu":
+        mx.set_default_device(mx.Device(mx.cpu))
+
+
+def answerer(model: str, base: str, settings: Settings) -> "Answerer":
+    """As stages.backends.Backend."""
+    return Answerer(model, base, settings)
+
+
+class Answerer(ModelAnswerer):
+    """A run, or its base, that answers by MLX."""
+
+    def __init__(self, model: str, base: str, settings: Settings) -> None:
+        use_device(settings.device)
+        self.settings, self.generation = settings, settings.generation
+        self.tokenizer = load_tokenizer(model, base)
+        if not model_folders.is_adapter(Path(model)):
+            self.model = load_weights(model, settings)
+        else:
+            config, state = adapters.read(Path(model))
+            self.model = load_weights(base, settings)
+            attach(self.model, Lora(**{key: config[key] for key in Lora.model_fields}))
+            load_state(self.model, state)
+        self.model.eval()
+
+    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
+        return row_nats(self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id)
+
+    def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
+        raise UserError("task reward: backend mlx has no head for steps; use backend: pytorch")
+
+    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
+        """By mlx-lm's continuous batches."""
+        mx.random.seed(self.settings.seed)
+        room = self.settings.max_length_tokens
+        tokenizer: Any = SimpleNamespace(
+            eos_token_ids=[end_of_turn(self.tokenizer)],
+            decode=lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True),
+        )
+        sampler = make_sampler(temp=self.generation.temperature, top_p=self.generation.top_p)
+        size = self.generation.batch_size
+        options: Any = {"max_tokens": self.generation.max_new_tokens, "sampler": sampler, "completion_batch_size": size}
+        answers = []
+        for begin in range(0, len(prompts), size):
+            ids = [prompt[-room:] for prompt in prompts[begin : begin + size]]
+            answers += batch_generate(self.model, tokenizer, ids, **options).texts
+            advance(len(ids))
+        return answers

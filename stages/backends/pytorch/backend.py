@@ -1,0 +1,169 @@
+"""What stages.backends.Backend asks for, in PyTorch: transformers' Trainer trains what `models` makes."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from stages import backends
+from stages.backends.pytorch import decoding, fused, step_head
+from stages.backends.pytorch.loss import causal_model, row_nats, step_likelihoods
+from stages.backends.pytorch.models import model_for_answering, model_for_training
+from stages.backends.shared import adapters, memory, model_folders
+from stages.backends.shared.answering import ModelAnswerer
+from stages.backends.shared.devices import device
+from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
+from stages.backends.shared.training_plan import encode_parts
+from stages.records import Row
+from stages.settings import Run, Settings
+from stages.text.chat import Encoded, end_of_turn
+
+
+@dataclass(frozen=True)
+class Trained(backends.Trained):
+    """base: as in params.yaml.   last: the trained weights of the last step by name, where settings.save wants them too."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    base: str
+    last: dict[str, torch.Tensor]
+
+    def save(self, folder: Path) -> None:
+        """As stages.backends.Trained; the tokenizer too where it has tokens that the base's has not.
+
+        Where they are kept, the weights of the last step are in its folder `last`, in the same form.
+        """
+        self._save_weights(folder)
+        if self.last:
+            with torch.no_grad():
+                for name, weights in self.model.named_parameters():
+                    if name in self.last:
+                        weights.copy_(self.last[name])
+            self._save_weights(folder / "last")
+
+    def _save_weights(self, folder: Path) -> None:
+        model: Any = self.model
+        if hasattr(model, "peft_config"):
+            adapters.write_adapter(folder, model, self.base)
+            if len(self.tokenizer) > len(load_tokenizer(self.base, self.base)):
+                model_folders.write_tokenizer(folder, self.tokenizer)
+        else:
+            model_folders.write_weights(folder, model, self.tokenizer)
+
+
+def train(
+    run: str,
+    spec: Run,
+    settings: Settings,
+    train_rows: list[Row],
+    valid_rows: list[Row],
+    checkpoints: Path,
+    report_to: Sequence[str] = (),
+) -> Trained:
+    """As stages.backends.Backend."""
+    # Here, because transformers' Trainer takes three seconds to import and prediction goes without it.
+    from stages.backends.pytorch import trainer
+    from stages.backends.shared.progress import Progress
+
+    torch.set_num_threads(settings.threads)
+    where = device(settings.device)
+    if where == "cuda":
+        limit_memory(settings.memory_limit_mb)
+    tokenizer = load_tokenizer(spec.base, spec.base)
+    add_tokens(tokenizer, settings.added_tokens)
+    # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of a short training.
+    gc.freeze()
+    encoded, too_long = encode_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
+    gc.freeze()
+    rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
+    tokens = max(len(row.ids) for row in encoded["train"])
+    planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
+    planned.require_room()
+    model = model_for_training(spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0])
+    fused.fuse(model, where)
+    progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
+    progress.rows_are_left_out(too_long, settings.max_length_tokens)
+    # On CUDA PyTorch itself refuses what goes past the limit.
+    progress.memory_is_planned(planned.need.total, settings.memory_limit_mb if where == "cpu" else 0)
+    state, last = trainer.fit(
+        model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress
+    )
+    gc.unfreeze()
+    return Trained(
+        history=state.log_history,
+        steps=state.global_step,
+        best_step=state.best_global_step,
+        rows=len(encoded["train"]),
+        rows_too_long=too_long,
+        model=model,
+        tokenizer=tokenizer,
+        base=spec.base,
+        last=last,
+    )
+
+
+def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
+    """As stages.backends.Backend."""
+    return memory.plan(folder, settings, rows, tokens, fused.attention_is_plain)
+
+
+def limit_memory(megabytes: int) -> None:
+    """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another program's crash."""
+    if megabytes:
+        _, total = torch.cuda.mem_get_info()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total))
+
+
+def answerer(model: str, base: str, settings: Settings) -> "Answerer":
+    """As stages.backends.Backend."""
+    return Answerer(model, base, settings)
+
+
+class Answerer(ModelAnswerer):
+    """A run, or its base, that answers by PyTorch."""
+
+    def __init__(self, model: str, base: str, settings: Settings) -> None:
+        torch.set_num_threads(settings.threads)
+        where = device(settings.device)
+        self.tokenizer = load_tokenizer(model, base)
+        self.model: Any = model_for_answering(model, base, settings.method == "qlora", where).eval()
+        self.model.to(where)
+        fused.fuse_attention(self.model, where)
+        self.settings, self.generation = settings, settings.generation
+
+    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
+        return row_nats(self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id)
+
+    def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
+        """By the run's head; without one, how likely: the mean probability of a step's tokens."""
+        has_head = hasattr(causal_model(self.model), model_folders.STEP_HEAD)
+        score = step_head.step_scores if has_head else step_likelihoods
+        return score(self.model, solutions, self.generation.batch_size, self.tokenizer.pad_token_id)
+
+    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
+        torch.manual_seed(self.settings.seed)  # what is sampled twice with one seed is the same
+        ids = [prompt[-self.settings.max_length_tokens :] for prompt in prompts]
+        answers = [""] * len(ids)
+        config = self._generation_config(end_of_turn(self.tokenizer), self.tokenizer.pad_token_id)
+        decode = partial(self.tokenizer.decode, skip_special_tokens=True)
+        for rows, continued in decoding.continuations(self.model, ids, self.generation.batch_size, config):
+            for row, tokens in zip(rows, continued, strict=True):
+                answers[row] = decode(tokens)
+            advance(len(rows))
+        return answers
+
+    def _generation_config(self, end: int, pad: int) -> GenerationConfig:
+        """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its own ways."""
+        sampling = {"do_sample": True, "temperature": self.generation.temperature, "top_p": self.generation.top_p}
+        return GenerationConfig(
+            max_new_tokens=self.generation.max_new_tokens,
+            eos_token_id=end,
+            pad_token_id=pad,
+            **(sampling if self.generation.temperature else {"do_sample": False}),
+        )

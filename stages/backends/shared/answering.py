@@ -1,0 +1,88 @@
+"""How rows become questions to a model, and what it says becomes answers: the same on every backend."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase
+
+from stages.records import Answer, Row
+from stages.settings import Settings
+from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
+
+OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
+
+
+class ModelAnswerer(ABC):
+    """A model that answers: text for conversations, scores for the steps of solutions, and the nats of references."""
+
+    tokenizer: PreTrainedTokenizerBase
+    settings: Settings
+
+    @abstractmethod
+    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
+        """(summed nats, labelled tokens) of each sequence."""
+
+    @abstractmethod
+    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
+        """What follows each sequence of ids.   advance: told how many rows have just been answered."""
+
+    @abstractmethod
+    def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
+        """How right each step of each solution is, 0 to 1."""
+
+    def predict(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:
+        """As stages.backends.Answerer."""
+        if "completions" in rows[0]:
+            scores = self._scores(rows, advance)
+            costs = [step_nats(of_row, row["labels"]) for of_row, row in zip(scores, rows, strict=True)]
+            return [Answer("", *cost, tuple(of_row)) for cost, of_row in zip(costs, scores, strict=True)]
+        limit = self.settings.max_length_tokens
+        sequences = [
+            encode(self.tokenizer, row, limit) if "messages" in row else list(windows(self.tokenizer, row, limit, limit // 2))
+            for row in rows
+        ]
+        flat = [sequence for of_row in sequences for sequence in of_row]
+        sums = iter(self.nats(flat))
+        nats = [[next(sums) for _ in of_row] for of_row in sequences]
+        answers = self.continued([self._opening(row) for row in rows], advance)
+        return [
+            Answer(answer, math.fsum(value for value, _ in of_row), sum(tokens for _, tokens in of_row))
+            for answer, of_row in zip(answers, nats, strict=True)
+        ]
+
+    def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
+        """As stages.backends.Answerer."""
+        if "completions" in rows[0]:
+            return [" ".join(f"{score:.3f}" for score in of_row) for of_row in self._scores(rows, advance)]
+        return self.continued([self._question(row) for row in rows], advance)
+
+    def _scores(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[list[float]]:
+        limit, most = self.settings.max_length_tokens, self.settings.max_steps_per_example
+        scores = self.step_scores([scored_steps(self.tokenizer, row, limit, most) for row in rows])
+        advance(len(rows))
+        return scores
+
+    def _opening(self, row: Row) -> list[int]:
+        """What the model is shown of a row with a reference: the prompt of a conversation, a text's first words."""
+        if "messages" in row:
+            return prompt_ids(self.tokenizer, row["messages"][:-1])
+        return next(windows(self.tokenizer, row, OPENING_TOKENS, OPENING_TOKENS)).ids
+
+    def _question(self, row: Row) -> list[int]:
+        """All of a row that has no reference."""
+        if "messages" in row:
+            return prompt_ids(self.tokenizer, row["messages"])
+        text: list[int] = self.tokenizer(row["text"], add_special_tokens=False)["input_ids"]
+        return opening_ids(self.tokenizer) + text
+
+
+def step_nats(scores: Sequence[float], labels: Sequence[float | None]) -> tuple[float, int]:
+    """(summed binary cross-entropy, number) of the labelled steps among those that were scored."""
+    pairs = [(score, label) for score, label in zip(scores, labels, strict=False) if label is not None]
+    if not pairs:
+        return 0.0, 0
+    made, wanted = torch.tensor(pairs, dtype=torch.float64).T
+    return F.binary_cross_entropy(made, wanted, reduction="sum").item(), len(pairs)

@@ -1,0 +1,125 @@
+"""What a base and full weights look like on disk, byte for byte alike however often they are written."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import UserError
+from stages.settings import Base
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ADAPTER_CONFIG, LINEAGE = "adapter_config.json", "lineage.json"
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
+CONFIG_FILES = ("config.json",)
+NOT_HEAD_ALONE = (
+    "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
+)
+NOT_NUMBERS = "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, or use another base"
+HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"  # the file, and the part of the model that it fills
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def locate(base: str, files: Sequence[str] = MODEL_FILES) -> Path:
+    """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …, "revision": 40 hex digits}.
+
+    Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, a hub out of reach.
+    """
+    path = Path(base)
+    if path.suffix == ".json":
+        return _snapshot(path, files)
+    if is_adapter(path):
+        raise UserError(
+            f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent"
+        )
+    if not (path / "config.json").is_file():
+        raise UserError(
+            f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a models/bases/NAME.json"
+        )
+    return path
+
+
+def _snapshot(reference: Path, files: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    identity = _reference(reference)
+    try:
+        return Path(snapshot_download(identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had ({type(error).__name__}); "
+            "connect to the hub, log in where the model is gated, or name a local checkpoint folder as the base"
+        ) from None
+
+
+def _reference(path: Path) -> dict[str, str]:
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))
+        hub_id, revision = identity["hub_id"], identity["revision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so'
+        ) from None
+    if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
+        raise UserError(f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag")
+    return {"hub_id": hub_id, "revision": revision}
+
+
+def identity(base: str) -> dict[str, str]:
+    """What lineage.json says of a base: its path, or its hub id and revision."""
+    return _reference(Path(base)) if base.endswith(".json") else {"path": base}
+
+
+def origin(folder: Path) -> str:
+    """The base that an adapter was grown on, as params.yaml named it."""
+    config = adapter_config(folder)  # "model" in mlx-lm's form
+    return str(config.get("base_model_name_or_path", config.get("model")))
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """As it stands on disk, in PEFT's form or mlx-lm's."""
+    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return config
+
+
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in sorted(tensors.items())}, path, metadata={"format": "pt"})
+
+
+def write_weights(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """A full checkpoint that transformers, PEFT and mlx-lm load; a step head beside it."""
+    head = getattr(model, STEP_HEAD, None)
+    if head is not None:
+        write_tensors(folder / HEAD, head.state_dict())
+    model.config._name_or_path = ""
+    state = {name: weights for name, weights in model.state_dict().items() if not name.startswith(f"{STEP_HEAD}.")}
+    model.save_pretrained(folder, state_dict=state)
+    write_tokenizer(folder, tokenizer)
+
+
+def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    tokenizer.name_or_path = ""
+    tokenizer.save_pretrained(folder)
+
+
+def write_base(folder: Path, tokenizer: "PreTrainedTokenizerBase", base: Base) -> None:
+    """An untrained grouped-query Llama (Ainslie et al. 2023) in `folder`, with its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.manual_seed(base.seed)
+    architecture = base.model_dump(exclude={"corpus", "seed", "split", "vocab_size"})
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **architecture, **special)
+    write_weights(folder, LlamaForCausalLM(config), tokenizer)

@@ -1,0 +1,122 @@
+"""What a training says while it runs: one line format on the screen and in logs/RUN.log, as records in logs/RUN.jsonl."""
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from stages.errors import UserError
+from stages.text.batches import Plan
+
+MIB = 2**20
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, in bytes
+
+
+class Progress:
+    """A Listener that prints and files each report, and ends what takes more memory than its limit."""
+
+    def __init__(self, run: str, row_tokens: list[int], report_to: Sequence[str] = (), logs: Path = Path("logs")) -> None:
+        """row_tokens: token count of each training row, for tokens/s.   report_to: who else is told."""
+        logs.mkdir(exist_ok=True)
+        self.text, self.records = logs / f"{run}.log", logs / f"{run}.jsonl"
+        self.run, self.row_tokens, self.report_to = run, row_tokens, list(report_to)
+        self.at = (0, time.monotonic())
+        self.trained, self.warned = math.inf, False
+        self.planned = self.limit = 0
+        # transformers reads these where its TensorBoard and W&B callbacks begin.
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs / "tensorboard" / run)
+        os.environ |= {"WANDB_DIR": str(logs), "WANDB_NAME": run, "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki")}
+        if not os.environ.get("WANDB_API_KEY"):  # without an account; `wandb sync logs/wandb/*` sends it later
+            os.environ.setdefault("WANDB_MODE", "offline")
+
+    def plan_is_made(self, plan: Plan, every: int, trained: int) -> None:
+        """every, trained: how many parameters there are, and how many of them learn."""
+        steps = [[row for batch in plan.step(at) for row in batch] for at in range(plan.steps)]
+        self.step_tokens = [sum(self.row_tokens[row] for row in rows) for rows in steps]
+        batch = math.ceil(max(map(len, steps)) / plan.accumulation)
+        packed = f", in {sum(map(bool, plan.micro_batches)) / plan.steps:.1f} passes each" if plan.room else ""
+        self.say(
+            f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
+            f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows{packed}"
+        )
+
+    def rows_are_left_out(self, rows: int, max_length_tokens: int) -> None:
+        if rows:
+            self.say(f"{rows} rows left out: their answers do not fit max_length_tokens {max_length_tokens}")
+
+    def memory_is_planned(self, planned: int, limit: int) -> None:
+        """planned: bytes.   limit: of resident memory, in 2^20 bytes; 0 = none, or the backend's own."""
+        self.planned, self.limit = planned, limit
+
+    def training_ends(self) -> None:
+        if torch.cuda.is_available():
+            measured, what = torch.cuda.max_memory_reserved(), "reserved on the device"
+        else:
+            measured, what = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT, "resident at most"
+        self.say(
+            f"memory: {self.planned / MIB:,.0f} MB planned, {measured / MIB:,.0f} MB {what}",
+            **{"memory/planned_bytes": self.planned, "memory/measured_bytes": measured},
+        )
+
+    def say(self, line: str, **record: Any) -> None:
+        print(line, flush=True)
+        with self.text.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        with self.records.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"timestamp": round(time.time(), 3), **(record or {"message": line})}) + "\n")
+
+    def training_begins(self, step: int) -> None:
+        self.at = (step, time.monotonic())
+        if step:
+            self.say(f"resumed at step {step}")
+
+    def step_ends(self, step: int) -> None:
+        if self.limit and (taken := psutil.Process().memory_info().rss) > self.limit * MIB:
+            raise UserError(
+                f"step {step}: {taken / MIB:,.0f} MB resident, more than memory_limit_mb {self.limit}; nothing was "
+                "written. Set a smaller per_device_train_batch_size or gradient_checkpointing: true, or raise the limit"
+            )
+
+    def loss_is_reported(self, step: int, steps: int, loss: float, learning_rate: float, grad_norm: float) -> None:
+        (before, then), now = self.at, time.monotonic()
+        seconds = max(now - then, 1e-9)
+        self.at, self.trained = (step, now), loss
+        rate, tokens = (step - before) / seconds, sum(self.step_tokens[before:step]) / seconds
+        self.say(
+            f"Iter {step}/{steps}: Train loss {loss:.4f}, ppl {_perplexity(loss)}, "
+            f"Learning Rate {learning_rate:.3e}, It/sec {rate:.2f}, Tokens/sec {tokens:.0f}",
+            **{
+                "step": step,
+                "train/loss": loss,
+                "train/grad_norm": grad_norm,
+                "train/learning_rate": learning_rate,
+                "tokens_per_second": round(tokens, 1),
+            },
+        )
+
+    def evaluation_ends(self, step: int, steps: int, loss: float, lowest: float | None) -> None:
+        better = lowest is None or loss < lowest
+        self.say(
+            f"Iter {step}/{steps}: Val loss {loss:.4f}, ppl {_perplexity(loss)}{' (best so far)' if better else ''}",
+            **{"step": step, "val/loss": loss},
+        )
+        if lowest is not None and not better and not self.warned and loss > self.trained and loss > 1.02 * lowest:
+            self.warned = True
+            self.say(
+                f"overfitting: validation loss {loss:.4f} is {loss - self.trained:.4f} above training loss "
+                f"{self.trained:.4f} and {loss - lowest:.4f} above its best; the best weights are kept. Fewer epochs, "
+                "more data, a lower rank or more dropout close the gap"
+            )
+        self.at = (step, time.monotonic())  # the time that evaluating took is no training time
+
+
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(min(loss, 50)):.2f}"
