@@ -1,19 +1,44 @@
-"""Which code of this project a stage can run: its imports, and those of what it imports.
+"""Which code and which packages a stage can run: its imports, and those of what it imports.
 
 What a module loads by its name, with import_module, cannot be seen here; `configure` knows it.
 """
 
 import ast
 import hashlib
-import tokenize
+import sys
+from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from importlib.util import resolve_name
 from pathlib import Path
+from typing import Any
 
 from stages.records import UserError
 
 PROJECT = Path(__file__).parents[1]
-BEFORE_A_STATEMENT = {tokenize.ENCODING, tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT}
+
+DECIDES_NOTHING = {
+    "stages.settings": "each config holds the values themselves, and a default never changes (tests/test_settings.py)",
+    "stages.backends.planning": "refuses what memory is too small for, and computes nothing of a training that fits",
+    "stages.backends.progress": "tells how a training goes, and stops one that takes more memory than it may",
+    "stages.backends.scratch": "keeps checkpoints, from which a killed training goes on to the same bytes",
+}
+"""Modules that decide no byte of what a stage writes (tests/test_tells_and_keeps.py), and why: they rerun nothing."""
+
+COMPUTES_NOTHING = {
+    "rich": "draws tables and bars on the screen",
+    "psutil": "looks at processes and memory",
+    "huggingface_hub": "brings files by the hash of their commit",
+}
+"""Packages whose version decides no byte of what a stage writes, and why."""
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # so that the slow look through all that is installed is not needed
+NOT_INSTALLED = "not installed"
+
+# Fields of syntax nodes that say nothing (`kind`: the u of u"text"; `simple`: no brackets around an annotated name).
+SILENT = {"type_comment", "kind", "ctx", "simple"}
+TYPES = {"typing", "collections.abc"}
+TOLD = {"UserError", "print", "say"}
 
 
 def code(*modules: str) -> dict[str, str]:
@@ -21,32 +46,55 @@ def code(*modules: str) -> dict[str, str]:
 
     Raises UserError for a file that is no Python.
     """
+    return {file.relative_to(PROJECT).as_posix(): meaning_md5(file) for file in closure(*modules)}
+
+
+def packages(*modules: str) -> dict[str, str]:
+    """{distribution: version} of the packages of others that the code of these modules imports, or that they are.
+
+    A package that is not installed is there too, with NOT_INSTALLED as its version.
+    """
+    found = {module for file in closure(*modules) for module in imported_modules(file)} | {*modules}
+    names = {module.partition(".")[0] for module in found}
+    others = names - {"stages"} - sys.stdlib_module_names - COMPUTES_NOTHING.keys()
+    return dict(installed(name) for name in sorted(others))
+
+
+def closure(*modules: str) -> set[Path]:
+    """Files of this project that these modules run, without those that decide nothing and what only they import."""
+    left_out = {files_of(module)[-1] for module in DECIDES_NOTHING if files_of(module)}
     files, waiting = set[Path](), [file for module in modules for file in files_of(module)]
     while waiting:
-        if (file := waiting.pop()) not in files:
+        if (file := waiting.pop()) not in files | left_out:
             files.add(file)
             waiting += imported(file)
-    return {file.relative_to(PROJECT).as_posix(): meaning_md5(file) for file in files}
+    return files
 
 
 @cache
 def imported(file: Path) -> list[Path]:
     """Files of this project that a file imports, with the packages around them."""
+    return [found for module in imported_modules(file) for found in files_of(module)]
+
+
+@cache
+def imported_modules(file: Path) -> list[str]:
+    """Names of what a file imports when it runs, and of what may be a module in what it imports from."""
     package = ".".join(file.relative_to(PROJECT).parent.parts)
-    try:
-        tree = ast.parse(file.read_bytes())
-    except SyntaxError as error:
-        raise UserError(f"{file} line {error.lineno}: {error.msg}; correct the code") from None
+    nodes = list(ast.walk(parsed(file)))
+    unrun = [inside for node in nodes if isinstance(node, ast.If) and is_for_hints(node) for inside in node.body]
+    hints = {each for inside in unrun for each in ast.walk(inside)}
     modules = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node not in hints:
             module = resolve_name("." * node.level + (node.module or ""), package)
             modules += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
+        elif isinstance(node, ast.Import) and node not in hints:
             modules += [alias.name for alias in node.names]
-    return [file for module in modules for file in files_of(module)]
+    return modules
 
 
+@cache
 def files_of(module: str) -> list[Path]:
     """The file of a module of this project and the packages around it, which an import runs too; none of another's."""
     parts = module.split(".")
@@ -56,18 +104,87 @@ def files_of(module: str) -> list[Path]:
 
 
 @cache
+def installed(name: str) -> tuple[str, str]:
+    """(distribution, version without its local part, such as +cpu) of a top-level module."""
+    distribution = DISTRIBUTIONS.get(name, name.replace("_", "-"))
+    try:
+        return distribution, metadata.version(distribution).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        for other in metadata.packages_distributions().get(name, []):
+            return other, metadata.version(other).partition("+")[0]
+    return distribution, NOT_INSTALLED
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes())
+    except SyntaxError as error:
+        raise UserError(f"{file} line {error.lineno}: {error.msg}; correct the code") from None
+
+
+@cache
 def meaning_md5(file: Path) -> str:
-    """Of a file's lines without comments, docstrings and blank lines, which can change no result."""
-    lines = dict(enumerate(file.read_text(encoding="utf-8").split("\n"), start=1))
-    with file.open("rb") as stream:
-        tokens = list(tokenize.tokenize(stream.readline))
-    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        row, column = token.start
-        if token.type == tokenize.COMMENT:
-            lines[row] = lines[row][:column].rstrip()
-        if token.type == tokenize.NL and not lines[row].strip():
-            del lines[row]
-        if token.type == tokenize.STRING and before.type in BEFORE_A_STATEMENT and after.type == tokenize.NEWLINE:
-            for part in range(row, token.end[0] + 1):
-                del lines[part]
-    return hashlib.md5("\n".join(lines.values()).encode(), usedforsecurity=False).hexdigest()
+    """Of a file's syntax tree without what decides no byte that a stage writes: the same on every Python from 3.11 on.
+
+    Left out are comments and formatting, docstrings, hints and imports for them, and sentences that a person is told. A
+    decorator may read the hints of its function, and dataclasses, NamedTuples and pydantic read those of a class: they stay.
+    """
+    return hashlib.md5(form(parsed(file), hints=False).encode(), usedforsecurity=False).hexdigest()
+
+
+def form(node: Any, hints: bool) -> str:
+    """A syntax node, a list of them or a plain value as text.
+
+    hints: whether annotations belong to it. Not ast.dump, which writes other text on another Python; for the same reason
+    ascii, not repr: which characters are printable depends on the version of Unicode.
+    """
+    if isinstance(node, list):
+        return f"[{','.join(form(each, hints) for each in statements(node))}]"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    if isinstance(node, ast.Constant):
+        return f"{type(node.value).__name__} {node.value!a}"
+    if isinstance(node, ast.AnnAssign) and node.value is not None and not hints:
+        return form(ast.Assign([node.target], node.value), hints)
+    kind, left_out, inner = type(node).__name__, set[str](), dict[str, bool]()
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        inner = {"body": False, "args": bool(node.decorator_list), "returns": bool(node.decorator_list)}
+        left_out = {"returns"} - {name for name in inner if inner[name]}
+    elif isinstance(node, ast.ClassDef):
+        inner = {"body": True}
+    elif isinstance(node, ast.arg | ast.AnnAssign) and not hints:
+        left_out = {"annotation"}
+    elif isinstance(node, ast.Call) and only_tells(node):
+        left_out = {"args", "keywords"}
+    fields = {name: getattr(node, name, None) for name in node._fields if name not in SILENT | left_out}
+    said = (f"{name}={form(value, inner.get(name, hints))}" for name, value in fields.items() if value not in (None, []))
+    return f"{kind}({','.join(said)})"
+
+
+def statements(nodes: list[Any]) -> Iterator[Any]:
+    """Without strings that stand alone, such as docstrings, and without what is imported for hints."""
+    for node in nodes:
+        if is_for_hints(node):
+            yield from statements(node.orelse)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            continue
+        elif not (isinstance(node, ast.ImportFrom) and not node.level and node.module in TYPES):
+            yield node
+
+
+def is_for_hints(node: Any) -> bool:
+    """Whether it is an `if TYPE_CHECKING:`."""
+    test = node.test if isinstance(node, ast.If) else None
+    return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+
+
+def only_tells(call: ast.Call) -> bool:
+    """Whether its arguments are a sentence for a person: no `print` into a file that it names, nothing that has effects."""
+    name = getattr(call.func, "id", None) or getattr(call.func, "attr", None)
+    effects = ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom
+    return (
+        name in TOLD
+        and all(keyword.arg != "file" for keyword in call.keywords)
+        and not any(isinstance(inside, effects) for inside in ast.walk(call))
+    )

@@ -11,7 +11,8 @@ from typing import Any
 from rich.progress import Progress
 
 from stages import backends
-from stages.backends import reuse, scratch
+from stages.backends import reuse
+from stages.backends.fingerprint import fingerprint
 from stages.records import Prediction, Row, as_json, configured, rows, stage, write_lines
 from stages.settings import Settings
 
@@ -32,7 +33,8 @@ def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[
     base, chosen = config["base"], Settings.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.Answerer(model, base, chosen))
-    known = reuse.Answers(scratch.fingerprint(Path(model), Path(base)), as_json([config["settings"], config["code"]]))
+    answering = as_json([config[key] for key in ("settings", "code", "packages")])
+    known = reuse.Answers(fingerprint(Path(model), Path(base)), answering)
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, wanted in tests.items():

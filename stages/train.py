@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages import backends
 from stages.backends import adapter, scratch
+from stages.backends.fingerprint import fingerprint, md5
 from stages.records import as_json, configured, require_writable, rows, stage, whole, write_json
 from stages.settings import Run, Settings
 
@@ -27,9 +28,9 @@ def main(run: str) -> None:
             {
                 "run": run,
                 "task": spec.task,
-                "corpus": {"name": spec.corpus, "train_md5": scratch.md5(train), "valid_md5": scratch.md5(valid)},
+                "corpus": {"name": spec.corpus, "train_md5": md5(train), "valid_md5": md5(valid)},
                 "base": adapter.identity(spec.base),
-                "parent": {"path": spec.parent, "md5": scratch.fingerprint(Path(spec.parent))},
+                "parent": {"path": spec.parent, "md5": fingerprint(Path(spec.parent))},
                 "config_md5": hashlib.md5(as_json(config["settings"]).encode(), usedforsecurity=False).hexdigest(),
                 "rows": trained.rows,
                 "rows_too_long": trained.too_long,

@@ -229,7 +229,7 @@ def fit(
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=planned.judges,
-        callbacks=[progress, interruption, Patience(planned.patience)],
+        callbacks=[progress, interruption, LastStep(), Patience(planned.patience)],
     )
     trainer.pop_callback(PrinterCallback)
     weights = causal_model(model)
@@ -249,6 +249,14 @@ def fit(
     if interruption.cause and trainer.state.global_step < steps:
         raise interruption.exit(progress.say, trainer.state.global_step)
     return trainer.state, trainer.last
+
+
+class LastStep(TrainerCallback):
+    """Sees to it that the last step is evaluated and saved, so that it can be the best, and reported."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_save = control.should_log = True
 
 
 class Patience(TrainerCallback):

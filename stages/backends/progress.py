@@ -23,7 +23,7 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, 
 
 
 class Progress(TrainerCallback):
-    """Prints and files each report; also sees to it that the last step is evaluated, so that it can be the best."""
+    """Prints and files each report; stops a training on a CPU that takes more memory than it may."""
 
     def __init__(self, run: str, row_tokens: list[int], report_to: Sequence[str] = (), logs: Path = Path("logs")) -> None:
         """row_tokens: token count of each training row, for tokens/s.   report_to: who else is told."""
@@ -86,8 +86,6 @@ class Progress(TrainerCallback):
                 f"step {state.global_step}: {taken / MIB:,.0f} MB resident, more than memory_limit_mb {self.limit}; nothing "
                 "was written. Set a smaller per_device_train_batch_size or gradient_checkpointing: true, or raise the limit"
             )
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = control.should_log = True
 
     def on_log(
         self,
