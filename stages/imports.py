@@ -94,7 +94,6 @@ def imported_modules(file: Path) -> list[str]:
     return modules
 
 
-@cache
 def files_of(module: str) -> list[Path]:
     """The file of a module of this project and the packages around it, which an import runs too; none of another's."""
     parts = module.split(".")
@@ -181,10 +180,10 @@ def is_for_hints(node: Any) -> bool:
 
 def only_tells(call: ast.Call) -> bool:
     """Whether its arguments are a sentence for a person: no `print` into a file that it names, nothing that has effects."""
-    name = getattr(call.func, "id", None) or getattr(call.func, "attr", None)
+    name, attribute = getattr(call.func, "id", ""), getattr(call.func, "attr", "")
     effects = ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom
     return (
-        name in TOLD
+        (name in TOLD or attribute in TOLD - {"print"})
         and all(keyword.arg != "file" for keyword in call.keywords)
         and not any(isinstance(inside, effects) for inside in ast.walk(call))
     )
