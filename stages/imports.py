@@ -62,7 +62,7 @@ def packages(*modules: str) -> dict[str, str]:
 
 def closure(*modules: str) -> set[Path]:
     """Files of this project that these modules run, without those that decide nothing and what only they import."""
-    left_out = {files_of(module)[-1] for module in DECIDES_NOTHING if files_of(module)}
+    left_out = {PROJECT.joinpath(*module.split(".")).with_suffix(".py") for module in DECIDES_NOTHING}
     files, waiting = set[Path](), [file for module in modules for file in files_of(module)]
     while waiting:
         if (file := waiting.pop()) not in files | left_out:
@@ -144,6 +144,8 @@ def form(node: Any, hints: bool) -> str:
         return ascii(node)
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {node.value!a}"
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty string
+        return f"JoinedStr({form([part for part in node.values if getattr(part, 'value', None) != ''], hints)})"
     if isinstance(node, ast.AnnAssign) and node.value is not None and not hints:
         return form(ast.Assign([node.target], node.value), hints)
     kind, left_out, inner = type(node).__name__, set[str](), dict[str, bool]()
