@@ -230,7 +230,7 @@ def test_what_decides_no_byte_is_no_code(tmp_path, before, after, another):
 def test_what_code_means_has_the_same_md5_on_every_python(tmp_path):
     """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of 3.12 and 3.13."""
     (tmp_path / "code.py").write_text(CODE, encoding="utf-8")
-    assert imports.meaning_md5(tmp_path / "code.py") == "e42e93f7f0ecbb57a720e7bfab11c3e2"
+    assert imports.meaning_md5(tmp_path / "code.py") == "001f43ece9359fabc52e0ddef6dc4d5b"
 
 
 def test_reformatting_changes_no_file_of_the_project(tmp_path):
@@ -486,12 +486,14 @@ EDITS = {
     "the plan of memory": (line("stages/backends/planning.py", "PAGED_FROM = 100_000", "PAGED_FROM = 200_000"), of()),
     "the bookkeeping of checkpoints": (more("stages/backends/scratch.py"), of()),
     "the description of an option": (line("stages/settings.py", 'description="rank"', 'description="dimensions"'), of()),
-    "an option that is off": (line("stages/settings.py", '    backend: str =', '    another: int = 0\n    backend: str ='), of()),
+    "an option that is off": (line("stages/settings.py", "    backend: str", "    another: int = 0\n    backend: str"), of()),
     "the other backend": (more("stages/backends/mlx.py"), of()),
     "the loss": (more("stages/backends/cross_entropy.py"), of("train", "predict")),
     "what is labelled": (more("stages/text/chat.py"), of("train", "predict")),
     "the cache of answers": (more("stages/backends/reuse.py"), of("predict")),
-    "a measure": (more("stages/scoring/edits.py"), of(*(f"{s}@{t}" for s in ("evaluate", "compare") for t in ("gec", "polish")))),
+    "a measure": (
+        more("stages/scoring/edits.py"), of("evaluate@gec", "evaluate@polish", "compare@gec", "compare@polish"),
+    ),
     "a task's score": (more("stages/tasks/gec/score.py"), of("evaluate@gec", "compare@gec")),
     "a task's reader of corpora": (more("stages/tasks/gec/corpus.py"), of("prepare@gec", "prepare@style")),
     "a task's grammar": (more("stages/tasks/gec/synthetic.py"), of("synthesize@gec", "synthesize@style")),
