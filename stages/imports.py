@@ -81,15 +81,12 @@ def imported(file: Path) -> list[Path]:
 def imported_modules(file: Path) -> list[str]:
     """Names of what a file imports when it runs, and of what may be a module in what it imports from."""
     package = ".".join(file.relative_to(PROJECT).parent.parts)
-    nodes = list(ast.walk(parsed(file)))
-    unrun = [inside for node in nodes if isinstance(node, ast.If) and is_for_hints(node) for inside in node.body]
-    hints = {each for inside in unrun for each in ast.walk(inside)}
     modules = []
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node not in hints:
+    for node in executed(parsed(file).body):
+        if isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), package)
             modules += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import) and node not in hints:
+        elif isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
     return modules
 
@@ -139,27 +136,28 @@ def form(node: Any, hints: bool) -> str:
     ascii, not repr: which characters are printable depends on the version of Unicode.
     """
     if isinstance(node, list):
-        return f"[{','.join(form(each, hints) for each in statements(node))}]"
+        return f"[{','.join([form(each, hints) for each in statements(node)])}]"
     if not isinstance(node, ast.AST):
         return ascii(node)
-    if isinstance(node, ast.Constant):
-        return f"{type(node.value).__name__} {node.value!a}"
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty string
-        return f"JoinedStr({form([part for part in node.values if getattr(part, 'value', None) != ''], hints)})"
-    if isinstance(node, ast.AnnAssign) and node.value is not None and not hints:
-        return form(ast.Assign([node.target], node.value), hints)
-    kind, left_out, inner = type(node).__name__, set[str](), dict[str, bool]()
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        inner = {"body": False, "args": bool(node.decorator_list), "returns": bool(node.decorator_list)}
-        left_out = {"returns"} - {name for name in inner if inner[name]}
-    elif isinstance(node, ast.ClassDef):
-        inner = {"body": True}
-    elif isinstance(node, ast.arg | ast.AnnAssign) and not hints:
-        left_out = {"annotation"}
-    elif isinstance(node, ast.Call) and only_tells(node):
-        left_out = {"args", "keywords"}
-    fields = {name: getattr(node, name, None) for name in node._fields if name not in SILENT | left_out}
-    said = (f"{name}={form(value, inner.get(name, hints))}" for name, value in fields.items() if value not in (None, []))
+    kind, left_out, inner = type(node).__name__, SILENT, dict[str, bool]()
+    match node:
+        case ast.Constant(value=value):
+            return f"{type(value).__name__} {value!a}"
+        case ast.JoinedStr(values=parts):  # Python 3.12 ends some with an empty string
+            return f"JoinedStr({form([part for part in parts if getattr(part, 'value', None) != ''], hints)})"
+        case ast.AnnAssign(target=target, value=ast.AST() as value) if not hints:
+            return form(ast.Assign([target], value), hints)
+        case ast.arg() | ast.AnnAssign() if not hints:
+            left_out = SILENT | {"annotation"}
+        case ast.Call() if only_tells(node):
+            left_out = SILENT | {"args", "keywords"}
+        case ast.ClassDef():
+            inner = {"body": True}
+        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+            inner = {"body": False, "args": bool(decorators), "returns": bool(decorators)}
+            left_out = SILENT if decorators else SILENT | {"returns"}
+    fields = [(name, getattr(node, name, None)) for name in node._fields if name not in left_out]
+    said = [f"{name}={form(value, inner.get(name, hints))}" for name, value in fields if value is not None and value != []]
     return f"{kind}({','.join(said)})"
 
 
@@ -174,6 +172,14 @@ def statements(nodes: list[Any]) -> Iterator[Any]:
             yield node
 
 
+def executed(nodes: list[Any]) -> Iterator[Any]:
+    """These statements and all inside them, those of functions too."""
+    for node in statements(nodes):
+        yield node
+        for inner in ("body", "orelse", "handlers", "finalbody", "cases"):
+            yield from executed(getattr(node, inner, []))
+
+
 def is_for_hints(node: Any) -> bool:
     """Whether it is an `if TYPE_CHECKING:`."""
     test = node.test if isinstance(node, ast.If) else None
@@ -183,9 +189,8 @@ def is_for_hints(node: Any) -> bool:
 def only_tells(call: ast.Call) -> bool:
     """Whether its arguments are a sentence for a person: no `print` into a file that it names, nothing that has effects."""
     name, attribute = getattr(call.func, "id", ""), getattr(call.func, "attr", "")
-    effects = ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom
-    return (
-        (name in TOLD or attribute in TOLD - {"print"})
-        and all(keyword.arg != "file" for keyword in call.keywords)
-        and not any(isinstance(inside, effects) for inside in ast.walk(call))
-    )
+    if name not in TOLD and attribute not in TOLD - {"print"}:
+        return False
+    effects = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+    named = any(keyword.arg == "file" for keyword in call.keywords)
+    return not named and not any(isinstance(inside, effects) for inside in ast.walk(call))
