@@ -153,7 +153,7 @@ def case(number: int, base: str) -> dict[str, Any]:
     else:
         row |= {"text": words}
     count = options.per_device_train_batch_size * 2
-    loaded = spy_on_graft()
+    loaded = spy_on_loading()
     trainer.LabelledTrainer._save_checkpoint = lambda *_, **__: None  # type: ignore[assignment]  # 50 GB of a full training
     spec = Run(task="lm", corpus="lm-001", base=base, parent=base)
     scratch = Path(base).parent / "scratch"
@@ -176,17 +176,17 @@ def case(number: int, base: str) -> dict[str, Any]:
     return named(number) | {key: round(value) for key, value in figures.items()}
 
 
-def spy_on_graft() -> list[float]:
-    """What is allocated when the grafted model stands on the device, before the first step."""
-    real, seen = pytorch.graft, []
+def spy_on_loading() -> list[float]:
+    """What is allocated when the model that is trained stands on the device, before the first step."""
+    real, seen = pytorch.model_for_training, []
 
-    def graft(*arguments: Any, **named: Any) -> Any:
+    def model_for_training(*arguments: Any, **named: Any) -> Any:
         model = real(*arguments, **named)
         if torch.cuda.is_available():
             seen.append(model.to("cuda") and torch.cuda.memory_allocated() / 2**20)
         return model
 
-    pytorch.graft = graft  # type: ignore[assignment]
+    pytorch.model_for_training = model_for_training  # type: ignore[assignment]
     return seen
 
 

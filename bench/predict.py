@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.turns import Work, Workload
 from stages import stage_config
-from stages.records import Message, read_rows
+from stages.records import Message, Row, read_rows
 from stages.settings import Settings
 
 ROWS, NEW_TOKENS, THREADS, BATCH = 500, 96, 2, 64
@@ -53,12 +53,16 @@ def report(work: Work, folder: Path, answers: list[str]) -> Work:
     return work
 
 
+def asked(prompt: list[Message]) -> Row:
+    return {"id": "", "category": "", "source": "", "messages": prompt}
+
+
 def ours(folder: Path) -> Work:
     from stages.backends.pytorch.backend import Answerer
 
     answerer, work = Answerer(str(RUN), base(), options()), Work()
     with work.timed():
-        answers = answerer.answer(prompts(folder), lambda _: None)
+        answers = answerer.respond([asked(prompt) for prompt in prompts(folder)], lambda _: None)
     return report(work, folder, answers)
 
 

@@ -1,8 +1,9 @@
 """configure: params.yaml and the code -> build/config, a file for each stage of all that decides it beside its data.
 
-STAGE/KEY.json holds the stage's settings, resolved and validated, and under `code` an MD5 of each file of this project that it
-can import, comments left out. A stage depends on that one file, so that a change reruns what it can alter and no more; what
-changed for which stages is told. report/RUN.json, on which no stage depends, holds who is told of a training while it runs.
+STAGE/KEY.json holds the stage's settings, resolved and validated; under `code` an MD5 of each file of this project that it
+can import and that decides what it writes; under `packages` the versions of the packages that those import. A stage depends
+on that one file, so that a change reruns what it can alter and no more; what changed for which stages is told.
+report/RUN.json, on which no stage depends, holds who is told of a training while it runs.
 """
 
 import json
@@ -22,22 +23,25 @@ LISTED = 8
 
 
 class Decision(NamedTuple):
-    """What decides one stage: its settings without those that are defaults, and the modules that it imports by name."""
+    """What decides one stage: its settings without those that are off, the task and the backend whose code it loads by name,
+    and packages that are imported by way of others."""
 
     stage: str
     key: str
     settings: dict[str, Any]
-    loads: list[str]
+    task: str = ""
+    backend: str = ""
+    packages: tuple[str, ...] = ()
 
 
 def main() -> None:
     params, found = load_params(), defaultdict[str, list[str]](list)
     stale = set(CONFIG.rglob("*.json"))
-    for name, key, options, loads in decisions(params):
-        path = CONFIG / name / f"{key}.json"
-        config = options if name == REPORT else options | {"code": imports.code(f"stages.{name}", *loads)}
+    for decision in decisions(params):
+        path = CONFIG / decision.stage / f"{decision.key}.json"
+        config = decision.settings | code_and_packages(decision)
         for change in changes(path, config):
-            found[change].append(f"{name}@{key}")
+            found[change].append(f"{decision.stage}@{decision.key}")
         write_json(path, config)
         stale.discard(path)
     for path in stale:
@@ -48,22 +52,29 @@ def main() -> None:
         print(f"{change}: {', '.join(told)}")
 
 
+def code_and_packages(decision: Decision) -> dict[str, Any]:
+    """Nothing for what is no stage."""
+    if decision.stage == REPORT:
+        return {}
+    files = imports.closure(f"stages.{decision.stage}", decision.task, decision.backend)
+    return {"code": imports.code(files), "packages": imports.packages(files, *decision.packages)}
+
+
 def decisions(params: Params) -> Iterator[Decision]:
     """Of every stage of the graph."""
     for name, synthetic in params.synthetic.items():
-        yield Decision("synthesize", name, {"synthetic": chosen(synthetic)}, [f"stages.tasks.{synthetic.task}.synthetic"])
+        yield Decision("synthesize", name, {"synthetic": chosen(synthetic)}, synthetic.task)
     for name, source in params.sources.items():
-        yield Decision("fetch", name, {"source": chosen(source)}, [])
+        yield Decision("fetch", name, {"source": chosen(source)})
     for name, corpus in params.corpora.items():
-        both = {"corpus": chosen(corpus), "split": chosen(params.split)}
-        yield Decision("prepare", name, both, [f"stages.tasks.{corpus.task}.corpus"])
+        yield Decision("prepare", name, {"corpus": chosen(corpus), "split": chosen(params.split)}, corpus.task)
     for name, base in params.bases.items():
-        yield Decision("initialise", name, {"base": chosen(base)}, [])
+        yield Decision("initialise", name, {"base": chosen(base)})
     for name in params.runs:
         yield from decisions_of(params, name)
     for task in params.tasks:
         parents = [[name, run.parent] for name, run in params.runs.items() if run.task == task]
-        yield Decision("compare", task, {"parents": parents}, [f"stages.tasks.{task}.score"])
+        yield Decision("compare", task, {"parents": parents}, task)
 
 
 def decisions_of(params: Params, name: str) -> Iterator[Decision]:
@@ -76,15 +87,18 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     answering = {key: resolved[key] for key in ANSWERING if key in resolved} | {"generation": generation}
     tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task and not spec.valid_only]
     validated = {run.validation: 1.0} if run.validation else params.shares(name)
-    task, base, backend = {"task": run.task}, {"base": run.base}, f"stages.backends.{settled.backend}"
+    task, base, backend = {"task": run.task}, {"base": run.base}, settled.backend
+    packages: tuple[str, ...] = ("tokenizers",)  # what transformers' tokenizers are made with
+    if backend == "pytorch" and (settled.method == "qlora" or settled.optim.startswith("paged")):
+        packages += ("bitsandbytes",)  # transformers imports it for these
 
-    yield Decision(REPORT, name, {"report_to": report_to}, [])
-    yield Decision("mix", name, task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}, [])
+    yield Decision(REPORT, name, {"report_to": report_to})
+    yield Decision("mix", name, task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}})
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
-    yield Decision("train", name, {"run": start, "settings": resolved}, [backend])
-    yield Decision("predict", name, task | base | {"settings": answering, "tests": tests}, [backend])
-    judged = task | base | {"corpus": run.corpus, "tests": tests}
-    yield Decision("evaluate", name, judged, [f"stages.tasks.{run.task}.score"])
+    yield Decision("train", name, {"run": start, "settings": resolved}, run.task, backend, packages)
+    answers = task | base | {"settings": answering, "tests": tests}
+    yield Decision("predict", name, answers, run.task, backend, packages)
+    yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
 
 
 def chosen(options: settings.Strict) -> dict[str, Any]:
@@ -92,17 +106,22 @@ def chosen(options: settings.Strict) -> dict[str, Any]:
 
 
 def changes(path: Path, config: dict[str, Any]) -> list[str]:
-    """What differs from the file that is there, one sentence for each setting and each file of code."""
+    """What differs from the file that is there, one sentence for each setting, file of code and package."""
     if not path.is_file():
         return ["new"]
     was, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(config)
     differs = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
-    return [
-        f"{key.removeprefix('code.')} has changed"
-        if key.startswith("code.")
-        else f"{key} {was.get(key, 'default')} → {now.get(key, 'default')}"
-        for key in differs
-    ]
+    return [sentence(key, was.get(key), now.get(key)) for key in differs]
+
+
+def sentence(key: str, was: Any, now: Any) -> str:
+    """was, now: None where the file has no such key."""
+    kind, _, name = key.partition(".")
+    if kind == "code":
+        return f"{name} has changed"
+    if kind == "packages":
+        return f"{name} {was or 'not used'} → {now or 'not used'}"
+    return f"{key} {'default' if was is None else was} → {'default' if now is None else now}"
 
 
 def flat(value: Any, place: str = "") -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 from rich.progress import Progress
 
 from stages import backends, command_line, stage_config
-from stages.backends.shared import answer_cache, checkpoints
+from stages.backends.shared import answer_cache
+from stages.backends.shared.fingerprint import fingerprint
 from stages.files import as_json, write_lines
 from stages.records import Prediction, Row, read_rows
 from stages.settings import Settings
@@ -33,9 +34,8 @@ def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[
     base, chosen = config["base"], Settings.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.answerer(model, base, chosen))
-    known = answer_cache.Answers(
-        checkpoints.fingerprint(Path(model), Path(base)), as_json([config["settings"], config["code"]])
-    )
+    answering = as_json([config[key] for key in ("settings", "code", "packages")])
+    known = answer_cache.Answers(fingerprint(Path(model), Path(base)), answering)
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, wanted in tests.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages import backends, command_line, stage_config
 from stages.backends.shared import checkpoints, model_folders
+from stages.backends.shared.fingerprint import fingerprint, md5
 from stages.files import as_json, atomic_write, require_writable, write_json
 from stages.records import read_rows
 from stages.settings import Run, Settings
@@ -28,9 +29,9 @@ def main(run: str) -> None:
             {
                 "run": run,
                 "task": spec.task,
-                "corpus": {"name": spec.corpus, "train_md5": checkpoints.md5(train), "valid_md5": checkpoints.md5(valid)},
+                "corpus": {"name": spec.corpus, "train_md5": md5(train), "valid_md5": md5(valid)},
                 "base": model_folders.identity(spec.base),
-                "parent": {"path": spec.parent, "md5": checkpoints.fingerprint(Path(spec.parent))},
+                "parent": {"path": spec.parent, "md5": fingerprint(Path(spec.parent))},
                 "config_md5": hashlib.md5(as_json(config["settings"]).encode(), usedforsecurity=False).hexdigest(),
                 "rows": trained.rows,
                 "rows_too_long": trained.rows_too_long,

@@ -125,16 +125,17 @@ def test_attention_with_dropout_is_the_models_own():
 @pytest.mark.parametrize(
     "made",
     [
-        lambda: Gemma2ForCausalLM(Gemma2Config(**SHAPE)),
+        lambda: Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_logit_softcapping=0.5)),
         lambda: GPT2LMHeadModel(GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, attn_implementation="eager")),
     ],
 )
 def test_what_another_formula_computes_stays(made):
-    model = made()
-    kinds = [type(module) for module in model.modules()]
+    torch.manual_seed(5)
+    model, ids = made().eval(), torch.arange(12).reshape(2, 6)
+    kinds, before = [type(module) for module in model.modules()], model(ids).logits
     fused.fuse(model, "cpu")
     assert [nn.Dropout if isinstance(module, fused.Dropout) else type(module) for module in model.modules()] == kinds
-    assert model.config._attn_implementation == "eager"
+    torch.testing.assert_close(model(ids).logits, before, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,18 +1,24 @@
 """The graph: what reruns after which change, proved with real `dvc` in nano clones."""
 
+import ast
 import csv
 import json
+import shutil
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.progress import Progress
 from ruamel.yaml import YAML
 
-from stages import configure, imports
+from stages import configure, imports, predict
 from stages.corpus import clean
 from stages.errors import UserError
 from stages.params import Params, load_params
-from stages.records import read_rows, target
+from stages.records import Answer, read_rows, target
 from tests.conftest import run
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +43,12 @@ def change(folder: Path, path: str, value: object) -> None:
         at = at[key]
     at[last] = value
     yaml_file.dump(params, folder / "params.yaml")
+
+
+def forget() -> None:
+    """What imports.py keeps of files, for one that has changed since."""
+    for kept in (imports.imported, imports.imported_modules, imports.parsed, imports.meaning_md5, imports.installed):
+        kept.cache_clear()
 
 
 def own_material(folder: Path, corpus: str) -> Path:
@@ -66,16 +78,29 @@ print(json.dumps([file for file in ours if file]))
 
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
-    """What Python really loads is the twin of what is read from the imports, which sees those inside functions too."""
+    """What Python really loads is the twin of what is read from the imports, which sees those inside functions too.
+
+    Only modules of which it is said why may be loaded and left out; what they alone import would be missed here.
+    """
+    left_out = {str(imports.files_of(module)[-1]) for module in imports.DECIDES_NOTHING}
+    assert len(left_out) == len(imports.DECIDES_NOTHING)
     params = load_params(ROOT / "params.yaml")
     params = params.model_copy(update={"defaults": params.defaults | {"backend": backend}})
-    stages = {(name, tuple(loads)) for name, _, _, loads in configure.decisions(params) if name != configure.REPORT}
-    assert {name for name, _ in stages} == set(STAGES) - {"configure", "fetch"}
-    for name, loads in sorted(stages):
+    stages = {(made.stage, made.task, made.backend) for made in configure.decisions(params) if made.stage != configure.REPORT}
+    assert {name for name, _, _ in stages} == set(STAGES) - {"configure", "fetch"}
+    parts = {"synthesize": ["synthetic"], "prepare": ["corpus"], "evaluate": ["score"], "compare": ["score"]}
+    for name, task, of_run in sorted(stages):
+        loads = [f"stages.tasks.{task}.{part}" for part in parts.get(name, [])]
+        loads += [f"stages.backends.{of_run}.backend"] if of_run else []
         loaded = json.loads(run(ROOT, "python", "-c", LOADED, f"stages.{name}", *loads).stdout)
-        found = {str(ROOT / path) for path in imports.code(f"stages.{name}", *loads)}
-        assert set(loaded) <= found, f"{name} {loads}"
+        found = {str(file) for file in imports.closure(f"stages.{name}", task, of_run)}
+        assert set(loaded) - found <= left_out | imported_by(left_out), f"{name} {loads}"
+        assert not found & left_out
         assert {path for path in found - set(loaded) if "/backends/" not in path} == set(), f"{name} {loads}"
+
+
+def imported_by(files: set[str]) -> set[str]:
+    return {str(other) for file in files for other in imports.imported(Path(file))}
 
 
 def test_code_is_followed_through_relative_imports_packages_and_functions(inside, monkeypatch):
@@ -83,7 +108,7 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
         "stages/__init__.py": "",
         "stages/own/__init__.py": "from .first import a",
         "stages/own/first.py": "def f():\n    from .. import second",
-        "stages/second.py": "import os, stages.third, numpy",
+        "stages/second.py": "import os, stages.third, numpy\nif TYPE_CHECKING:\n    import stages.fourth",
         "stages/third.py": "import stages.own",
         "stages/fourth.py": "",
     }
@@ -91,62 +116,120 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text, encoding="utf-8")
     monkeypatch.setattr(imports, "PROJECT", inside)
-    assert set(imports.code("stages.own.first")) == set(files) - {"stages/fourth.py"}
-    assert imports.code("stages.fourth") == {
+    assert set(imports.code(imports.closure("stages.own.first"))) == set(files) - {"stages/fourth.py"}
+    assert imports.code(imports.closure("stages.fourth")) == {
         name: imports.meaning_md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
     }
     Path("stages/fourth.py").write_text("def f(:\n", encoding="utf-8")
-    imports.imported.cache_clear()
+    forget()
     with pytest.raises(UserError, match=r"stages/fourth.py line 1: invalid syntax; correct the code"):
-        imports.code("stages.fourth")
+        imports.closure("stages.fourth")
 
 
-def test_whatever_a_stage_imports_by_name_is_known_to_configure():
-    """Imports by name cannot be followed; `configure.decisions` names the modules. A new one has to be entered there."""
-    found = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "stages").rglob("*.py") if "import_module(" in path.read_text()
+def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
+    """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks for."""
+    files = list((ROOT / "stages").rglob("*.py"))
+    found = {path.relative_to(ROOT).as_posix() for path in files if "import_module(" in path.read_text()}
+    assert found == {"stages/backends/__init__.py", "stages/tasks/__init__.py"}
+    assert not [path for path in files if "__import__(" in path.read_text()]
+    loaders = {
+        node.name for node in imports.parsed(ROOT / "stages/tasks/__init__.py").body if isinstance(node, ast.FunctionDef)
     }
-    known = {"synthesize", "prepare", "evaluate", "compare", "backends/__init__", "commands/apply", "commands/new"}
-    assert found == {f"stages/{name}.py" for name in known}
-    assert not [path for path in (ROOT / "stages").rglob("*.py") if "__import__(" in path.read_text()]
+    assert loaders == imports.PARTS | {"names", "_load"}
 
 
 CODE = '''"""A module."""
 
 import os
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LIMIT: int = 3
 
 
-def f(a):  # of a kind
+def f(a, *, b=1):  # of a kind
     """Two lines,
     or three."""
     # Why.
     text = """first
 
     # second"""
-    return text + "# third" + a
+    count: int = 0
+    print(f"{len(a)} rows", flush=True)
+    print("data", file=a)
+    self.say(f"{count} of {b}", step=count)
+    if not a:
+        raise UserError(f"{a}: no rows")
+    return text + "# third" + f"{a:>{b}}{a!r}" + a
 
 
 class Empty:
     """Nothing."""
+
+    field: int = 0
+
+    @cached
+    def g(self, d):
+        return {**self.h, "é": 1.0}
 '''
 
 
 @pytest.mark.parametrize(
     ("before", "after", "another"),
     [
+        # Comments, docstrings, blank lines
         ("A module.", "Another module.", False),
         ('"""A module."""\n', "", False),
         ("Two lines,\n    or three", "One", False),
         ("  # of a kind", "", False),
         ("    # Why.\n", "    # Because.\n\n    # Therefore.\n", False),
-        ("import os", "import sys", True),
-        ("first\n\n", "first\n", True),
         ("# second", "# a second", True),
         ("# third", "# a third", True),
-        ("    return", "  # \n    if a:\n        return", True),
+        ("first\n\n", "first\n", True),
+        # Formatting
+        ('"# third"', "'# third'", False),
+        ("(a, *, b=1)", "(\n    a,\n    *,\n    b=1,\n)", False),
+        ("text + ", "(text) + ", False),
+        ("1.0", "1.00", False),
+        ("1.0", "1", True),
+        ("b=1", "b=True", True),
+        ('"é"', '"\\u00e9"', False),
+        ('"# third"', '"# " "third"', False),
+        # Hints
+        ("f(a, *", "f(a: Any, *", False),
+        ("b=1):", "b: int = 1) -> str:", False),
+        ("count: int = 0", "count = 0", False),
+        ("count: int = 0", "count: int = 1", True),
+        ("LIMIT: int = 3", "LIMIT = 3", False),
+        ("import Tensor", "import Tensor, nn", False),
+        ("TYPE_CHECKING, Any", "TYPE_CHECKING", False),
+        ("if TYPE_CHECKING:", "if not TYPE_CHECKING:", True),
+        ("if TYPE_CHECKING:", "if TYPE_CHECKING and os:", True),
+        ("field: int = 0", "field: float = 0", True),  # pydantic makes another value of it
+        ("field: int = 0", "field = 0", True),
+        ("g(self, d)", "g(self, d: int)", True),  # a decorator may read it
+        # What is told to a person
+        ('f"{a}: no rows"', 'f"{a}: there is no row; add some"', False),
+        ('raise UserError(f"{a}: no rows")', "pass", True),
+        ('raise UserError(f"{a}: no rows")', 'raise ValueError(f"{a}: no rows")', True),
+        ("if not a:", "if a is None:", True),
+        ('f"{len(a)} rows"', '"rows"', False),
+        ('f"{len(a)} rows"', 'f"{(a := b)} rows"', True),  # more than told
+        ('f"{count} of {b}", step=count', '"some"', False),
+        ('print("data"', 'print("other data"', True),
+        # What decides
+        ("import os", "import sys", True),
+        (":>{b}", ":<{b}", True),
+        ("a!r", "a!s", True),
+        ("**self.h", "None: self.h", True),
+        ("    return text", "    if a:\n        return text", True),
     ],
 )
-def test_comments_docstrings_and_blank_lines_are_no_code(tmp_path, before, after, another):
+def test_what_decides_no_byte_is_no_code(tmp_path, before, after, another):
     first, second = tmp_path / "first.py", tmp_path / "second.py"
     first.write_text(CODE, encoding="utf-8")
     assert CODE.count(before) == 1
@@ -154,10 +237,96 @@ def test_comments_docstrings_and_blank_lines_are_no_code(tmp_path, before, after
     assert (imports.meaning_md5(first) != imports.meaning_md5(second)) is another
 
 
+def test_what_code_means_has_the_same_md5_on_every_python(tmp_path):
+    """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of 3.12 and 3.13."""
+    (tmp_path / "code.py").write_text(CODE, encoding="utf-8")
+    assert imports.meaning_md5(tmp_path / "code.py") == "001f43ece9359fabc52e0ddef6dc4d5b"
+
+
+def test_reformatting_changes_no_file_of_the_project(tmp_path):
+    for file in (ROOT / "stages").rglob("*.py"):
+        other = tmp_path / "other.py"
+        other.write_text(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))), encoding="utf-8")
+        assert imports.meaning_md5.__wrapped__(file) == imports.meaning_md5.__wrapped__(other), file
+        imports.parsed.cache_clear()
+
+
+# Which packages
+
+
+def test_the_packages_of_a_stage_are_those_that_its_code_imports():
+    def of_stage(stage: str, task: str = "", backend: str = "", *others: str) -> dict[str, str]:
+        return imports.packages(imports.closure(f"stages.{stage}", task, backend), *others)
+
+    found = of_stage("train", "gec", "pytorch", "bitsandbytes")
+    assert set(found) == {"accelerate", "bitsandbytes", "numpy", "peft", "safetensors", "torch", "transformers"}
+    assert found["torch"] == metadata.version("torch").partition("+")[0]
+    assert set(of_stage("train", "gec", "mlx")) == {*found, "mlx", "mlx-lm"} - {"bitsandbytes", "accelerate"}
+    assert of_stage("evaluate", "reward").keys() == {"numpy", "scikit-learn", "scipy"}
+    assert of_stage("synthesize", "gec") == {}
+
+
+def test_every_package_that_is_imported_is_found_by_the_name_of_its_distribution():
+    known = metadata.packages_distributions()
+    checked = 0
+    for file in (ROOT / "stages").rglob("*.py"):
+        for name in {module.partition(".")[0] for module in imports.imported_modules(file)} & known.keys() - {"stages"}:
+            distribution, version = imports.installed(name)
+            assert version == metadata.version(distribution).partition("+")[0]
+            assert distribution.lower() in {other.lower().replace("_", "-") for other in known[name]}, name
+            checked += 1
+    assert checked > 50
+
+
+def test_a_package_that_is_not_installed_is_told_as_such_and_a_local_version_is_the_same(monkeypatch):
+    imports.installed.cache_clear()
+    monkeypatch.setattr(imports.metadata, "version", lambda name: {"torch": "2.13.0+cu130"}[name])
+    assert imports.packages([], "torch") == {"torch": "2.13.0"}
+
+    def none(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(imports.metadata, "version", none)
+    assert imports.packages([], "no_such.module") == {"no-such": "not installed"}
+    imports.installed.cache_clear()
+
+
+def test_a_run_in_4_bits_depends_on_the_package_that_has_them():
+    params = load_params(ROOT / "params.yaml")
+    loads = {}
+    for settings in ({}, {"method": "qlora"}, {"optim": "paged_adamw_8bit"}, {"method": "qlora", "backend": "mlx"}):
+        changed = params.model_copy(update={"defaults": params.defaults | settings})
+        train = next(each for each in configure.decisions_of(changed, "gec-001") if each.stage == "train")
+        loads[tuple(settings.values())] = "bitsandbytes" in train.loads
+    assert loads == {(): False, ("qlora",): True, ("paged_adamw_8bit",): True, ("qlora", "mlx"): False}
+
+
+def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monkeypatch):
+    asked = []
+    monkeypatch.setattr(predict.backends, "load", lambda name: SimpleNamespace(answerer=lambda *_: Model(asked)))
+    Path("model").write_text("weights")
+    config = {"base": "model", "settings": {}, "code": {"a.py": "1"}, "packages": {"torch": "2.13.0"}}
+    tests = {"gec-001": [{"id": "1", "category": "", "source": "", "text": "a"}]}
+    for version in ("2.13.0", "2.13.0", "2.14.0"):
+        changed = config | {"packages": {"torch": version}}
+        with Progress() as bar:
+            predict.answered("run", "model", changed, tests, bar)
+    assert len(asked) == 2
+
+
+class Model:
+    def __init__(self, asked: list) -> None:
+        self.asked = asked
+
+    def predict(self, rows: list, advance: object) -> list[Answer]:
+        self.asked += rows
+        return [Answer("", 0.0, 1) for _ in rows]
+
+
 def test_a_stage_depends_on_its_one_file_of_settings_and_code():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert set(stages) == set(STAGES)
-    assert stages.pop("configure")["deps"] == ["stages"]
+    assert stages.pop("configure")["deps"] == ["stages", "requirements.txt"]
     for name, entry in stages.items():
         decided = f"build/config/{name}/${{key}}.json"
         assert [dep for dep in entry["do"]["deps"] if dep.startswith(("stages", "build"))] == [decided]
@@ -261,6 +430,144 @@ def test_a_finished_graph_is_up_to_date(clone):
 
 # What a change reruns
 
+Edit = Callable[[Path], None]
+TASKS = ("gec", "lm", "polish", "reward", "typst")
+ALL = ["synthesize", "prepare", "initialise", "mix", "train", "predict", "evaluate", "compare"]
+
+
+def line(path: str, before: str, after: str) -> Edit:
+    """Another text for one that stands in a file once."""
+
+    def edit(folder: Path) -> None:
+        text = (folder / path).read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{path}: {before}"
+        (folder / path).write_text(text.replace(before, after), encoding="utf-8")
+
+    return edit
+
+
+def more(path: str) -> Edit:
+    """A statement more."""
+    return lambda folder: (folder / path).write_text((folder / path).read_text(encoding="utf-8") + "\nANOTHER = 1\n")
+
+
+def setting(path: str, value: object) -> Edit:
+    return lambda folder: change(folder, path, value)
+
+
+def reformat(folder: Path) -> None:
+    """Every file, in another style and without its comments."""
+    for file in (folder / "stages").rglob("*.py"):
+        file.write_text(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+def of(*stages: str) -> Callable[[set[str]], set[str]]:
+    """Among all configs those of these stages, each `stage`, or `stage@` with how a name begins."""
+    return lambda every: {name for name in every if name.startswith(tuple(f"{s}@" if "@" not in s else s for s in stages))}
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory) -> dict[str, str]:
+    """Of the repository as it is."""
+    return configured_in(copied(tmp_path_factory.mktemp("as_it_is")))
+
+
+def copied(folder: Path) -> Path:
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "params.yaml", folder)
+    return folder
+
+
+def configured_in(folder: Path, anew: bool = False) -> dict[str, str]:
+    """{stage@key: the config that `configure` writes}; `anew`: by a process that imports the folder's own code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imports, "PROJECT", folder)
+        patch.chdir(folder)
+        forget()
+        run(folder, "python", "-m", "stages.configure") if anew else configure.main()
+        forget()
+    paths = (folder / "build/config").rglob("*.json")
+    return {f"{path.parent.name}@{path.stem}": path.read_text(encoding="utf-8") for path in paths}
+
+
+TRAINER, FILES = "stages/backends/pytorch/trainer.py", "stages/files.py"
+EDITS = {
+    "a comment": (line(TRAINER, "LOSSES = ", "# Of each step.\nLOSSES = "), of()),
+    "a docstring": (line(TRAINER, '"""Tells a listener what', '"""Tells it what'), of()),
+    "a type hint": (line(TRAINER, "patience: int) -> None", "patience: float) -> None"), of()),
+    "another style in every file": (reformat, of()),
+    "an error sentence": (line(FILES, "make room or correct its rights", "make room, or change its rights"), of()),
+    "a log line": (line("stages/backends/shared/training_plan.py", "rows tokenised", "rows are tokens now"), of()),
+    "a report of a training": (line("stages/backends/shared/progress.py", "rows left out: their", "rows go: their"), of()),
+    "the plan of memory": (line("stages/backends/shared/memory.py", "PAGED_FROM = 100_000", "PAGED_FROM = 200_000"), of()),
+    "the bookkeeping of checkpoints": (more("stages/backends/shared/checkpoints.py"), of()),
+    "the description of an option": (line("stages/settings.py", 'description="rank"', 'description="dimensions"'), of()),
+    "an option that is off": (line("stages/settings.py", "    backend: str", "    another: int = 0\n    backend: str"), of()),
+    "the other backend": (more("stages/backends/mlx/loop.py"), of()),
+    "the loss": (more("stages/backends/pytorch/cross_entropy.py"), of("train", "predict")),
+    "what is labelled": (more("stages/text/chat.py"), of("train", "predict")),
+    "the cache of answers": (more("stages/backends/shared/answer_cache.py"), of("predict")),
+    "a measure": (
+        more("stages/scoring/edits.py"), of("evaluate@gec", "evaluate@polish", "compare@gec", "compare@polish"),
+    ),
+    "a task's score": (more("stages/tasks/gec/score.py"), of("evaluate@gec", "compare@gec")),
+    "a task's reader of corpora": (more("stages/tasks/gec/corpus.py"), of("prepare@gec", "prepare@style")),
+    "a task's grammar": (more("stages/tasks/gec/synthetic.py"), of("synthesize@gec", "synthesize@style")),
+    "what every stage runs": (more(FILES), of(*ALL)),
+    "how params.yaml is read": (more("stages/params.py"), of()),
+    "a command": (more("stages/commands/new.py"), of()),
+    "a default": (setting("defaults/weight_decay", 0.5), of("train")),
+    "a default of adapters": (
+        setting("defaults/lora/lora_alpha", 12), of(*(f"train@{task}" for task in TASKS if task != "lm")),
+    ),
+    "the number of threads": (setting("defaults/threads", 1), of("train", "predict")),
+    "how long answers are": (setting("tasks/gec/generation", {"max_new_tokens": 5}), of("predict@gec")),
+    "how answers are sampled": (setting("defaults/generation/temperature", 0.5), of("predict")),
+    "a run's own setting": (setting("runs/gec-002/learning_rate", 0.125), of("train@gec-002")),
+    "who is told": (setting("runs/gec-002/report_to", ["wandb"]), of("report@gec-002")),
+    "a run's mixture": (setting("runs/gec-002/mix/style-001", 0.25), of("mix@gec-002")),
+    "what is held out": (setting("split/test", 0.2), of("prepare")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("edit", "stale"), EDITS.values(), ids=EDITS.keys())
+def test_an_edit_here_reruns_there(configs, tmp_path, edit, stale):
+    folder = copied(tmp_path)
+    edit(folder)
+    own = (folder / "stages/settings.py").read_bytes() != (ROOT / "stages/settings.py").read_bytes()
+    now = configured_in(folder, anew=own)
+    assert now.keys() == configs.keys()
+    assert {name for name in now if now[name] != configs[name]} == stale(set(configs))
+
+
+@pytest.mark.parametrize(
+    ("package", "stale"),
+    [
+        ("torch", of("train", "predict", "initialise")),
+        ("scikit-learn", of("evaluate@reward", "compare@reward")),
+        ("rich", of()),
+        ("typer", of()),
+        ("mlx", of()),
+    ],
+)
+def test_another_version_of_a_package_reruns_what_computes_with_it(configs, tmp_path, monkeypatch, package, stale):
+    version = metadata.version
+    monkeypatch.setattr(imports.metadata, "version", lambda name: "99.0" if name == package else version(name))
+    now = configured_in(copied(tmp_path))
+    assert {name for name in now if now[name] != configs[name]} == stale(set(configs))
+
+
+def test_an_upgrade_is_told_with_both_versions(inside):
+    path = Path("gec-001.json")
+    path.write_text(json.dumps({"packages": {"torch": "2.13.0", "peft": "0.21.2"}, "settings": {"seed": 0}}))
+    now = {"packages": {"torch": "2.14.0", "numpy": "2.4.6"}, "settings": {"seed": 1}}
+    assert configure.changes(path, now) == [
+        "numpy not used → 2.4.6",
+        "peft 0.21.2 → not used",
+        "torch 2.13.0 → 2.14.0",
+        "settings.seed 0 → 1",
+    ]
+
 
 def test_editing_corpus_002_reruns_002_and_its_descendants_only(clone):
     path = own_material(clone, "typst-002")
@@ -281,7 +588,7 @@ def test_editing_a_tasks_score_rescores_that_task_and_trains_nothing(clone):
 
 
 def test_editing_a_backend_that_no_run_uses_or_a_comment_reruns_none(clone):
-    for name, line in (("backends/mlx.py", "ANOTHER = 1"), ("backends/pytorch.py", "# another comment")):
+    for name, line in (("backends/mlx/loop.py", "ANOTHER = 1"), ("backends/pytorch/loss.py", "# another comment")):
         path = clone / "stages" / name
         path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
     assert reran(clone) == {"configure"}

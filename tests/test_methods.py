@@ -12,6 +12,7 @@ from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import fused, loss, models, step_head
 from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
 from stages.backends.shared import adapters, model_folders
+from stages.backends.shared.answering import step_nats
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.settings import Lora, Settings
@@ -115,7 +116,7 @@ def test_a_batch_of_solutions_costs_what_they_cost_one_by_one(base):
     assert "position_ids" in in_lines
     assert step_head.summed_step_nats(model, in_lines).item() == pytest.approx(sum(alone), rel=1e-5)
     found = step_head.step_scores(model, rows, 5, 0)
-    costs = [step_head.nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
+    costs = [step_nats(scores, row.step_labels) for scores, row in zip(found, rows, strict=True)]
     assert [nats for nats, _ in costs] == pytest.approx(alone, rel=1e-3, abs=1e-5)
 
 
@@ -205,7 +206,7 @@ def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, ins
     after = sum(nats for nats, _ in row_nats(models.model_for_answering(run, base, quantize=True), sequences, 8, 0))
     assert after < 0.9 * before
     answerer = pytorch.Answerer(run, base, Settings(threads=1, method="qlora"))
-    assert len(answerer.answer([row["messages"][:-1] for row in ROWS[:3]], lambda count: None)) == 3
+    assert len(answerer.respond([row | {"messages": row["messages"][:-1]} for row in ROWS[:3]], lambda count: None)) == 3
 
 
 def test_an_evaluation_between_two_steps_changes_no_gradient_of_a_base_in_4_bits(base):

@@ -16,7 +16,7 @@ from stages import backends
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import models
 from stages.backends.pytorch.loss import summed_nats
-from stages.backends.shared import adapters, mlx_adapters, model_folders, stopping
+from stages.backends.shared import adapters, mlx_adapters, model_folders, progress
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.params import load_params
@@ -179,9 +179,8 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     rows = sequences(llama)[:4]
     assert [nats for nats, _ in loop.row_nats(model, rows, 4, 0)] == pytest.approx([nats for nats, _ in ours.nats(rows)])
     # And it can be a parent, of either backend.
-    for graft in (mlx_models.graft, models.graft):
-        grafted = graft(llama, str(folder), PLAIN)
-        learned = mlx_models.peft_state(grafted) if graft is mlx_models.graft else adapters.trainable(grafted)
+    for room, learns in ((mlx_models, mlx_models.peft_state), (models, adapters.trainable)):
+        learned = learns(room.model_for_training(llama, str(folder), PLAIN))
         assert all(torch.equal(learned[name], state[name]) for name in state)
 
 
@@ -195,9 +194,8 @@ def test_an_adapter_of_some_layers_is_continued_in_all(llama, inside):
     written = mlx_adapters.config_to_mlx(config, some, 2)
     assert written["num_layers"] == 1
     (folder / "adapter_config.json").write_text(json.dumps(written))
-    for graft in (mlx_models.graft, models.graft):
-        grafted = graft(llama, str(folder), PLAIN)
-        learned = mlx_models.peft_state(grafted) if graft is mlx_models.graft else adapters.trainable(grafted)
+    for room, learns in ((mlx_models, mlx_models.peft_state), (models, adapters.trainable)):
+        learned = learns(room.model_for_training(llama, str(folder), PLAIN))
         fresh = [weights for name, weights in learned.items() if ".layers.0." in name and "lora_B" in name]
         assert fresh
         assert not any(weights.any() for weights in fresh)
@@ -210,15 +208,13 @@ def test_training_twice_gives_the_same_bytes_and_a_stopped_one_goes_on_to_them(l
     settings = PLAIN.model_copy(update={"lora": Lora(r=4, lora_alpha=8, lora_dropout=0.2), "logging_steps": 2})
     one = trained(llama, llama, inside / "one", settings)
     trained(llama, llama, inside / "two", settings)
-    ended = stopping.Interruption.on_step_end
 
-    def on_step_end(self, args, state, control, **others):
-        if state.global_step == 3:
+    def step_ends(self, step):
+        if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        ended(self, args, state, control, **others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stopping.Interruption, "on_step_end", on_step_end)
+        patch.setattr(progress.Progress, "step_ends", step_ends)
         with pytest.raises(SystemExit):
             trained(llama, llama, inside / "three", settings)
     three = trained(llama, llama, inside / "three", settings)

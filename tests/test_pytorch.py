@@ -157,12 +157,12 @@ def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
 def test_batched_answers_equal_those_given_one_by_one(base, inside):
     run = grow(base, base, inside / "one")
     settings = Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12}})
-    prompts = [row["messages"][:-1] for row in ROWS]
-    together = pytorch.Answerer(run, base, settings).answer(prompts, lambda count: None)
+    prompts = [row | {"messages": row["messages"][:-1]} for row in ROWS]
+    together = pytorch.Answerer(run, base, settings).respond(prompts, lambda count: None)
     single = pytorch.Answerer(
         run, base, Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}})
     )
-    assert together == single.answer(prompts, lambda count: None)
+    assert together == single.respond(prompts, lambda count: None)
     assert len({*together}) > 1
 
 

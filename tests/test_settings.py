@@ -143,5 +143,95 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
     assert unexplained <= {"method", "top_p"}
 
 
+DEFAULTS = {
+    "Lora.r": 16,
+    "Lora.lora_alpha": 32,
+    "Lora.lora_dropout": 0.0,
+    "Lora.target_modules": "all-linear",
+    "EarlyStopping.patience": 0,
+    "EarlyStopping.unit": "evaluations",
+    "Generation.max_new_tokens": 128,
+    "Generation.temperature": 0.0,
+    "Generation.top_p": 1.0,
+    "Generation.batch_size": 64,
+    "Settings.seed": 42,
+    "Settings.backend": "pytorch",
+    "Settings.method": "lora",
+    "Settings.precision": "float32",
+    "Settings.gradient_checkpointing": False,
+    "Settings.offload_activations": False,
+    "Settings.memory_limit_mb": 0,
+    "Settings.device": "auto",
+    "Settings.threads": 2,
+    "Settings.max_length_tokens": 512,
+    "Settings.max_steps_per_example": 0,
+    "Settings.added_tokens": [],
+    "Settings.learning_rate": 0.0002,
+    "Settings.lr_scheduler_type": "cosine",
+    "Settings.warmup_steps": 0,
+    "Settings.optim": "adamw_torch",
+    "Settings.weight_decay": 0.0,
+    "Settings.adam_beta2": 0.999,
+    "Settings.max_grad_norm": 1.0,
+    "Settings.per_device_train_batch_size": 8,
+    "Settings.gradient_accumulation_steps": 1,
+    "Settings.num_train_epochs": 1.0,
+    "Settings.max_steps": 0,
+    "Settings.eval_steps": 0,
+    "Settings.max_eval_batches": 0,
+    "Settings.logging_steps": 25,
+    "Settings.save_total_limit": 2,
+    "Settings.save": ["best"],
+    "Settings.early_stopping": settings.EarlyStopping(),
+    "Settings.lora": settings.Lora(),
+    "Settings.generation": settings.Generation(),
+    "Settings.report_to": [],
+    "Split.valid": 0.1,
+    "Split.test": 0.1,
+    "Synthetic.level": 1,
+    "Synthetic.seed": 0,
+    "Source.name": "",
+    "Source.split": "train",
+    "Source.columns": {},
+    "Augment.copies": 1,
+    "Augment.character_noise": 0.05,
+    "Augment.seed": 42,
+    "Corpus.max_drop_fraction": 0.2,
+    "Corpus.malformed": "stop",
+    "Corpus.near_duplicates": 0.0,
+    "Corpus.categories": [],
+    "Corpus.max_characters": 0,
+    "Corpus.max_samples": 0,
+    "Corpus.instruction": "",
+    "Corpus.augment": None,
+    "Corpus.test_only": False,
+    "Corpus.valid_only": False,
+    "Base.split": "gpt2",
+    "Base.max_position_embeddings": 512,
+    "Base.initializer_range": 0.02,
+    "Base.seed": 42,
+    "Run.preset": [],
+    "Run.mix": {},
+    "Run.replay": 0.0,
+    "Run.validation": "",
+}
+
+
+def test_a_default_is_for_ever():
+    """No config holds a value that is its default, so that nothing would rerun where a default is changed."""
+    models = [model for model in vars(settings).values() if getattr(model, "__module__", "") == settings.__name__]
+    now = {
+        f"{model.__name__}.{name}": repr(field.default)
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    was = {name: repr(value) for name, value in DEFAULTS.items()}
+    assert now == was, (
+        "a default is for ever: old runs do not name it, so that another value would change what they mean and rerun none of "
+        "them. Set the value in params.yaml; enter here the neutral default of an option that is new"
+    )
+
+
 def test_the_repositorys_own_params_are_sound():
     assert len(load_params(Path(__file__).parents[1] / "params.yaml").runs) >= 7

@@ -14,7 +14,7 @@ import torch
 from stages import train
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import trainer
-from stages.backends.shared import adapters, checkpoints, stopping
+from stages.backends.shared import adapters, checkpoints, progress, stopping
 from stages.errors import UserError
 from stages.settings import EarlyStopping, Run
 from tests.tiny import CONTRARY, ROWS, SETTINGS, checkpoint, grow
@@ -42,14 +42,14 @@ def fit(base, settings, folder, valid=ROWS[16:]):
 
 def stop_at(monkeypatch, step, act):
     """Do something when so many steps are made, before anything is saved at that step."""
-    ended = stopping.Interruption.on_step_end
+    ended = progress.Progress.step_ends
 
-    def on_step_end(self, args, state, control, **others):
-        if state.global_step == step:
+    def step_ends(self, at):
+        if at == step:
             act()
-        ended(self, args, state, control, **others)
+        ended(self, at)
 
-    monkeypatch.setattr(stopping.Interruption, "on_step_end", on_step_end)
+    monkeypatch.setattr(progress.Progress, "step_ends", step_ends)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

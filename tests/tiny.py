@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.shared import model_folders
+from stages.backends.shared import model_folders, process
 from stages.settings import Lora, Run, Settings
 from stages.text import tokenizer
 
@@ -27,6 +27,7 @@ CONTRARY = [
     row | {"messages": [row["messages"][0], {"role": "assistant", "content": "犬は水を飲みました。"}]} for row in ROWS[16:]
 ]
 """Validation rows whose loss rises as ROWS are learned."""
+process.set_up()
 SETTINGS = Settings(
     threads=1,
     max_steps=6,

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stages.records import BadLine, Example, Prediction, Row, Shown
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 
 class Corpus(Protocol):
@@ -45,10 +46,10 @@ class Score(Protocol):
     def STATISTICS(self) -> tuple[str, ...]:
         """Names of the K figures of a row."""
 
-    def statistics(self, rows: list[Row], answers: list[Prediction]) -> Floats:
+    def statistics(self, rows: list[Row], answers: list[Prediction]) -> "Floats":
         """(N, K), the figures of each row."""
 
-    def headline(self, totals: Floats) -> Floats:
+    def headline(self, totals: "Floats") -> "Floats":
         """(..., K) sums of rows -> (...), the score."""
 
     def details(self, rows: list[Row], answers: list[Prediction]) -> dict[str, float]:

@@ -38,7 +38,7 @@ def fuse(model: nn.Module, where: str) -> None:
         if is_rms_norm(module):
             model.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
         if where == "cpu" and type(module) is nn.Dropout:
-            model.set_submodule(name, Dropout(module.p))
+            model.set_submodule(name, Dropout(module.p).train(module.training))
     fuse_attention(model, where)
 
 

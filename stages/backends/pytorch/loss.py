@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from stages.backends.pytorch import cross_entropy
-from stages.backends.shared.memory import LOGITS_AT_ONCE
+from stages.backends.shared.devices import LOGITS_AT_ONCE
 from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS
 from stages.errors import UserError
 from stages.text import batches

@@ -1,7 +1,6 @@
 """Where a training keeps its checkpoints: outside DVC's outputs, named by what is trained, held by one process at a time."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from stages.backends.shared.fingerprint import fingerprint, md5
 from stages.errors import UserError
 from stages.files import write_json
 from stages.settings import Run
@@ -49,22 +49,6 @@ def _is_free(lock: Path) -> bool:
         except BlockingIOError:
             return False
     return True
-
-
-def fingerprint(*paths: Path) -> str:
-    """32 hex digits that stand for the bytes of these files and folders, and for nothing else (no times, no places)."""
-    total = hashlib.md5(usedforsecurity=False)
-    for path in paths:
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        for file in files:
-            total.update(f"{file.relative_to(path) if path.is_dir() else ''}\0{md5(file)}\n".encode())
-    return total.hexdigest()
-
-
-def md5(file: Path) -> str:
-    """The MD5 that DVC writes for the same file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def seal(folder: Path) -> None:

@@ -1,8 +1,12 @@
-"""Where there is something to compute with."""
+"""Where there is something to compute with, and how much at once."""
 
 import torch
 
 from stages.errors import UserError
+
+LOGITS_AT_ONCE = 2**25
+"""More are made in parts, and each part again in the backward pass where it would be kept till then: 2,048 labels of a
+vocabulary of 128k are 1 GB in float32."""
 
 
 def device(wanted: str) -> str:

@@ -16,14 +16,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from stages.backends.shared.devices import device
+from stages.backends.shared.devices import LOGITS_AT_ONCE, device
 from stages.errors import UserError
 from stages.settings import Settings
 
 MIB = 2**20
-LOGITS_AT_ONCE = 2**25
-"""More are made in parts, and each part again in the backward pass where it would be kept till then: 2,048 labels of a
-vocabulary of 128k are 1 GB in float32."""
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 

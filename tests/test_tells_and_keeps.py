@@ -1,0 +1,127 @@
+"""What only tells, plans or keeps decides no byte: `imports.DECIDES_NOTHING`, without which every edit there would retrain."""
+
+import ast
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages import imports, train
+from stages.backends.shared import adapters, model_folders
+from stages.files import write_lines
+from tests.conftest import run
+from tests.tiny import ROWS, checkpoint
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("synthesize", "fetch", "prepare", "initialise", "mix", "train", "predict", "evaluate", "compare")
+MODULES = [name for name in imports.DECIDES_NOTHING if name != "stages.settings"]
+
+SILENT = '''
+import json, sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+
+def nothing(*_, **__):
+    """Tells nobody, keeps nothing."""
+
+
+class Progress:
+    def __init__(self, run, row_tokens, report_to=()):
+        self.run, self.report_to = run, []
+
+    say = plan_is_made = rows_are_left_out = memory_is_planned = nothing
+    training_begins = step_ends = loss_is_reported = evaluation_ends = training_ends = nothing
+
+
+@contextmanager
+def held(label):
+    yield Path(label)
+
+
+STAND_INS = {
+    "memory": {
+        "MemoryPlan": None,
+        "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),
+    },
+    "progress": {"Progress": Progress},
+    "checkpoints": {"name": lambda *_: "kept", "held": held, "latest": nothing, "seal": nothing, "remove": nothing},
+}
+from stages.backends import shared
+
+for name in sys.argv[1:]:
+    sys.modules[name] = ModuleType(name)
+    setattr(shared, name.rpartition(".")[2], sys.modules[name])
+    vars(sys.modules[name]).update(STAND_INS[name.rpartition(".")[2]])
+
+from stages import train
+
+train.main("gec-001")
+'''
+
+
+@pytest.mark.parametrize("backend", ["pytorch", "mlx"])
+def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(inside, backend):
+    """The last step is the best, and falls between two reports: that it is told of and evaluated must be another's work."""
+    base = checkpoint(inside / "base", "llama")
+    settings = {"backend": backend, "threads": 1, "max_steps": 7, "eval_steps": 2, "logging_steps": 2, "learning_rate": 1e-2}
+    settings |= {"per_device_train_batch_size": 4, "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}}
+    spec = {"task": "gec", "corpus": "gec-001", "base": base, "parent": base}
+    for stage, config in (("train", {"run": spec, "settings": settings}), ("report", {"report_to": []})):
+        path = Path("build/config", stage, "gec-001.json")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(config), encoding="utf-8")
+    Path("data/mixed/gec-001").mkdir(parents=True)
+    write_lines(Path("data/mixed/gec-001/train.jsonl"), ROWS[:16])
+    write_lines(Path("data/mixed/gec-001/valid.jsonl"), ROWS[16:])
+
+    train.main("gec-001")
+    shutil.move("models/gec-001", "told")
+    curve = Path("metrics/curves/gec/gec-001.csv")
+    shutil.move(curve, "told.csv")
+    Path("stages").symlink_to(ROOT / "stages")
+    said = run(inside, "python", "-c", SILENT, *MODULES).stdout
+    assert said == ""
+    names = sorted(path.name for path in Path("told").iterdir())
+    assert {adapters.ADAPTER, model_folders.ADAPTER_CONFIG, model_folders.LINEAGE} <= set(names)
+    assert names == sorted(path.name for path in Path("models/gec-001").iterdir())
+    for name in names:
+        assert Path("told", name).read_bytes() == Path("models/gec-001", name).read_bytes(), name
+    lineage = json.loads(Path("told", model_folders.LINEAGE).read_text(encoding="utf-8"))
+    assert lineage["best_step"] == lineage["steps"] == 7
+    assert curve.read_bytes() == Path("told.csv").read_bytes()
+
+
+def test_what_scores_or_reads_corpora_imports_nothing_that_only_tells_plans_or_keeps(monkeypatch):
+    left_out = {imports.files_of(module)[-1] for module in MODULES}
+    assert len(left_out) == len(MODULES)
+    monkeypatch.setattr(imports, "DECIDES_NOTHING", {})
+    parts = ("scoring", "corpus", "grammar", "text", "tasks")
+    files = [file for part in parts for file in (ROOT / "stages" / part).rglob("*.py")]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    others = [f"stages.{stage}" for stage in STAGES if stage not in ("train", "predict")]
+    assert len(names) > 30
+    assert set[Path]().union(*(imports.closure(name) for name in (*names, *others))) & left_out == set()
+
+
+def test_the_options_are_data_alone_so_that_a_config_holds_all_that_they_decide():
+    kinds = {type(node) for node in ast.walk(imports.parsed(imports.files_of("stages.settings")[-1]))}
+    assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.If, ast.For, ast.While}
+
+
+def test_what_is_told_has_no_effects_and_what_goes_through_a_pipe_is_not_told():
+    """The arguments of `print` and `say` are no code: what is called in them may only count and join."""
+    called = set()
+    tasks = [f"stages.tasks.{path.parent.name}.{path.stem}" for path in (ROOT / "stages/tasks").glob("*/*.py")]
+    stages = [f"stages.{stage}" for stage in STAGES]
+    backends = ["stages.backends.pytorch.backend", "stages.backends.mlx.backend"]
+    for file in set[Path]().union(*(imports.closure(name) for name in (*stages, *tasks, *backends))):
+        calls = [node for node in ast.walk(imports.parsed(file)) if isinstance(node, ast.Call)]
+        told = [call for call in calls if imports.only_tells(call) and getattr(call.func, "id", "") != "UserError"]
+        inside = [part for call in told for given in (*call.args, *call.keywords) for part in ast.walk(given)]
+        called |= {ast.unparse(part.func) for part in inside if isinstance(part, ast.Call)}
+        if "sys.stdin" in file.read_text(encoding="utf-8"):  # what answers through a pipe: its lines are data
+            assert not told, f"{file}: print with file=sys.stdout there"
+    assert called == {"len", "', '.join", "json.dumps"}
