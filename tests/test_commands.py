@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.commands import report
 from stages.params import load_params
 from tests import nano
 from tests.conftest import run
@@ -169,6 +170,16 @@ def test_the_report_draws_every_plot(clone):
     assert {picture.stem for picture in pictures} == {f"{task}_{kind}" for task in tasks for kind in kinds}
     assert all(picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000 for picture in pictures)
     assert "typst-003" in (clone / "drawn/index.html").read_text(encoding="utf-8")
+
+
+def test_the_report_prints_every_cell_of_the_chain_as_its_file_has_it_and_escapes_it(tmp_path):
+    long = "a" * 99
+    text = f"run,test_set,score\n<b>&,,0.10\n{long},NA,1e-05\n"
+    (tmp_path / "chain.csv").write_text(text, encoding="utf-8")
+    table = report._table(tmp_path / "chain.csv")
+    assert re.findall(r"<th>(.*?)</th>", table) == ["run", "test set", "score"]
+    cells = ["&lt;b&gt;&amp;", "", "0.10", long, "NA", "1e-05"]
+    assert re.findall(r"<td>(.*?)</td>", table) == cells
 
 
 @pytest.mark.parametrize("verb", ["new", "check", "plan", "apply", "export", "report"])

@@ -1,6 +1,5 @@
 """report: every plot of the repository as pictures, and one page that shows them; no network, no browser needed."""
 
-import csv
 import html
 import subprocess
 import sys
@@ -66,8 +65,8 @@ def _vega(path: Path, revisions: list[str]) -> str:
 
 def _table(chain: Path) -> str:
     """The chain with its intervals and verdicts as HTML, everything from the file escaped."""
-    with chain.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in header)
-    return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+    import pandas as pd
+
+    table = pd.read_csv(chain, dtype=str, keep_default_na=False)  # every cell as it stands there
+    with pd.option_context("display.max_colwidth", None):
+        return str(table.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0))
