@@ -35,9 +35,9 @@ bench: .scratch/bench/.venv/installed
 smoke: .venv/installed-dev
 	python -m tests.nano .scratch/smoke
 
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt --editable .
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
