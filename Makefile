@@ -2,12 +2,13 @@
 # make test    the tests          make check   ruff, mypy, the audit and the tests
 # make audit   known weaknesses of the pinned packages, where the advisory service can be reached
 # make bench   ours beside TRL, transformers, mlx-lm and datasets -> bench/results.md; about an hour after `make repro`
+# make graph   which part of stages/ imports which -> build/imports.dot, and build/imports.svg where Graphviz is installed
 # make smoke   the whole graph at nano settings, in a clone of its own under .scratch/
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check smoke lint audit bench
+.PHONY: repro test check smoke lint audit bench graph
 
 repro: .venv/installed
 	dvc repro
@@ -19,6 +20,7 @@ lint: .venv/installed-dev
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-cache
 
 audit: .venv/installed-dev
 	@if python -c "import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/PyYAML/6.0.3/json', timeout=10)" 2>/dev/null; \
@@ -35,9 +37,15 @@ bench: .scratch/bench/.venv/installed
 smoke: .venv/installed-dev
 	python -m tests.nano .scratch/smoke
 
-.venv/installed: requirements.txt
+graph: .venv/installed-dev
+	mkdir -p build
+	import-linter drawgraph stages > build/imports.dot
+	@if command -v dot > /dev/null; then dot -Tsvg build/imports.dot -o build/imports.svg; \
+	else echo "build/imports.dot is written; for build/imports.svg install Graphviz, which has dot"; fi
+
+.venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt --editable .
 	touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed

@@ -62,7 +62,11 @@ def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
     from stages.text.chat import encode
 
     tokenizer = load_tokenizer(str(folder / "base"), str(folder / "base"))
-    sequences = [sequence for row in load(folder)[1] for sequence in encode(tokenizer, row, options().max_length_tokens)]
+    sequences = [
+        sequence
+        for row in load(folder)[1]
+        for sequence in encode(tokenizer, row, options().max_length_tokens)
+    ]
     model.eval().float()
     sums = row_nats(model, sequences, BATCH, tokenizer.pad_token_id)
     loss = math.fsum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums)
@@ -81,7 +85,11 @@ def ours(folder: Path) -> Work:
     spec = Run(task="gec", corpus="gec-002", base=base, parent=base)
     with work.timed():  # it also looks at a validation row, once, and writes a checkpoint: a training without is not offered
         trained = pytorch.train("bench", spec, options(), train, valid[:1], folder / "checkpoints")
-    encoded = [sequence for row in train for sequence in encode(trained.tokenizer, row, options().max_length_tokens)]
+    encoded = [
+        sequence
+        for row in train
+        for sequence in encode(trained.tokenizer, row, options().max_length_tokens)
+    ]
     return report(work, folder, trained.model, sum(len(row.ids) - row.given for row in encoded))
 
 
@@ -118,7 +126,11 @@ def trl(folder: Path, **more: Any) -> Work:
     torch.set_num_threads(THREADS)
     data, _ = load(folder)
     pairs = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in data]
-    chosen = shared(folder) | {"max_length": options().max_length_tokens, "gradient_checkpointing": False} | more
+    chosen = (
+        shared(folder)
+        | {"max_length": options().max_length_tokens, "gradient_checkpointing": False}
+        | more
+    )
     work = Work()
     with work.timed():
         trainer = SFTTrainer(
@@ -129,7 +141,9 @@ def trl(folder: Path, **more: Any) -> Work:
         )
         trainer.train()
     labels = trainer.train_dataset["labels"]
-    return report(work, folder, trainer.model, sum(label != -100 for row in labels for label in row))
+    return report(
+        work, folder, trainer.model, sum(label != -100 for row in labels for label in row)
+    )
 
 
 def packed(folder: Path) -> Work:
@@ -140,15 +154,25 @@ def packed(folder: Path) -> Work:
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     limit = options().max_length_tokens
-    tokens = sum(len(sequence.ids) for row in load(folder)[0] for sequence in encode(tokenizer, row, limit))
-    return trl(folder, packing=True, per_device_train_batch_size=round(BATCH * tokens / ROWS / limit))
+    tokens = sum(
+        len(sequence.ids) for row in load(folder)[0] for sequence in encode(tokenizer, row, limit)
+    )
+    return trl(
+        folder, packing=True, per_device_train_batch_size=round(BATCH * tokens / ROWS / limit)
+    )
 
 
 def plain(folder: Path) -> Work:
     """transformers' Trainer and PEFT, with the labels of this project and the collator that pads them."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DataCollatorForSeq2Seq,
+        Trainer,
+        TrainingArguments,
+    )
 
     from stages.text.chat import encode
 
@@ -157,10 +181,19 @@ def plain(folder: Path) -> Work:
     work = Work()
     with work.timed():
         tokenizer = AutoTokenizer.from_pretrained(folder / "base")
-        encoded = [sequence for row in data for sequence in encode(tokenizer, row, options().max_length_tokens)]
-        dataset = [{"input_ids": row.ids, "labels": [-100] * row.given + row.ids[row.given :]} for row in encoded]
+        encoded = [
+            sequence
+            for row in data
+            for sequence in encode(tokenizer, row, options().max_length_tokens)
+        ]
+        dataset = [
+            {"input_ids": row.ids, "labels": [-100] * row.given + row.ids[row.given :]}
+            for row in encoded
+        ]
         weights = AutoModelForCausalLM.from_pretrained(folder / "base")
-        model = get_peft_model(weights, LoraConfig(task_type="CAUSAL_LM", **options().lora.model_dump()))
+        model = get_peft_model(
+            weights, LoraConfig(task_type="CAUSAL_LM", **options().lora.model_dump())
+        )
         arguments = TrainingArguments(**shared(folder))
         collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
         Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator).train()

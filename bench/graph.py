@@ -29,10 +29,16 @@ def make(folder: Path) -> None:
     subprocess.run(["dvc", "init", "--quiet"], cwd=empty, **QUIET)
     (empty / "0.txt").write_text("nothing\n", encoding="utf-8")
     chain = {
-        f"stage-{at}": {"cmd": f"cp {at}.txt {at + 1}.txt", "deps": [f"{at}.txt"], "outs": [f"{at + 1}.txt"]}
+        f"stage-{at}": {
+            "cmd": f"cp {at}.txt {at + 1}.txt",
+            "deps": [f"{at}.txt"],
+            "outs": [f"{at + 1}.txt"],
+        }
         for at in range(stages())
     }
-    (empty / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}, sort_keys=False), encoding="utf-8")
+    (empty / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": chain}, sort_keys=False), encoding="utf-8"
+    )
     subprocess.run(["dvc", "repro"], cwd=empty, **QUIET)
 
 

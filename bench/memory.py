@@ -79,7 +79,12 @@ def shape(rows: int, tokens: int) -> dict[str, Any]:
     return {"per_device_train_batch_size": rows, "max_length_tokens": tokens}
 
 
-ON_CPU = {"memory_limit_mb": 0, "optim": "adamw_torch", "precision": "float32", "gradient_checkpointing": False}
+ON_CPU = {
+    "memory_limit_mb": 0,
+    "optim": "adamw_torch",
+    "precision": "float32",
+    "gradient_checkpointing": False,
+}
 CPU: list[tuple[str, str, dict[str, Any]]] = [
     ("llama-100m", "lora-medium", ON_CPU | shape(4, 256)),
     ("llama-100m", "lora-medium", ON_CPU | shape(4, 512) | {"precision": "bfloat16"}),
@@ -102,7 +107,9 @@ def main(folder: Path, wanted: str | None) -> None:
     for architecture in dict.fromkeys(of for of, _, _ in CASES if wanted in (None, of)):
         base = folder / architecture
         # In a process of its own: those that follow would begin with this one's largest resident set.
-        subprocess.run([sys.executable, "-m", "bench.memory", "--make", architecture, str(base)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "bench.memory", "--make", architecture, str(base)], check=True
+        )
         for number, (of, _, _) in enumerate(CASES):
             if of == architecture:
                 command = [sys.executable, "-m", "bench.memory", "--case", str(number), str(base)]
@@ -123,9 +130,13 @@ def make(folder: Path, architecture: str) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    fast = tokenizer.train(["the quick brown fox jumps over the lazy dog 0123456789"] * 9, 300, "gpt2")
+    fast = tokenizer.train(
+        ["the quick brown fox jumps over the lazy dog 0123456789"] * 9, 300, "gpt2"
+    )
     shape = ARCHITECTURES[architecture]
-    config = AutoConfig.for_model(**shape, max_position_embeddings=8192, eos_token_id=fast.eos_token_id)
+    config = AutoConfig.for_model(
+        **shape, max_position_embeddings=8192, eos_token_id=fast.eos_token_id
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -160,10 +171,18 @@ def case(number: int, base: str) -> dict[str, Any]:
     shutil.rmtree(scratch, ignore_errors=True)
     trained = pytorch.train(f"bench-{number}", spec, options, [row] * count, [row], scratch)
     del trained
-    lines = Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-2 * STEPS :]
-    speeds = [record["tokens_per_second"] for line in lines if "tokens_per_second" in (record := json.loads(line))]
+    lines = (
+        Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-2 * STEPS :]
+    )
+    speeds = [
+        record["tokens_per_second"]
+        for line in lines
+        if "tokens_per_second" in (record := json.loads(line))
+    ]
     if not torch.cuda.is_available():
-        record = json.loads(Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        record = json.loads(
+            Path("logs", f"bench-{number}.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+        )
         return named(number) | {"resident_mb": round(record["memory/measured_bytes"] / 2**20)}
     free, total = torch.cuda.mem_get_info()
     figures = {
@@ -211,7 +230,9 @@ def planned(architecture: str, options: Settings) -> memory.Need:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**ARCHITECTURES[architecture]))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**ARCHITECTURES[architecture])
+        )
     rows, tokens = options.per_device_train_batch_size, options.max_length_tokens
     return memory.need(model, options, rows, tokens, WHERE, fused.attention_is_plain(model))
 

@@ -30,7 +30,10 @@ def make(folder: Path) -> None:
 def options() -> Settings:
     chosen = Settings.model_validate(stage_config.load("predict", "gec-002")["settings"])
     return chosen.model_copy(
-        update={"threads": THREADS, "generation": chosen.generation.model_copy(update={"max_new_tokens": NEW_TOKENS})}
+        update={
+            "threads": THREADS,
+            "generation": chosen.generation.model_copy(update={"max_new_tokens": NEW_TOKENS}),
+        }
     )
 
 
@@ -49,7 +52,10 @@ def report(work: Work, folder: Path, answers: list[str]) -> Work:
         path.write_text(json.dumps(answers, ensure_ascii=False), encoding="utf-8")
     first = json.loads(path.read_text(encoding="utf-8"))
     work.done = len(answers)
-    work.same = {"the same answers": sum(map(str.__eq__, answers, first)) / len(first), "characters": sum(map(len, answers))}
+    work.same = {
+        "the same answers": sum(map(str.__eq__, answers, first)) / len(first),
+        "characters": sum(map(len, answers)),
+    }
     return work
 
 
@@ -82,7 +88,11 @@ def generate(folder: Path, size: int) -> Work:
     with work.timed(), torch.inference_mode():
         for at in range(0, len(asked), size):
             batch = tokenizer.apply_chat_template(
-                asked[at : at + size], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+                asked[at : at + size],
+                add_generation_prompt=True,
+                padding=True,
+                return_tensors="pt",
+                return_dict=True,
             )
             output = model.generate(
                 **batch,
@@ -91,7 +101,9 @@ def generate(folder: Path, size: int) -> Work:
                 eos_token_id=end_of_turn(tokenizer),
                 pad_token_id=tokenizer.pad_token_id,
             )
-            answers += tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+            answers += tokenizer.batch_decode(
+                output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+            )
     return report(work, folder, answers)
 
 
@@ -117,8 +129,12 @@ def mlx(folder: Path) -> Work:
     tokenizer.add_eos_token(tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer._tokenizer)))
     asked, work = prompts(folder), Work()
     with work.timed():
-        ids = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True) for prompt in asked]
-        texts = mlx_lm.batch_generate(model, tokenizer, ids, max_tokens=NEW_TOKENS, completion_batch_size=BATCH).texts
+        ids = [
+            tokenizer.apply_chat_template(prompt, add_generation_prompt=True) for prompt in asked
+        ]
+        texts = mlx_lm.batch_generate(
+            model, tokenizer, ids, max_tokens=NEW_TOKENS, completion_batch_size=BATCH
+        ).texts
     return report(work, folder, texts)
 
 
@@ -127,7 +143,12 @@ WORKLOADS = {
         "500 held-out rows with an adapter",
         "rows",
         make,
-        {"ours": ours, ONE_BY_ONE: one_by_one, "generate, by 64 in file order": batched, "mlx-lm, batch_generate": mlx},
+        {
+            "ours": ours,
+            ONE_BY_ONE: one_by_one,
+            "generate, by 64 in file order": batched,
+            "mlx-lm, batch_generate": mlx,
+        },
         {ONE_BY_ONE: 18.0, "generate, by 64 in file order": 1.5},
         tolerance={"the same answers": 0.01, "characters": 0.01},
     ),

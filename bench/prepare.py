@@ -23,7 +23,10 @@ SIMILARITY, HASHES, GRAM = 0.8, 128, 5
 def make(folder: Path) -> None:
     for size in SIZES:
         rng = random.Random(size)
-        words = ["".join(rng.choice("abcdefghijklmnoprstuvwz") for _ in range(rng.randrange(3, 10))) for _ in range(20_000)]
+        words = [
+            "".join(rng.choice("abcdefghijklmnoprstuvwz") for _ in range(rng.randrange(3, 10)))
+            for _ in range(20_000)
+        ]
         recent: list[list[str]] = []
         with (folder / f"{size}.jsonl").open("w", encoding="utf-8") as file:
             for _ in range(size):
@@ -44,9 +47,20 @@ def ours(folder: Path, size: int) -> Work:
 
     from stages import configure, prepare
 
-    corpus = {"task": "lm", "file": f"{size}.jsonl", "near_duplicates": SIMILARITY, "max_drop_fraction": 1.0}
+    corpus = {
+        "task": "lm",
+        "file": f"{size}.jsonl",
+        "near_duplicates": SIMILARITY,
+        "max_drop_fraction": 1.0,
+    }
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    params |= {"corpora": {"lm-001": corpus}, "synthetic": {}, "sources": {}, "bases": {}, "runs": {}}
+    params |= {
+        "corpora": {"lm-001": corpus},
+        "synthetic": {},
+        "sources": {},
+        "bases": {},
+        "runs": {},
+    }
     (folder / "params.yaml").write_text(
         yaml.safe_dump({key: value for key, value in params.items() if key in Params.model_fields})
     )
@@ -82,8 +96,12 @@ def theirs(folder: Path, size: int) -> Work:
 
     with work.timed():
         options = {"cache_dir": str(folder / "cache" / str(size))}
-        rows = datasets.load_dataset("json", data_files=str(folder / f"{size}.jsonl"), split="train", **options)
-        rows = rows.map(cleaned, load_from_cache_file=False).filter(sound, load_from_cache_file=False)
+        rows = datasets.load_dataset(
+            "json", data_files=str(folder / f"{size}.jsonl"), split="train", **options
+        )
+        rows = rows.map(cleaned, load_from_cache_file=False).filter(
+            sound, load_from_cache_file=False
+        )
         seen: set[str] = set()
         index = MinHashLSH(threshold=SIMILARITY, num_perm=HASHES)
         kept = []
@@ -94,7 +112,9 @@ def theirs(folder: Path, size: int) -> Work:
                 continue
             seen.add(text)
             marks = MinHash(num_perm=HASHES)
-            marks.update_batch([text[at : at + GRAM].encode() for at in range(max(1, len(text) - GRAM + 1))])
+            marks.update_batch(
+                [text[at : at + GRAM].encode() for at in range(max(1, len(text) - GRAM + 1))]
+            )
             if index.query(marks):
                 near += 1
                 continue
@@ -102,7 +122,11 @@ def theirs(folder: Path, size: int) -> Work:
             kept.append(number)
         parts = rows.select(kept).train_test_split(test_size=0.2, seed=42)
         halves = parts["test"].train_test_split(test_size=0.5, seed=42)
-        for name, part in (("train", parts["train"]), ("valid", halves["train"]), ("test", halves["test"])):
+        for name, part in (
+            ("train", parts["train"]),
+            ("valid", halves["train"]),
+            ("test", halves["test"]),
+        ):
             part.to_json(str(folder / f"{name}.{size}.jsonl"))
     work.same = {"rows kept": len(kept), "duplicates": exact, "near-duplicates": near}
     return work

@@ -37,7 +37,11 @@ def encoded(folder: Path, part: str) -> list[Encoded]:
     from stages.text.chat import encode
 
     tokenizer, limit = load_tokenizer(BASE, BASE), options().max_length_tokens
-    return [sequence for row in read_rows(folder / f"{part}.jsonl") for sequence in encode(tokenizer, row, limit)]
+    return [
+        sequence
+        for row in read_rows(folder / f"{part}.jsonl")
+        for sequence in encode(tokenizer, row, limit)
+    ]
 
 
 def report(work: Work, folder: Path, model: Any, tokens: int) -> Work:
@@ -59,13 +63,21 @@ def ours(folder: Path) -> Work:
     train, valid = read_rows(folder / "train.jsonl"), read_rows(folder / "valid.jsonl")[:1]
     with work.timed():
         trained = pytorch.train("bench", spec, options(), train, valid, folder / "checkpoints")
-    return report(work, folder, trained.model, sum(len(row.ids) for row in encoded(folder, "train")))
+    return report(
+        work, folder, trained.model, sum(len(row.ids) for row in encoded(folder, "train"))
+    )
 
 
 def trainer(folder: Path, concatenated: bool) -> Work:
     """transformers' Trainer; its defaults but for what makes the work the same."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainingArguments
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainingArguments,
+    )
 
     chosen, work = options(), Work()
     torch.set_num_threads(THREADS)

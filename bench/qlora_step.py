@@ -25,7 +25,9 @@ from stages.settings import Run, Settings
 from stages.text.chat import encode
 
 SMALL = ("qwen3-1m", "qwen3-250m")
-SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b-8gb") | {"mistral-7b": "mistral-7b-8gb"}
+SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b-8gb") | {
+    "mistral-7b": "mistral-7b-8gb"
+}
 STEPS, MICRO, ACCUMULATION = 8, 2, 4
 THREADS = os.cpu_count() or 1
 
@@ -46,7 +48,10 @@ def rows() -> list[Any]:
     made = []
     for number in range(STEPS * MICRO * ACCUMULATION):
         length = rng.randrange(64, 480)
-        messages = [{"role": "user", "content": text(2 * length // 3)}, {"role": "assistant", "content": text(length // 3)}]
+        messages = [
+            {"role": "user", "content": text(2 * length // 3)},
+            {"role": "assistant", "content": text(length // 3)},
+        ]
         made.append({"id": str(number), "category": "", "source": "", "messages": messages})
     return made
 
@@ -60,7 +65,11 @@ def options(architecture: str) -> Settings:
         "warmup_steps": 0,
         "memory_limit_mb": 0,
     }
-    short |= {"per_device_train_batch_size": MICRO, "gradient_accumulation_steps": ACCUMULATION, "num_train_epochs": 1}
+    short |= {
+        "per_device_train_batch_size": MICRO,
+        "gradient_accumulation_steps": ACCUMULATION,
+        "num_train_epochs": 1,
+    }
     return Settings.model_validate(load_params().presets[SHAPES[architecture]] | short)
 
 
@@ -69,7 +78,13 @@ def work(base: str, tokens: float, seconds: float, loss: float) -> Work:
 
     reserved = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else 0.0
     share = tokens / seconds * flop_a_token(base) / bfloat16_peak()
-    return Work(tokens, seconds, reserved, {"mean loss": round(loss, 4)}, {"share of the bfloat16 peak": share})
+    return Work(
+        tokens,
+        seconds,
+        reserved,
+        {"mean loss": round(loss, 4)},
+        {"share of the bfloat16 peak": share},
+    )
 
 
 def flop_a_token(base: str) -> int:
@@ -78,14 +93,20 @@ def flop_a_token(base: str) -> int:
 
     with torch.device("meta"):
         layers = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base)).get_decoder()
-    return 4 * sum(module.weight.numel() for module in layers.modules() if isinstance(module, torch.nn.Linear))
+    return 4 * sum(
+        module.weight.numel() for module in layers.modules() if isinstance(module, torch.nn.Linear)
+    )
 
 
 def bfloat16_peak() -> float:
     """FLOP/s of products of square matrices on the device, the best of ten."""
     import torch
 
-    device, size, wait = ("cuda", 8192, torch.cuda.synchronize) if torch.cuda.is_available() else ("cpu", 2048, lambda: None)
+    device, size, wait = (
+        ("cuda", 8192, torch.cuda.synchronize)
+        if torch.cuda.is_available()
+        else ("cpu", 2048, lambda: None)
+    )
     matrix, seconds = torch.randn(size, size, dtype=torch.bfloat16, device=device), []
     for _ in range(10):
         wait()
@@ -108,8 +129,12 @@ def ours(folder: Path, architecture: str) -> Work:
     trained = pytorch.train("bench", spec, chosen, rows(), rows()[:1], scratch)
     records = [json.loads(line) for line in Path("logs/bench.jsonl").read_text().splitlines()]
     logged = [record for record in records if "tokens_per_second" in record]
-    spans = [after["timestamp"] - before["timestamp"] for before, after in itertools.pairwise(logged)][1:]
-    tokens = [record["tokens_per_second"] * span for record, span in zip(logged[2:], spans, strict=True)]
+    spans = [
+        after["timestamp"] - before["timestamp"] for before, after in itertools.pairwise(logged)
+    ][1:]
+    tokens = [
+        record["tokens_per_second"] * span for record, span in zip(logged[2:], spans, strict=True)
+    ]
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
     return work(base, sum(tokens), sum(spans), statistics.mean(losses))
 
@@ -119,7 +144,12 @@ def trl(folder: Path, architecture: str) -> Work:
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        BitsAndBytesConfig,
+        TrainerCallback,
+    )
     from trl import SFTConfig, SFTTrainer
 
     base, chosen = str(folder / "base"), options(architecture)
@@ -184,7 +214,10 @@ WORKLOADS = {
         f"QLoRA steps of {architecture}, {MICRO} x {ACCUMULATION} rows",
         "tokens",
         partial(make, architecture=architecture),
-        {"ours": partial(ours, architecture=architecture), "TRL": partial(trl, architecture=architecture)},
+        {
+            "ours": partial(ours, architecture=architecture),
+            "TRL": partial(trl, architecture=architecture),
+        },
         {"TRL": 1.2},
         memory_goal=1.0,
         tolerance={"mean loss": 0.05},

@@ -73,8 +73,19 @@ def take(side: Side, folder: Path) -> str:
     """One turn, in this process; a line of JSON."""
     work = side(folder)
     unit = 1024 if sys.platform == "linux" else 1024**2  # of ru_maxrss, per MiB
-    resident = max(resource.getrusage(of).ru_maxrss for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
-    turn = {"rate": work.done / work.seconds, "peak_mb": work.peak_mb or resident, "same": work.same, "shares": work.shares}
+    resident = (
+        max(
+            resource.getrusage(of).ru_maxrss
+            for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        / unit
+    )
+    turn = {
+        "rate": work.done / work.seconds,
+        "peak_mb": work.peak_mb or resident,
+        "same": work.same,
+        "shares": work.shares,
+    }
     return json.dumps(turn)
 
 
@@ -86,7 +97,10 @@ def in_turn(name: str, workload: Workload, folder: Path, turns: int) -> list[Tur
         for side in workload.sides:
             told = process(name, folder, "--side", side)
             found.append(Turn(side, **json.loads(told.strip().splitlines()[-1])))
-            print(f"{name}  turn {turn} of {turns}  {side:32} {found[-1].rate:12,.1f} {workload.unit}/s", flush=True)
+            print(
+                f"{name}  turn {turn} of {turns}  {side:32} {found[-1].rate:12,.1f} {workload.unit}/s",
+                flush=True,
+            )
     return found
 
 
@@ -94,10 +108,16 @@ def process(name: str, folder: Path, *what: str) -> str:
     """What a part of a workload prints, in a process of its own: its peak memory begins with that of this one, which therefore
     loads nothing large.
     """
-    done = subprocess.run([sys.executable, "-m", "bench", name, *what, "--folder", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", name, *what, "--folder", str(folder)],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         part = what[-1].removeprefix("--")
-        raise SystemExit(f"{name}, {part}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise SystemExit(
+            f"{name}, {part}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return done.stdout
 
 
@@ -118,21 +138,30 @@ def section(name: str, workload: Workload, turns: list[Turn]) -> str:
         share = peaks[ours] / peaks[side]
         beside = ["", ""] if side == ours else [f"{ratio:.2f} × as fast", f"{share:.0%}"]
         digits = 1 if median(values) >= 10 else 3
-        spread = f"{median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+        spread = (
+            f"{median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
+        )
         lines.append(f"| {side} | {spread} | {beside[0]} | {peaks[side]:,.0f} | {beside[1]} |")
     lines += ["", *checks(workload, by_side)]
     for what in by_side[ours][0].shares:
-        listed = [f"{side} {median(turn.shares[what] for turn in taken):.1%}" for side, taken in by_side.items()]
+        listed = [
+            f"{side} {median(turn.shares[what] for turn in taken):.1%}"
+            for side, taken in by_side.items()
+        ]
         lines.append(f"- {what}: {', '.join(listed)}")
     lines.append("")
     for side in others:
         ratio = median(mine / theirs for mine, theirs in zip(rates[ours], rates[side], strict=True))
         if goal := workload.goals.get(side):
-            lines.append(f"- {'Reached' if ratio >= goal else 'Not reached'}: {goal:.3g} × {side} ({ratio:.2f}).")
+            lines.append(
+                f"- {'Reached' if ratio >= goal else 'Not reached'}: {goal:.3g} × {side} ({ratio:.2f})."
+            )
     if workload.memory_goal:
         share = peaks[ours] / peaks[others[0]]
         reached = "Reached" if share <= workload.memory_goal else "Not reached"
-        lines.append(f"- {reached}: at most {workload.memory_goal:.0%} of the memory of {others[0]} ({share:.0%}).")
+        lines.append(
+            f"- {reached}: at most {workload.memory_goal:.0%} of the memory of {others[0]} ({share:.0%})."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -147,7 +176,14 @@ def checks(workload: Workload, by_side: dict[str, list[Turn]]) -> list[str]:
             if what in by_side[side][0].same
         }
         allowed = workload.tolerance.get(what, 0.0)
-        apart = [side for side in others if side in values and abs(values[side] - values[ours]) > allowed * abs(values[ours])]
+        apart = [
+            side
+            for side in others
+            if side in values and abs(values[side] - values[ours]) > allowed * abs(values[ours])
+        ]
         listed = ", ".join(f"{side} {value:,.6g}" for side, value in values.items())
-        found.append(f"- {what}: {listed}" + (f". **Not the same work: {', '.join(apart)}**" if apart else ""))
+        found.append(
+            f"- {what}: {listed}"
+            + (f". **Not the same work: {', '.join(apart)}**" if apart else "")
+        )
     return found

@@ -8,7 +8,11 @@ from stages.commands import apply, check, export, new, plan, report
 from stages.errors import UserError
 
 app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 app.command("new")(new.new)
 app.command("apply")(apply.apply)

@@ -13,7 +13,17 @@ from stages import command_line, stage_config, tasks
 from stages.files import atomic_write, read_json_lines
 from stages.scoring import bootstrap
 
-CHAIN = ("run", "score", "low", "high", "parent", "difference", "difference_low", "difference_high", "verdict")
+CHAIN = (
+    "run",
+    "score",
+    "low",
+    "high",
+    "parent",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "verdict",
+)
 Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line of data/scored
 
 
@@ -23,10 +33,20 @@ def main(task: str) -> None:
     scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
     folder = Path("metrics/compare", task)
 
-    chain = [link(run, parent.removeprefix("models/"), scored, score) for run, parent in parents.items()]
-    write_table(folder / "chain.csv", CHAIN, ([entry.get(key, "") for key in CHAIN] for entry in chain))
-    write_table(folder / "matrix.csv", ("run", "test_set", "score", "rows"), cells(scored, score, "corpus"))
-    write_table(folder / "categories.csv", ("run", "category", "score", "rows"), cells(scored, score, "category"))
+    chain = [
+        link(run, parent.removeprefix("models/"), scored, score) for run, parent in parents.items()
+    ]
+    write_table(
+        folder / "chain.csv", CHAIN, ([entry.get(key, "") for key in CHAIN] for entry in chain)
+    )
+    write_table(
+        folder / "matrix.csv", ("run", "test_set", "score", "rows"), cells(scored, score, "corpus")
+    )
+    write_table(
+        folder / "categories.csv",
+        ("run", "category", "score", "rows"),
+        cells(scored, score, "category"),
+    )
     write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, parents))
     Console(width=110).print(table(task, chain))
 
@@ -54,9 +74,18 @@ def link(run: str, parent: str, scored: dict[str, Scored], score: tasks.Score) -
     if parent in scored:
         before = once(scored[parent])
         rows = sorted(own)
-        against = bootstrap.paired(numbers(own[r] for r in rows), numbers(before[r] for r in rows), score.headline)
-        entry |= {"parent": parent, "difference": round(against.difference, 4), "verdict": against.verdict}
-        entry |= {"difference_low": round(against.low, 4), "difference_high": round(against.high, 4)}
+        against = bootstrap.paired(
+            numbers(own[r] for r in rows), numbers(before[r] for r in rows), score.headline
+        )
+        entry |= {
+            "parent": parent,
+            "difference": round(against.difference, 4),
+            "verdict": against.verdict,
+        }
+        entry |= {
+            "difference_low": round(against.low, 4),
+            "difference_high": round(against.high, 4),
+        }
     return entry
 
 
@@ -69,7 +98,9 @@ def mean(score: tasks.Score, rows: Iterable[dict[str, Any]]) -> float:
     return round(float(score.headline(numbers(rows).sum(axis=0))), 4)
 
 
-def cells(scored: dict[str, Scored], score: tasks.Score, by: str) -> list[tuple[str, str, float, int]]:
+def cells(
+    scored: dict[str, Scored], score: tasks.Score, by: str
+) -> list[tuple[str, str, float, int]]:
     """(run, group, score, rows) for each run and each test set or category: by test set, the forgetting matrix."""
     found = []
     for run, rows in scored.items():

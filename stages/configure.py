@@ -48,7 +48,11 @@ def main() -> None:
         path.unlink()
     for change, names in sorted(found.items()):
         kinds = Counter(name.partition("@")[0] for name in names)
-        told = names if len(names) <= LISTED else [f"{count} × {kind}" for kind, count in kinds.items()]
+        told = (
+            names
+            if len(names) <= LISTED
+            else [f"{count} × {kind}" for kind, count in kinds.items()]
+        )
         print(f"{change}: {', '.join(told)}")
 
 
@@ -67,7 +71,9 @@ def decisions(params: Params) -> Iterator[Decision]:
     for name, source in params.sources.items():
         yield Decision("fetch", name, {"source": chosen(source)})
     for name, corpus in params.corpora.items():
-        yield Decision("prepare", name, {"corpus": chosen(corpus), "split": chosen(params.split)}, corpus.task)
+        yield Decision(
+            "prepare", name, {"corpus": chosen(corpus), "split": chosen(params.split)}, corpus.task
+        )
     for name, base in params.bases.items():
         yield Decision("initialise", name, {"base": chosen(base)})
     for name in params.runs:
@@ -84,8 +90,14 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     if resolved.get("method") == "full":
         resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
     report_to, generation = resolved.pop("report_to", []), resolved.pop("generation", {})
-    answering = {key: resolved[key] for key in ANSWERING if key in resolved} | {"generation": generation}
-    tests = [corpus for corpus, spec in params.corpora.items() if spec.task == run.task and not spec.valid_only]
+    answering = {key: resolved[key] for key in ANSWERING if key in resolved} | {
+        "generation": generation
+    }
+    tests = [
+        corpus
+        for corpus, spec in params.corpora.items()
+        if spec.task == run.task and not spec.valid_only
+    ]
     validated = {run.validation: 1.0} if run.validation else params.shares(name)
     task, base, backend = {"task": run.task}, {"base": run.base}, settled.backend
     packages: tuple[str, ...] = ("tokenizers",)  # what transformers' tokenizers are made with
@@ -93,7 +105,11 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
         packages += ("bitsandbytes",)  # transformers imports it for these
 
     yield Decision(REPORT, name, {"report_to": report_to})
-    yield Decision("mix", name, task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}})
+    yield Decision(
+        "mix",
+        name,
+        task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}},
+    )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
     yield Decision("train", name, {"run": start, "settings": resolved}, run.task, backend, packages)
     answers = task | base | {"settings": answering, "tests": tests}
@@ -129,7 +145,9 @@ def flat(value: Any, place: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {place: value}
     return {
-        leaf: found for key, inner in value.items() for leaf, found in flat(inner, f"{place}.{key}" if place else key).items()
+        leaf: found
+        for key, inner in value.items()
+        for leaf, found in flat(inner, f"{place}.{key}" if place else key).items()
     }
 
 

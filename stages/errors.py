@@ -12,4 +12,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """What an error about an unknown name ends with."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(known) or 'none'}"
+    return (
+        f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(known) or 'none'}"
+    )

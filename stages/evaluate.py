@@ -15,7 +15,11 @@ def main(run: str) -> None:
     config = stage_config.load("evaluate", run)
     task, corpus = config["task"], config["corpus"]
     score = tasks.score(task)
-    tests = [row for test in config["tests"] for row in read_rows(Path("data/prepared", task, "test", f"{test}.jsonl"))]
+    tests = [
+        row
+        for test in config["tests"]
+        for row in read_rows(Path("data/prepared", task, "test", f"{test}.jsonl"))
+    ]
     made = read_predictions(Path("data/predictions", f"{run}.jsonl"))
     own, base = ([record for record in made if record.by == by] for by in ("run", "base"))
     statistics = score.statistics(tests, own)
@@ -29,7 +33,9 @@ def main(run: str) -> None:
         [base[at] for at in once],
         statistics[once],
     )
-    baseline = score.baseline(Path("data/prepared", task, "train", f"{corpus}.jsonl"), tests, Path(config["base"]))
+    baseline = score.baseline(
+        Path("data/prepared", task, "train", f"{corpus}.jsonl"), tests, Path(config["base"])
+    )
     low, high = bootstrap.interval(statistics, score.headline)
     write_json(
         Path("metrics/evaluate", task, f"{run}.json"),
@@ -39,7 +45,9 @@ def main(run: str) -> None:
             "high": round(high, 4),
             "baseline": of(score, score.statistics(tests, baseline)),
             "base": of(score, score.statistics(tests, base)),
-            "loss": round(sum(record.nats for record in own) / sum(record.tokens for record in own), 4),
+            "loss": round(
+                sum(record.nats for record in own) / sum(record.tokens for record in own), 4
+            ),
             "n": len(tests),
         },
     )
@@ -55,18 +63,26 @@ def of(score: tasks.Score, statistics: np.ndarray) -> float:
     return round(float(score.headline(statistics.sum(axis=0))), 4)
 
 
-def categories(score: tasks.Score, tests: list[Row], statistics: np.ndarray) -> dict[str, dict[str, float]]:
+def categories(
+    score: tasks.Score, tests: list[Row], statistics: np.ndarray
+) -> dict[str, dict[str, float]]:
     """Score and number of rows by category."""
     names = np.array([row["category"] for row in tests])
     return {
-        str(name): {"score": of(score, statistics[names == name]), "n": int((names == name).sum())} for name in np.unique(names)
+        str(name): {"score": of(score, statistics[names == name]), "n": int((names == name).sum())}
+        for name in np.unique(names)
     }
 
 
 def scored(tests: list[Row], own: list[Prediction], statistics: np.ndarray) -> list[dict[str, Any]]:
     """What `compare` needs of each row: where it is from and its statistics."""
     return [
-        {"id": row["id"], "corpus": record.corpus, "category": row["category"], "statistics": numbers.tolist()}
+        {
+            "id": row["id"],
+            "corpus": record.corpus,
+            "category": row["category"],
+            "statistics": numbers.tolist(),
+        }
         for row, record, numbers in zip(tests, own, statistics, strict=True)
     ]
 

@@ -14,7 +14,9 @@ def main(name: str) -> None:
     source = Source.model_validate(stage_config.load("fetch", name)["source"])
     path = Path(source.file)
     if path.suffix != ".jsonl":
-        raise UserError(f"params.yaml: `sources.{name}.file`: {path} is written as JSON lines; name it .jsonl")
+        raise UserError(
+            f"params.yaml: `sources.{name}.file`: {path} is written as JSON lines; name it .jsonl"
+        )
     count = write_lines(path, records(name, source))
     print(f"{path}: {count:,} records of {source.hub_id} at {source.revision[:12]}")
 
@@ -24,7 +26,9 @@ def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset
 
     try:  # its files are data (Parquet, JSON, CSV): datasets runs no code of a repository
-        loaded = load_dataset(source.hub_id, source.name or None, split=source.split, revision=source.revision)
+        loaded = load_dataset(
+            source.hub_id, source.name or None, split=source.split, revision=source.revision
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise UserError(
@@ -33,9 +37,15 @@ def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
         ) from None
     if absent := [column for column in source.columns if column not in loaded.column_names]:
         there = ", ".join(loaded.column_names)
-        raise UserError(f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has {there}")
+        raise UserError(
+            f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has {there}"
+        )
     for row in loaded:
-        yield {key: row[column] for column, key in source.columns.items()} if source.columns else dict(row)
+        yield (
+            {key: row[column] for column, key in source.columns.items()}
+            if source.columns
+            else dict(row)
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
     blank: whether lines of white space are told too.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; write the corpus there or correct its `file` in params.yaml")
+        raise UserError(
+            f"{path}: no such file; write the corpus there or correct its `file` in params.yaml"
+        )
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
@@ -38,10 +40,18 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     for number, line in read_lines(path):
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # a number of 4,300 digits, brackets nested past the stack
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a number of 4,300 digits, brackets nested past the stack
             yield number, f"not JSON: {error}"
             continue
-        yield number, record if isinstance(record, dict) else f"a JSON {type(record).__name__}; a record is an object"
+        yield (
+            number,
+            record
+            if isinstance(record, dict)
+            else f"a JSON {type(record).__name__}; a record is an object",
+        )
 
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -80,7 +90,9 @@ def require_writable(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise UserError(f"{folder}: cannot be written to ({error.strerror}); correct its rights, then run again") from None
+            raise UserError(
+                f"{folder}: cannot be written to ({error.strerror}); correct its rights, then run again"
+            ) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -98,6 +110,11 @@ def write_lines(path: Path, records: Iterable[Any]) -> int:
     count = 0
     with atomic_write(path) as file:
         for record in records:
-            file.write(json.dumps(record if isinstance(record, dict) else asdict(record), ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps(
+                    record if isinstance(record, dict) else asdict(record), ensure_ascii=False
+                )
+                + "\n"
+            )
             count += 1
     return count

@@ -34,9 +34,16 @@ COMPUTES_NOTHING = {
 }
 """Packages whose version decides no byte of what a stage writes, and why."""
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # so that the slow look through all that is installed is not needed
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn"
+}  # so that the slow look through all that is installed is not needed
 NOT_INSTALLED = "not installed"
-PARTS = {"corpus", "score", "synthetic", "document"}  # of a task: functions of stages/tasks/__init__.py
+PARTS = {
+    "corpus",
+    "score",
+    "synthetic",
+    "document",
+}  # of a task: functions of stages/tasks/__init__.py
 
 # Fields of syntax nodes that say nothing (`kind`: the u of u"text"; `simple`: no brackets around an annotated name).
 SILENT = {"type_comment", "kind", "ctx", "simple"}
@@ -73,7 +80,9 @@ def closure(module: str, task: str = "", backend: str = "") -> set[Path]:
             files.add(file)
             waiting += imported(file)
             for loader, part in loaded_by_name(file):
-                named = f"tasks.{task}.{part}" if loader == "tasks" else f"backends.{backend}.backend"
+                named = (
+                    f"tasks.{task}.{part}" if loader == "tasks" else f"backends.{backend}.backend"
+                )
                 waiting += files_of(f"stages.{named}")
     return files
 
@@ -87,7 +96,10 @@ def loaded_by_name(file: Path) -> set[tuple[str, str]]:
         for call in calls
         if isinstance(call, ast.Attribute)
         and isinstance(call.value, ast.Name)
-        and ((call.value.id == "tasks" and call.attr in PARTS) or (call.value.id, call.attr) == ("backends", "load"))
+        and (
+            (call.value.id == "tasks" and call.attr in PARTS)
+            or (call.value.id, call.attr) == ("backends", "load")
+        )
     }
 
 
@@ -173,11 +185,18 @@ def form(node: Any, hints: bool) -> str:
             left_out = SILENT | {"args", "keywords"}
         case ast.ClassDef():
             inner = {"body": True}
-        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+        case (
+            ast.FunctionDef(decorator_list=decorators)
+            | ast.AsyncFunctionDef(decorator_list=decorators)
+        ):
             inner = {"body": False, "args": bool(decorators), "returns": bool(decorators)}
             left_out = SILENT if decorators else SILENT | {"returns"}
     fields = [(name, getattr(node, name, None)) for name in node._fields if name not in left_out]
-    said = [f"{name}={form(value, inner.get(name, hints))}" for name, value in fields if value is not None and value != []]
+    said = [
+        f"{name}={form(value, inner.get(name, hints))}"
+        for name, value in fields
+        if value is not None and value != []
+    ]
     return f"{kind}({','.join(said)})"
 
 
@@ -186,7 +205,11 @@ def statements(nodes: list[Any]) -> Iterator[Any]:
     for node in nodes:
         if is_for_hints(node):
             yield from statements(node.orelse)
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        elif (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             continue
         elif not (isinstance(node, ast.ImportFrom) and not node.level and node.module in TYPES):
             yield node

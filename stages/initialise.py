@@ -12,7 +12,11 @@ from stages.text import tokenizer
 def main(name: str) -> None:
     base = Base.model_validate(stage_config.load("initialise", name)["base"])
     train = read_rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
-    texts = (message["content"] for row in train for message in row.get("messages", [{"content": row.get("text", "")}]))
+    texts = (
+        message["content"]
+        for row in train
+        for message in row.get("messages", [{"content": row.get("text", "")}])
+    )
     trained = tokenizer.train(texts, base.vocab_size, base.split)
     model_folders.write_base(Path("models/bases", name), trained, base)
 

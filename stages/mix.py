@@ -14,10 +14,14 @@ def main(run: str) -> None:
     config = stage_config.load("mix", run)
     task, seed, shares = config["task"], config["seed"], config["shares"]
     held_out = {
-        clean.asked(row) for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl")) for row in read_rows(path)
+        clean.asked(row)
+        for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
+        for row in read_rows(path)
     }
     for part in ("valid", "train"):
-        kept = (row for row in mixed(task, part, shares[part], seed) if clean.asked(row) not in held_out)
+        kept = (
+            row for row in mixed(task, part, shares[part], seed) if clean.asked(row) not in held_out
+        )
         count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
         print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")
         held_out |= {clean.asked(row) for row in read_rows(path)}
@@ -25,7 +29,9 @@ def main(run: str) -> None:
 
 def mixed(task: str, part: str, shares: dict[str, float], seed: int) -> Iterator[Row]:
     for corpus, weight in shares.items():
-        yield from mix.repeated(read_rows(Path("data/prepared", task, part, f"{corpus}.jsonl")), weight, seed)
+        yield from mix.repeated(
+            read_rows(Path("data/prepared", task, part, f"{corpus}.jsonl")), weight, seed
+        )
 
 
 if __name__ == "__main__":

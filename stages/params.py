@@ -16,7 +16,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
 
 
 class Params(Strict):
-    allow_outside: bool = Field(False, description="whether corpora and models may lie outside the repository")
+    allow_outside: bool = Field(
+        False, description="whether corpora and models may lie outside the repository"
+    )
     split: Split
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
@@ -46,7 +48,9 @@ class Params(Strict):
         """How often an epoch of a run has each row of each corpus: its own once, those of `replay` and `mix` as they say."""
         spec, shares = self.runs[run], {}
         before = spec
-        while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[name].task == spec.task:
+        while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[
+            name
+        ].task == spec.task:
             before = self.runs[name]
             if spec.replay:
                 shares[before.corpus] = spec.replay
@@ -68,9 +72,15 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     faults = _faults(Params, raw, "")
     if not faults:
         layers = {"defaults": raw["defaults"]}
-        layers |= {f"{group}.{name}": layer or {} for group in ("presets", "tasks") for name, layer in raw[group].items()}
+        layers |= {
+            f"{group}.{name}": layer or {}
+            for group in ("presets", "tasks")
+            for name, layer in raw[group].items()
+        }
         layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
-        faults = [fault for place, layer in layers.items() for fault in _faults(Settings, layer, place)]
+        faults = [
+            fault for place, layer in layers.items() for fault in _faults(Settings, layer, place)
+        ]
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     params = Params.model_validate(raw)
@@ -144,9 +154,13 @@ def _dangling(params: Params) -> list[str]:
     ):
         for name, item in entries.items():
             if not NAME.fullmatch(name):
-                faults.append(f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`")
+                faults.append(
+                    f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`"
+                )
             if item.task not in params.tasks:
-                faults.append(f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}")
+                faults.append(
+                    f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}"
+                )
     faults += [
         f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
         for name, corpus in params.corpora.items()
@@ -154,11 +168,15 @@ def _dangling(params: Params) -> list[str]:
     ]
     for task in params.tasks:
         if task not in tasks.names():
-            faults.append(f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py")
+            faults.append(
+                f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py"
+            )
     for name, base in params.bases.items():
         texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
         if base.corpus not in texts:
-            faults.append(f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{nearest(base.corpus, texts)}")
+            faults.append(
+                f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{nearest(base.corpus, texts)}"
+            )
     for name, run in params.runs.items():
         presets = [run.preset] if isinstance(run.preset, str) else run.preset
         faults += [
@@ -169,21 +187,37 @@ def _dangling(params: Params) -> list[str]:
         for key, other in (("corpus", run.corpus), *(("mix", other) for other in run.mix)):
             of = params.corpora.get(other)
             if of is None:
-                faults.append(f"`runs.{name}.{key}`: no corpus `{other}`{nearest(other, list(params.corpora))}")
+                faults.append(
+                    f"`runs.{name}.{key}`: no corpus `{other}`{nearest(other, list(params.corpora))}"
+                )
             elif of.task != run.task:
-                faults.append(f"`runs.{name}.{key}`: {other} belongs to task {of.task}, the run to {run.task}")
+                faults.append(
+                    f"`runs.{name}.{key}`: {other} belongs to task {of.task}, the run to {run.task}"
+                )
             elif of.test_only or of.valid_only:
                 only = "test_only" if of.test_only else "valid_only"
                 faults.append(f"`runs.{name}.{key}`: {other} is {only}; train on another one")
-        judges = [corpus for corpus, of in params.corpora.items() if of.valid_only and of.task == run.task]
+        judges = [
+            corpus for corpus, of in params.corpora.items() if of.valid_only and of.task == run.task
+        ]
         if run.validation and run.validation not in judges:
-            faults.append(f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{nearest(run.validation, judges)}")
-        faults += [f"`runs.{name}.{key}`: {why}" for key in ("base", "parent") if (why := _no_model(params, run, key))]
+            faults.append(
+                f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{nearest(run.validation, judges)}"
+            )
+        faults += [
+            f"`runs.{name}.{key}`: {why}"
+            for key in ("base", "parent")
+            if (why := _no_model(params, run, key))
+        ]
     try:
-        TopologicalSorter({f"models/{name}": (run.base, run.parent) for name, run in params.runs.items()}).prepare()
+        TopologicalSorter(
+            {f"models/{name}": (run.base, run.parent) for name, run in params.runs.items()}
+        ).prepare()
     except CycleError as error:
         circle = " → ".join(error.args[1])
-        faults.append(f"`runs`: {circle}: a run that continues from itself; give one of them another base or parent")
+        faults.append(
+            f"`runs`: {circle}: a run that continues from itself; give one of them another base or parent"
+        )
     if not faults:
         for name in params.runs:
             faults += [f"`runs.{name}`: {why}" for why in _refused(params, name)]
@@ -196,7 +230,11 @@ def _outside(params: Params) -> list[str]:
         return []
     named = [(f"{group}.{name}.file", item.file) for group in ("synthetic", "sources", "corpora")
              for name, item in getattr(params, group).items()]  # fmt: skip
-    named += [(f"runs.{name}.{key}", getattr(run, key)) for name, run in params.runs.items() for key in ("base", "parent")]
+    named += [
+        (f"runs.{name}.{key}", getattr(run, key))
+        for name, run in params.runs.items()
+        for key in ("base", "parent")
+    ]
     here = Path.cwd().resolve()
     return [
         f"`{place}`: {path} lies outside the repository; copy it in, or set `allow_outside: true`"
@@ -217,7 +255,9 @@ def _refused(params: Params, run: str) -> list[str]:
 def _no_model(params: Params, run: Run, key: str) -> str:
     """Why `base` or `parent` cannot be started from, or ""."""
     path = getattr(run, key)
-    made = {f"models/bases/{name}" for name in params.bases} | {f"models/{name}" for name in params.runs}
+    made = {f"models/bases/{name}" for name in params.bases} | {
+        f"models/{name}" for name in params.runs
+    }
     if path not in made and not Path(path).exists():
         return f"no model `{path}`{nearest(path, sorted(made))}"
     grown = params.runs.get(path.removeprefix("models/"))

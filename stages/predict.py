@@ -20,16 +20,25 @@ from stages.settings import Settings
 
 def main(run: str) -> None:
     config = stage_config.load("predict", run)
-    tests = {corpus: read_rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl")) for corpus in config["tests"]}
+    tests = {
+        corpus: read_rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
+        for corpus in config["tests"]
+    }
     with Progress() as bar:
         models = {"run": f"models/{run}", "base": config["base"]}
         write_lines(
             Path("data/predictions", f"{run}.jsonl"),
-            (record for by, model in models.items() for record in answered(by, model, config, tests, bar)),
+            (
+                record
+                for by, model in models.items()
+                for record in answered(by, model, config, tests, bar)
+            ),
         )
 
 
-def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[Row]], bar: Progress) -> list[Prediction]:
+def answered(
+    by: str, model: str, config: dict[str, Any], tests: dict[str, list[Row]], bar: Progress
+) -> list[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
     base, chosen = config["base"], Settings.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
@@ -39,8 +48,13 @@ def answered(by: str, model: str, config: dict[str, Any], tests: dict[str, list[
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, wanted in tests.items():
-        made = known.complete(wanted, lambda new: loaded().predict(new, lambda count: bar.advance(task, count)))
-        records += [Prediction(row["id"], corpus, by=by, **answer._asdict()) for row, answer in zip(wanted, made, strict=True)]
+        made = known.complete(
+            wanted, lambda new: loaded().predict(new, lambda count: bar.advance(task, count))
+        )
+        records += [
+            Prediction(row["id"], corpus, by=by, **answer._asdict())
+            for row, answer in zip(wanted, made, strict=True)
+        ]
     bar.update(task, completed=len(records))
     return records
 

@@ -31,10 +31,14 @@ def main(name: str) -> None:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(atomic_write(path)) for part, path in paths.items()}
         # Training rows wait on the disk until all that is held out is known: the file is read once, and no row stays in memory.
-        waiting = stack.enter_context(TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent))
+        waiting = stack.enter_context(
+            TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent)
+        )
         for part, row in divided(task, corpus, shares, report, paths["train"].parent):
             counts[part, row["category"]] += 1
-            (waiting if part == "train" else files[part]).write(json.dumps(row, ensure_ascii=False) + "\n")
+            (waiting if part == "train" else files[part]).write(
+                json.dumps(row, ensure_ascii=False) + "\n"
+            )
             (asked if part == "train" else held_out).append(clean.asked(row))
         waiting.seek(0)
         for line, leaks in zip(waiting, clean.contained(asked, np.unique(held_out)), strict=True):
@@ -45,8 +49,12 @@ def main(name: str) -> None:
                 files["train"].write(line)
         report.judge(corpus.malformed, corpus.max_drop_fraction)
 
-    totals = {part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS}
-    categories = {category: count for (part, category), count in sorted((+counts).items()) if part == "train"}
+    totals = {
+        part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS
+    }
+    categories = {
+        category: count for (part, category), count in sorted((+counts).items()) if part == "train"
+    }
     write_json(
         Path("metrics/prepare", f"{name}.json"),
         {

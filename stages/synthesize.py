@@ -12,7 +12,9 @@ def main(name: str) -> None:
     spec = Synthetic.model_validate(stage_config.load("synthesize", name)["synthetic"])
     grammar = tasks.synthetic(spec.task)
     with atomic_write(Path(spec.file)) as file:
-        file.writelines(f"{line}\n" for line in grammar.lines(random.Random(spec.seed), spec.rows, spec.level))
+        file.writelines(
+            f"{line}\n" for line in grammar.lines(random.Random(spec.seed), spec.rows, spec.level)
+        )
 
 
 if __name__ == "__main__":

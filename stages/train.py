@@ -22,7 +22,9 @@ def main(run: str) -> None:
     require_writable(Path("models"), curve.parent, Path("logs"))
     with checkpoints.held(checkpoints.name(run, spec)) as folder:
         report_to = stage_config.load("report", run)["report_to"]
-        trained = backend.train(run, spec, chosen, read_rows(train), read_rows(valid), folder, report_to)
+        trained = backend.train(
+            run, spec, chosen, read_rows(train), read_rows(valid), folder, report_to
+        )
         trained.save(Path("models", run))
         write_json(
             Path("models", run, model_folders.LINEAGE),
@@ -32,7 +34,9 @@ def main(run: str) -> None:
                 "corpus": {"name": spec.corpus, "train_md5": md5(train), "valid_md5": md5(valid)},
                 "base": model_folders.identity(spec.base),
                 "parent": {"path": spec.parent, "md5": fingerprint(Path(spec.parent))},
-                "config_md5": hashlib.md5(as_json(config["settings"]).encode(), usedforsecurity=False).hexdigest(),
+                "config_md5": hashlib.md5(
+                    as_json(config["settings"]).encode(), usedforsecurity=False
+                ).hexdigest(),
                 "rows": trained.rows,
                 "rows_too_long": trained.rows_too_long,
                 "steps": trained.steps,
@@ -49,7 +53,10 @@ def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("run", "step", "split", "loss"))
         for entry in history:
-            writer.writerows((run, entry["step"], names[key], f"{entry[key]:.6f}") for key in names.keys() & entry.keys())
+            writer.writerows(
+                (run, entry["step"], names[key], f"{entry[key]:.6f}")
+                for key in names.keys() & entry.keys()
+            )
 
 
 if __name__ == "__main__":

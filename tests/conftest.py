@@ -27,7 +27,9 @@ def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.Comple
     """A command in a folder; where it must succeed, its whole output is shown when it does not."""
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     if succeeds and done.returncode:
-        pytest.fail(f"{' '.join(command)} in {folder}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+        pytest.fail(
+            f"{' '.join(command)} in {folder}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
@@ -35,7 +37,11 @@ def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.Comple
 def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nano clone in which the whole default graph has run, one for all test processes: read it, never write to it."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole_graph" / "repository"
+    folder = (
+        (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+        / "whole_graph"
+        / "repository"
+    )
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,7 +82,9 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):  # one of several processes: its set goes to the one that reports
+    if hasattr(
+        session.config, "workeroutput"
+    ):  # one of several processes: its set goes to the one that reports
         session.config.workeroutput["errors"] = sorted(ERRORS)
 
 
@@ -86,4 +94,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write_line(f"bad input was answered with {len(ERRORS)} different sentences in these processes")
+    terminalreporter.write_line(
+        f"bad input was answered with {len(ERRORS)} different sentences in these processes"
+    )

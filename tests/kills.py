@@ -31,7 +31,9 @@ ORPHAN_SECONDS = 120
 
 def start(folder: Path, *command: str) -> psutil.Popen:
     with (folder / "kills.log").open("ab") as log:
-        return psutil.Popen(["dvc", *command], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
+        return psutil.Popen(
+            ["dvc", *command], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def stages(process: psutil.Process) -> list[psutil.Process]:
@@ -56,7 +58,9 @@ def strike(process: psutil.Popen, victim: str) -> list[psutil.Process]:
     return [stage for stage in running if stage.is_running()]
 
 
-def disturbed(folder: Path, command: list[str], kills: int, seconds: float, rng: random.Random) -> Counter[str]:
+def disturbed(
+    folder: Path, command: list[str], kills: int, seconds: float, rng: random.Random
+) -> Counter[str]:
     """Run the command again and again until it ends well, killed so many times before; which kills there were.
 
     seconds: between kills, on average.
@@ -68,13 +72,20 @@ def disturbed(folder: Path, command: list[str], kills: int, seconds: float, rng:
             left = None if struck.total() == kills else rng.uniform(0.5, 2 * seconds)
             if process.wait(timeout=left) == 0:
                 return struck
-            raise SystemExit(f"{folder}: dvc {' '.join(command)} failed by itself; see kills.log there")
+            raise SystemExit(
+                f"{folder}: dvc {' '.join(command)} failed by itself; see kills.log there"
+            )
         except psutil.TimeoutExpired:
             victim = rng.choice(("stage", "dvc", "both"))
             orphans = strike(process, victim)
             struck[victim] += 1
-            print(f"kill {struck.total()}: {victim}{', a stage outlived it' if orphans else ''}", flush=True)
-            if rng.random() < 0.5:  # else the command is given again beside what is left of the last one
+            print(
+                f"kill {struck.total()}: {victim}{', a stage outlived it' if orphans else ''}",
+                flush=True,
+            )
+            if (
+                rng.random() < 0.5
+            ):  # else the command is given again beside what is left of the last one
                 psutil.wait_procs(orphans, timeout=ORPHAN_SECONDS)
 
 
@@ -82,8 +93,13 @@ def locks(folder: Path, command: list[str]) -> set[str]:
     """The lock that the command left: in the workspace, or in the experiments that it made elsewhere."""
     if "--temp" not in command:
         return {(folder / "dvc.lock").read_text(encoding="utf-8")}
-    listed = subprocess.run(["git", "for-each-ref", "--format=%(objectname)", "refs/exps"], cwd=folder, **TEXT)
-    shown = [subprocess.run(["git", "show", f"{name}:dvc.lock"], cwd=folder, **TEXT).stdout for name in listed.stdout.split()]
+    listed = subprocess.run(
+        ["git", "for-each-ref", "--format=%(objectname)", "refs/exps"], cwd=folder, **TEXT
+    )
+    shown = [
+        subprocess.run(["git", "show", f"{name}:dvc.lock"], cwd=folder, **TEXT).stdout
+        for name in listed.stdout.split()
+    ]
     return {text for text in shown if text}
 
 
@@ -93,7 +109,9 @@ TEXT: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
 def main() -> None:
     given = sys.argv[1:]
     command = given[given.index("--") + 1 :] if "--" in given else ["repro"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=12.0, help="between kills, on average")
@@ -113,7 +131,9 @@ def main() -> None:
     struck = disturbed(other, command, options.kills, options.seconds, random.Random(options.seed))
     same = locks(calm, command) == locks(other, command) != set()
     counts = ", ".join(f"{count} of {victim}" for victim, count in sorted(struck.items()))
-    print(f"dvc {' '.join(command)}: {struck.total()} kills ({counts}); locks {'equal' if same else 'DIFFER'}")
+    print(
+        f"dvc {' '.join(command)}: {struck.total()} kills ({counts}); locks {'equal' if same else 'DIFFER'}"
+    )
     raise SystemExit(0 if same else 1)
 
 

@@ -25,7 +25,15 @@ NANO = {
     "generation": {"max_new_tokens": 4, "temperature": 0.0, "top_p": 1.0, "batch_size": 64},
 }
 ROWS = 80
-GIT = ["git", "-c", "user.name=nano", "-c", "user.email=nano@localhost", "-c", "init.defaultBranch=main"]
+GIT = [
+    "git",
+    "-c",
+    "user.name=nano",
+    "-c",
+    "user.email=nano@localhost",
+    "-c",
+    "init.defaultBranch=main",
+]
 BASE = {
     "vocab_size": 400,
     "hidden_size": 16,
@@ -39,13 +47,19 @@ def make(folder: Path) -> Path:
     """A fresh git and DVC repository in `folder`, ready for `dvc repro`."""
     shutil.rmtree(folder, ignore_errors=True)
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
+    for name in subprocess.run(
+        listed, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0"):
         if name and (ROOT / name).is_file() and not name.startswith("metrics/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)
     shrink(folder / "params.yaml")
-    for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "nano"]):
+    for arguments in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "nano"],
+    ):
         subprocess.run([*GIT, *arguments], cwd=folder, check=True)
     return folder
 
@@ -57,11 +71,19 @@ def reproduce(folder: Path, environment: dict[str, str] | None = None) -> None:
     """
     runs = YAML().load(folder / "params.yaml")["runs"]
     later = [run for run in runs if run != "lm-001"]
-    chains = [[run for run in later if not run.startswith("typst")], [run for run in later if run.startswith("typst")]]
-    lanes = [["-s", *(f"{stage}@{run}" for stage in ("train", "predict", "evaluate") for run in chain)] for chain in chains]
+    chains = [
+        [run for run in later if not run.startswith("typst")],
+        [run for run in later if run.startswith("typst")],
+    ]
+    lanes = [
+        ["-s", *(f"{stage}@{run}" for stage in ("train", "predict", "evaluate") for run in chain)]
+        for chain in chains
+    ]
     for together in ([["train@lm-001", "mix"]], lanes, [[]]):
         command = ["dvc", "--wait-for-lock", "repro"]
-        running = [subprocess.Popen([*command, *lane], cwd=folder, env=environment) for lane in together]
+        running = [
+            subprocess.Popen([*command, *lane], cwd=folder, env=environment) for lane in together
+        ]
         if sum(process.wait() for process in running):
             raise SystemExit(f"{folder}: dvc repro failed; see above")
 

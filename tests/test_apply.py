@@ -44,9 +44,19 @@ def repository(tmp_path_factory):
     """Runs with random weights, so that their answers are long and differ; made once and never written to."""
     folder = tmp_path_factory.mktemp("repository")
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
-    fast = tokenizer.train(["frac(a, b) = alpha", "The old teacher reads a letter."] * 10, 300, "gpt2")
-    special = {f"{name}_token_id": getattr(fast, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
+    fast = tokenizer.train(
+        ["frac(a, b) = alpha", "The old teacher reads a letter."] * 10, 300, "gpt2"
+    )
+    special = {
+        f"{name}_token_id": getattr(fast, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 8,
+    }
     for seed, run in enumerate(("typst-001", "typst-002", "gec-001", "lm-001", "start")):
         torch.manual_seed(seed)
         config = LlamaConfig(vocab_size=len(fast), initializer_range=0.5, **shape, **special)
@@ -65,7 +75,9 @@ class Echo:
     def answer(self, prompts, advance):
         advance(len(prompts))
         Echo.calls.append([prompt[-1]["content"] for prompt in prompts])
-        return [f"{self.run}<{prompt[-1]['content'].partition(':' + chr(10))[2]}>" for prompt in prompts]
+        return [
+            f"{self.run}<{prompt[-1]['content'].partition(':' + chr(10))[2]}>" for prompt in prompts
+        ]
 
 
 @pytest.fixture
@@ -109,7 +121,10 @@ PIECES = [
 ]  # fmt: skip
 
 
-@given(st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.text(max_size=40)), st.integers(0, 60))
+@given(
+    st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.text(max_size=40)),
+    st.integers(0, 60),
+)
 @settings(max_examples=1500, deadline=None)
 def test_the_chunks_of_any_text_are_the_text(text, limit):
     found = chunks(text, limit)
@@ -131,7 +146,10 @@ WHOLE = [
 AROUND = [" ", "\n", "\n\n", " word. ", " Word, and\nmore ", " costs \\$5 \\% ", " Next. "]
 
 
-@given(st.lists(st.tuples(st.sampled_from(WHOLE), st.sampled_from(AROUND)), min_size=1, max_size=12), st.integers(1, 80))
+@given(
+    st.lists(st.tuples(st.sampled_from(WHOLE), st.sampled_from(AROUND)), min_size=1, max_size=12),
+    st.integers(1, 80),
+)
 @settings(max_examples=400, deadline=None)
 def test_what_belongs_together_is_never_cut(drawn, limit):
     text = "".join(whole + around for whole, around in drawn)
@@ -207,19 +225,30 @@ DOCUMENT = "\\begin{document}\r\n% note\n The mean  is $x$.\n\n\\[ y \\]\n\\end{
 def test_a_document_is_converted_in_one_pass_and_put_together_again(apply, echo, tmp_path):
     (tmp_path / "a.tex").write_bytes(b"\xef\xbb\xbf" + DOCUMENT.encode())
     assert apply("typst-001", tmp_path / "a.tex", "-o", tmp_path / "a.typ")[:2] == (0, "")
-    wanted = DOCUMENT.replace("The mean  is $x$.", "typst-001<The mean  is $x$.>").replace("\\[ y \\]", "typst-001<\\[ y \\]>")
+    wanted = DOCUMENT.replace("The mean  is $x$.", "typst-001<The mean  is $x$.>").replace(
+        "\\[ y \\]", "typst-001<\\[ y \\]>"
+    )
     assert (tmp_path / "a.typ").read_bytes().decode() == wanted
     assert apply("typst-001", tmp_path / "a.tex")[1] == wanted
-    assert echo.calls == [["Convert LaTeX to Typst:\nThe mean  is $x$.", "Convert LaTeX to Typst:\n\\[ y \\]"]] * 2
+    assert (
+        echo.calls
+        == [["Convert LaTeX to Typst:\nThe mean  is $x$.", "Convert LaTeX to Typst:\n\\[ y \\]"]]
+        * 2
+    )
 
 
 def test_pieces_are_as_long_as_the_answers_may_be_and_longer_ones_are_told(apply, echo, tmp_path):
-    (tmp_path / "a.tex").write_text("One sentence here. Another one.\n\n\\[ a + b + c + d + e \\]\n")
+    (tmp_path / "a.tex").write_text(
+        "One sentence here. Another one.\n\n\\[ a + b + c + d + e \\]\n"
+    )
     apply("typst-001", tmp_path / "a.tex")
     code, _, told = apply("typst-001", tmp_path / "a.tex", "--max-new-tokens", "20")
     assert [len(call) for call in echo.calls] == [2, 3]
     assert code == 0
-    assert "a.tex: parts that may not be cut and are longer than 20 characters: 1; check their answers" in told
+    assert (
+        "a.tex: parts that may not be cut and are longer than 20 characters: 1; check their answers"
+        in told
+    )
 
 
 def test_a_file_that_is_no_document_is_lines_and_without_chunking_one_input(apply, echo, tmp_path):
@@ -231,7 +260,13 @@ def test_a_file_that_is_no_document_is_lines_and_without_chunking_one_input(appl
     apply("typst-001", tmp_path / "a.tex", "--no-chunking")
     apply("gec-001", tmp_path / "a.tex")
     asked = [[text.partition("\n")[2] for text in call] for call in echo.calls]
-    assert asked == [["$a$", " b"] * 2, ["$a$", " b"], ["$a$", " b"], ["$a$\r\n\n b\n"], ["$a$", " b"]]
+    assert asked == [
+        ["$a$", " b"] * 2,
+        ["$a$", " b"],
+        ["$a$", " b"],
+        ["$a$\r\n\n b\n"],
+        ["$a$", " b"],
+    ]
 
 
 # Runs side by side
@@ -240,7 +275,11 @@ def test_a_file_that_is_no_document_is_lines_and_without_chunking_one_input(appl
 def test_runs_side_by_side_are_columns_on_the_screen_and_files_in_a_folder(apply, echo, tmp_path):
     (tmp_path / "in.txt").write_text("x [2pt]\ny\n")
     code, shown, _ = apply("typst-001,typst-002", tmp_path / "in.txt")
-    cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in shown.splitlines() if line[0] in "│┃"]
+    cells = [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in shown.splitlines()
+        if line[0] in "│┃"
+    ]
     assert code == 0
     assert cells == [
         ["input", "typst-001", "typst-002"],
@@ -266,25 +305,61 @@ def test_two_models_answer_as_each_does_alone(apply, tmp_path):
 
 def test_a_seed_gives_the_same_text_again_and_another_seed_another(apply):
     def said(seed, *more):
-        return apply("lm-001", "--prompt", "The old", "--text", "frac", "--temperature", "1", "--seed", seed, *more)[1]
+        return apply(
+            "lm-001",
+            "--prompt",
+            "The old",
+            "--text",
+            "frac",
+            "--temperature",
+            "1",
+            "--seed",
+            seed,
+            *more,
+        )[1]
 
     torch.manual_seed(0)
     first = said(1)
     assert said(1) == first
     assert said(2) != first
-    assert said(1, "--top-p", "0.000001") == said(2, "--top-p", "0.000001")  # the likeliest token alone is left
-    assert apply("typst-001", "--text", "x", "--temperature", "1", "--seed", 1)[1] != apply("typst-001", "--text", "x")[1]
+    assert said(1, "--top-p", "0.000001") == said(
+        2, "--top-p", "0.000001"
+    )  # the likeliest token alone is left
+    assert (
+        apply("typst-001", "--text", "x", "--temperature", "1", "--seed", 1)[1]
+        != apply("typst-001", "--text", "x")[1]
+    )
 
 
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
-        ("--temperature", "-0.5", "--temperature: input should be greater than or equal to 0, not -0.5; correct the value"),
-        ("--temperature", "nan", "--temperature: input should be greater than or equal to 0, not nan; correct the value"),
+        (
+            "--temperature",
+            "-0.5",
+            "--temperature: input should be greater than or equal to 0, not -0.5; correct the value",
+        ),
+        (
+            "--temperature",
+            "nan",
+            "--temperature: input should be greater than or equal to 0, not nan; correct the value",
+        ),
         ("--top-p", "0", "--top-p: input should be greater than 0, not 0.0; correct the value"),
-        ("--top-p", "1.1", "--top-p: input should be less than or equal to 1, not 1.1; correct the value"),
-        ("--max-new-tokens", "0", "--max-new-tokens: input should be greater than or equal to 1, not 0; correct the value"),
-        ("--seed", "-1", "--seed: input should be greater than or equal to 0, not -1; correct the value"),
+        (
+            "--top-p",
+            "1.1",
+            "--top-p: input should be less than or equal to 1, not 1.1; correct the value",
+        ),
+        (
+            "--max-new-tokens",
+            "0",
+            "--max-new-tokens: input should be greater than or equal to 1, not 0; correct the value",
+        ),
+        (
+            "--seed",
+            "-1",
+            "--seed: input should be greater than or equal to 0, not -1; correct the value",
+        ),
         ("--seed", str(2**64), "Invalid value for '--seed'"),
     ],
 )
@@ -301,9 +376,13 @@ def test_jsonl_keeps_inputs_and_answers_in_order(apply, tmp_path):
     inputs = ["b", "a longer input 日本", "a", "frac"]
     (tmp_path / "in.txt").write_text("\n".join(inputs), encoding="utf-8")
     apply("typst-001", tmp_path / "in.txt", "-o", tmp_path / "x.jsonl")
-    records = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [record["input"] for record in records] == inputs
-    assert [f"{record['answer']}\n" for record in records] == [apply("typst-001", "--text", given)[1] for given in inputs]
+    assert [f"{record['answer']}\n" for record in records] == [
+        apply("typst-001", "--text", given)[1] for given in inputs
+    ]
 
 
 @pytest.mark.parametrize(
@@ -313,15 +392,36 @@ def test_jsonl_keeps_inputs_and_answers_in_order(apply, tmp_path):
             ("typst-001,gec-001", "--text", "a"),
             "runs side by side are of one task; these are of typst, gec: call apply once for",
         ),
-        (("typst-001,typst-009", "--text", "a"), "no `typst-009` under `runs`; did you mean `typst-00"),
-        (("typst-001,typst-003", "--text", "a"), "models/typst-003: not trained yet; run `dvc repro train@typst-003`"),
+        (
+            ("typst-001,typst-009", "--text", "a"),
+            "no `typst-009` under `runs`; did you mean `typst-00",
+        ),
+        (
+            ("typst-001,typst-003", "--text", "a"),
+            "models/typst-003: not trained yet; run `dvc repro train@typst-003`",
+        ),
         (("typst-001",), "nothing to answer: give FILEs, `-` for standard input, or --text"),
         (("typst-001", "-"), "-: empty; write an input a line, or name another file"),
-        (("typst-001", "empty.txt"), "empty.txt: empty; write an input a line, or name another file"),
-        (("typst-001", "empty.tex"), "empty.tex: no text to convert in it; write some, or name another file"),
-        (("typst-001", "absent.tex"), "absent.tex: no such file; correct its name, or give `-` for standard input"),
-        (("typst-001", "sjis.txt"), "sjis.txt line 2: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`"),
-        (("typst-001", "--text", "a", "-o", "empty.txt/x"), "-o empty.txt/x: cannot be written there ("),
+        (
+            ("typst-001", "empty.txt"),
+            "empty.txt: empty; write an input a line, or name another file",
+        ),
+        (
+            ("typst-001", "empty.tex"),
+            "empty.tex: no text to convert in it; write some, or name another file",
+        ),
+        (
+            ("typst-001", "absent.tex"),
+            "absent.tex: no such file; correct its name, or give `-` for standard input",
+        ),
+        (
+            ("typst-001", "sjis.txt"),
+            "sjis.txt line 2: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`",
+        ),
+        (
+            ("typst-001", "--text", "a", "-o", "empty.txt/x"),
+            "-o empty.txt/x: cannot be written there (",
+        ),
         (
             ("typst-001,typst-002", "--text", "a", "-o", "x.typ"),
             "several runs write into a folder, RUN.typ each; name one without",
@@ -333,7 +433,9 @@ def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatc
     (tmp_path / "empty.txt").write_text(" \n\n")
     (tmp_path / "empty.tex").write_text("\\begin{document}\n% nothing\n\\end{document}")
     (tmp_path / "sjis.txt").write_bytes("a\n本".encode("cp932"))
-    arguments = [re.sub(r"^(empty|absent|sjis|x)\.", f"{tmp_path}/\\1.", each) for each in arguments]
+    arguments = [
+        re.sub(r"^(empty|absent|sjis|x)\.", f"{tmp_path}/\\1.", each) for each in arguments
+    ]
     code, said, told = apply(*arguments)
     assert (code, said) == (2, "")
     assert says in told.replace(f"{tmp_path}/", "")
@@ -341,7 +443,11 @@ def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatc
 
 def test_answers_are_written_whole_or_not_at_all(apply, echo, tmp_path, monkeypatch):
     (tmp_path / "typst-001.typ").write_text("before")
-    monkeypatch.setattr(Echo, "answer", lambda self, prompts, advance: 1 / 0 if self.run == "typst-002" else ["new"])
+    monkeypatch.setattr(
+        Echo, "answer", lambda self, prompts, advance: 1 / 0 if self.run == "typst-002" else ["new"]
+    )
     with pytest.raises(ZeroDivisionError):
         apply("typst-001,typst-002", "--text", "x", "-o", tmp_path)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"typst-001.typ": "before"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "typst-001.typ": "before"
+    }

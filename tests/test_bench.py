@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def workload(**more) -> Workload:
-    return Workload("a title", "rows", lambda _: None, {"ours": None, "theirs": None}, {"theirs": 2.0}, **more)  # type: ignore[dict-item]
+    return Workload(
+        "a title", "rows", lambda _: None, {"ours": None, "theirs": None}, {"theirs": 2.0}, **more
+    )  # type: ignore[dict-item]
 
 
 def turns(*rates: float, ours_mb: float = 100, **ours_same: float) -> list[Turn]:
@@ -52,18 +54,28 @@ def test_a_turn_is_what_was_done_over_the_timed_seconds(inside):
     def side(_: Path) -> Work:
         return Work(done=10, seconds=4, peak_mb=7, same={"rows": 3}, shares={"peak": 0.5})
 
-    assert json.loads(take(side, inside)) == {"rate": 2.5, "peak_mb": 7, "same": {"rows": 3}, "shares": {"peak": 0.5}}
+    assert json.loads(take(side, inside)) == {
+        "rate": 2.5,
+        "peak_mb": 7,
+        "same": {"rows": 3},
+        "shares": {"peak": 0.5},
+    }
 
 
 def test_what_each_side_makes_of_the_machine_is_told():
-    shared = [Turn(side, 1.0, 1.0, {}, {"share of the peak": share}) for side, share in (("ours", 0.5), ("theirs", 0.25))]
+    shared = [
+        Turn(side, 1.0, 1.0, {}, {"share of the peak": share})
+        for side, share in (("ours", 0.5), ("theirs", 0.25))
+    ]
     assert "- share of the peak: ours 50.0%, theirs 25.0%\n" in section("some", workload(), shared)
 
 
 def test_the_share_counts_each_weight_of_the_layers_twice_and_no_other(inside):
     base, width = checkpoint(inside / "base", "llama"), 32
     attention, gated = width * (width + 2 * width // 2 + width), 3 * width * 2 * width
-    assert qlora_step.flop_a_token(base) == 2 * 2 * 2 * (attention + gated)  # 2 layers, 2 passes, 2 FLOP
+    assert qlora_step.flop_a_token(base) == 2 * 2 * 2 * (
+        attention + gated
+    )  # 2 layers, 2 passes, 2 FLOP
     assert qlora_step.bfloat16_peak() > 1e8
 
 
@@ -89,22 +101,35 @@ def test_a_workload_is_made_in_a_process_of_its_own(inside, monkeypatch):
 
 def test_a_section_takes_its_place_and_leaves_the_others(inside, monkeypatch):
     monkeypatch.setattr(bench, "RESULTS", inside / "results.md")
-    for name, text in (("graph", "## graph: b\n"), ("finetune", "## finetune: a\n"), ("graph", "## graph: c\n")):
+    for name, text in (
+        ("graph", "## graph: b\n"),
+        ("finetune", "## finetune: a\n"),
+        ("graph", "## graph: c\n"),
+    ):
         bench.write(name, text)
-    assert (inside / "results.md").read_text(encoding="utf-8").split("\n", 4)[4] == "## finetune: a\n\n## graph: c\n"
+    assert (inside / "results.md").read_text(encoding="utf-8").split("\n", 4)[
+        4
+    ] == "## finetune: a\n\n## graph: c\n"
 
 
 def test_every_workload_that_a_processor_can_do_has_its_figures():
     written = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
     missing = [
-        name for name, each in bench.WORKLOADS.items() if not each.needs_cuda and f"\n## {name}: {each.title}\n" not in written
+        name
+        for name, each in bench.WORKLOADS.items()
+        if not each.needs_cuda and f"\n## {name}: {each.title}\n" not in written
     ]
     assert not missing
     assert "Not the same work" not in written
 
 
 def test_the_ratios_in_the_readme_are_those_of_the_results():
-    told = (ROOT / "README.md").read_text(encoding="utf-8").split("## Beside what you would pick instead")[1].split("\n## ")[0]
+    told = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .split("## Beside what you would pick instead")[1]
+        .split("\n## ")[0]
+    )
     ratios = re.findall(r"(\d+\.\d+) ×", told)
     assert len(ratios) > 5
     written = (ROOT / "bench" / "results.md").read_text(encoding="utf-8")
@@ -112,7 +137,9 @@ def test_the_ratios_in_the_readme_are_those_of_the_results():
 
 
 def test_an_unknown_workload_is_told_with_those_there_are():
-    done = subprocess.run([sys.executable, "-m", "bench", "fintune"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "fintune"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "fintune: no such workload; there are finetune, pretrain, predict" in done.stderr
 
@@ -125,5 +152,7 @@ def test_the_corpus_of_prepare_has_what_it_is_said_to_have(inside, monkeypatch):
     monkeypatch.chdir(ROOT)  # put back at the end, whatever the side changes to
     work = prepare.ours(inside, 2_000)
     assert 150 < work.same["duplicates"] < 250  # one in ten
-    assert 25 < work.same["near-duplicates"] < 100  # half of one in twenty: a changed word counts more in a short sentence
+    assert (
+        25 < work.same["near-duplicates"] < 100
+    )  # half of one in twenty: a changed word counts more in a short sentence
     assert work.same["rows kept"] == 2_000 - work.same["duplicates"] - work.same["near-duplicates"]

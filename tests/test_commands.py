@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.commands import report
 from stages.params import load_params
 from tests import nano
 from tests.conftest import run
@@ -16,18 +17,35 @@ ROOT = Path(__file__).parents[1]
 
 def test_apply_answers_text_and_files_in_order(whole_graph, tmp_path):
     stages = ("python", "-m", "stages", "apply")
-    said = run(whole_graph, *stages, "gec-002", "--text", "私は本が読みます。", "--text", "猫").stdout
+    said = run(
+        whole_graph, *stages, "gec-002", "--text", "私は本が読みます。", "--text", "猫"
+    ).stdout
     assert len(said.splitlines()) == 2
     (tmp_path / "in.txt").write_text("a\nb\n\nc\n", encoding="utf-8")
-    run(whole_graph, *stages, "typst-003", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.typ"))
+    run(
+        whole_graph, *stages, "typst-003", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.typ")
+    )
     one_by_one = [run(whole_graph, *stages, "typst-003", "--text", text).stdout for text in "abc"]
     assert (tmp_path / "out.typ").read_text(encoding="utf-8") == "".join(one_by_one)
-    assert run(whole_graph, *stages, "lm-001", "--text", "In the", "--max-new-tokens", "2").stdout.endswith("\n")
+    assert run(
+        whole_graph, *stages, "lm-001", "--text", "In the", "--max-new-tokens", "2"
+    ).stdout.endswith("\n")
 
 
 def test_apply_scores_the_steps_of_ones_own_solutions(whole_graph):
     solution = '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
-    said = run(whole_graph, "python", "-m", "stages", "apply", "reward-002", "--text", solution, "--text", "1 + 1?\n2.").stdout
+    said = run(
+        whole_graph,
+        "python",
+        "-m",
+        "stages",
+        "apply",
+        "reward-002",
+        "--text",
+        solution,
+        "--text",
+        "1 + 1?\n2.",
+    ).stdout
     assert [len(line.split()) for line in said.splitlines()] == [2, 1]
     assert all(0 <= float(score) <= 1 for score in said.split())
 
@@ -127,9 +145,23 @@ def test_new_that_fails_late_leaves_params_as_they_were(tmp_path):
     folder = nano.make(tmp_path / "repository")
     (folder / "more.tsv").write_text("1\t水<が>（を）飲む。\tParticle\n", encoding="utf-8")
     before = (folder / "params.yaml").read_bytes()
-    done = run(folder, "python", "-m", "stages", "new", "gec", "more.tsv", "--malformed", "maybe", succeeds=False)
+    done = run(
+        folder,
+        "python",
+        "-m",
+        "stages",
+        "new",
+        "gec",
+        "more.tsv",
+        "--malformed",
+        "maybe",
+        succeeds=False,
+    )
     assert done.returncode == 2
-    assert "`corpora.gec-003.malformed`: input should be 'stop' or 'drop', not 'maybe'; correct the value" in done.stderr
+    assert (
+        "`corpora.gec-003.malformed`: input should be 'stop' or 'drop', not 'maybe'; correct the value"
+        in done.stderr
+    )
     assert (folder / "params.yaml").read_bytes() == before
     assert not list((folder / "data/gec").glob("train_003*"))
 
@@ -151,7 +183,9 @@ def test_new_takes_a_number_that_neither_a_corpus_nor_a_run_has(clone):
     before = load_params(clone / "params.yaml")
     assert "lm-003" in before.runs
     assert "lm-003" not in before.corpora
-    (clone / "texts.txt").write_text("The old teacher reads a letter.\n" * 3 + "A cat sleeps.\n", encoding="utf-8")
+    (clone / "texts.txt").write_text(
+        "The old teacher reads a letter.\n" * 3 + "A cat sleeps.\n", encoding="utf-8"
+    )
     run(clone, "python", "-m", "stages", "new", "lm", "texts.txt")
     after = load_params(clone / "params.yaml")
     assert after.runs["lm-003"] == before.runs["lm-003"]
@@ -166,9 +200,24 @@ def test_the_report_draws_every_plot(clone):
     kinds = ("chain", "matrix", "categories", "curves")
     assert f"drawn/index.html: {4 * len(tasks)} pictures" in said
     pictures = sorted((clone / "drawn").glob("*.png"))
-    assert {picture.stem for picture in pictures} == {f"{task}_{kind}" for task in tasks for kind in kinds}
-    assert all(picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000 for picture in pictures)
+    assert {picture.stem for picture in pictures} == {
+        f"{task}_{kind}" for task in tasks for kind in kinds
+    }
+    assert all(
+        picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
+        for picture in pictures
+    )
     assert "typst-003" in (clone / "drawn/index.html").read_text(encoding="utf-8")
+
+
+def test_the_report_prints_every_cell_of_the_chain_as_its_file_has_it_and_escapes_it(tmp_path):
+    long = "a" * 99
+    text = f"run,test_set,score\n<b>&,,0.10\n{long},NA,1e-05\n"
+    (tmp_path / "chain.csv").write_text(text, encoding="utf-8")
+    table = report._table(tmp_path / "chain.csv")
+    assert re.findall(r"<th>(.*?)</th>", table) == ["run", "test set", "score"]
+    cells = ["&lt;b&gt;&amp;", "", "0.10", long, "NA", "1e-05"]
+    assert re.findall(r"<td>(.*?)</td>", table) == cells
 
 
 @pytest.mark.parametrize("verb", ["new", "check", "plan", "apply", "export", "report"])
@@ -184,18 +233,27 @@ def test_help_has_examples(verb):
 def test_every_recipe_of_the_howto_runs(clone):
     """docs/howto.md from top to bottom: its YAML entered into params.yaml, its commands run."""
     done = []
-    blocks = re.findall(r"```(yaml|bash)\n(.*?)```", (ROOT / "docs/howto.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(
+        r"```(yaml|bash)\n(.*?)```", (ROOT / "docs/howto.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     for kind, block in blocks:
         if kind == "yaml":
             params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
             for group, entries in yaml.safe_load(block).items():
                 params[group] |= entries
-            (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            (clone / "params.yaml").write_text(
+                yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8"
+            )
             continue
         for command in block.splitlines():
             run(clone, "bash", "-c", command)
             if command == "dvc queue start":
-                run(clone, "bash", "-c", "until dvc queue status | grep -qE 'Success|Failed'; do sleep 1; done; dvc queue stop")
+                run(
+                    clone,
+                    "bash",
+                    "-c",
+                    "until dvc queue status | grep -qE 'Success|Failed'; do sleep 1; done; dvc queue stop",
+                )
             done.append(command)
     assert len(done) >= 12
     assert (clone / "metrics/evaluate/polish/polish-003.json").is_file()

@@ -67,7 +67,12 @@ def test_in_bfloat16_they_are_no_further_from_float32(learns):
         _, exact = of(own, *problem)
         for costs, row in zip((own, cross_entropy.nats), apart, strict=True):
             _, gradients = of(costs, *problem, autocast=True)
-            row += torch.stack([(some - true).norm() / true.norm() for some, true in zip(gradients, exact, strict=True)])
+            row += torch.stack(
+                [
+                    (some - true).norm() / true.norm()
+                    for some, true in zip(gradients, exact, strict=True)
+                ]
+            )
     of_own, ours = apart / 8
     assert (ours > 1e-4).all()
     assert (ours < 1.1 * of_own).all()
@@ -77,7 +82,9 @@ def test_nothing_as_wide_as_the_vocabulary_is_kept_for_a_frozen_head():
     kept = {}
     for learns in (True, False):
         hidden, weight, wanted, _ = given(learns)
-        kept[learns] = [each.shape for each in cross_entropy.nats(hidden, weight, wanted).grad_fn.saved_tensors]
+        kept[learns] = [
+            each.shape for each in cross_entropy.nats(hidden, weight, wanted).grad_fn.saved_tensors
+        ]
     assert kept[False] == [(N, D)]
     assert (N, V) in kept[True]
 

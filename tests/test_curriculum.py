@@ -18,14 +18,18 @@ from stages.records import Example, read_rows
 from stages.settings import Augment
 from tests.test_settings import GOOD
 
-LINES = [f"{n}\t<本{n}は>（本{n}が）好きです。\t{'Particle' if n % 3 else 'Verb'}" for n in range(200)]
+LINES = [
+    f"{n}\t<本{n}は>（本{n}が）好きです。\t{'Particle' if n % 3 else 'Verb'}" for n in range(200)
+]
 
 
 def enter(**corpora: dict[str, object]) -> None:
     """A params.yaml with gec corpora of the same lines, and a chain of runs over them."""
     params = yaml.safe_load(yaml.safe_dump(GOOD))
     params["tasks"].setdefault("gec", {})
-    params["corpora"] = {key: value for key, value in params["corpora"].items() if value["task"] != "gec"}
+    params["corpora"] = {
+        key: value for key, value in params["corpora"].items() if value["task"] != "gec"
+    }
     params["runs"] = {key: value for key, value in params["runs"].items() if value["task"] != "gec"}
     base = parent = "models/bases/tiny"
     for name, options in corpora.items():
@@ -33,7 +37,12 @@ def enter(**corpora: dict[str, object]) -> None:
         run = options.pop("run", {})
         params["corpora"][name] = {"task": "gec", "file": f"{name}.tsv"} | options
         if run is not None:
-            params["runs"][name] = {"task": "gec", "corpus": name, "base": base, "parent": parent} | run
+            params["runs"][name] = {
+                "task": "gec",
+                "corpus": name,
+                "base": base,
+                "parent": parent,
+            } | run
             parent = f"models/{name}"
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
@@ -42,7 +51,10 @@ def prepared(name: str, lines: list[str] = LINES) -> dict[str, list]:
     Path(f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     configure.main()
     prepare.main(name)
-    return {part: read_rows(Path("data/prepared/gec", part, f"{name}.jsonl")) for part in ("train", "valid", "test")}
+    return {
+        part: read_rows(Path("data/prepared/gec", part, f"{name}.jsonl"))
+        for part in ("train", "valid", "test")
+    }
 
 
 def report(name: str) -> dict:
@@ -63,11 +75,15 @@ def test_a_corpus_can_be_a_part_of_a_file_for_a_curriculum(inside):
     assert report("gec-001")["passed_over"] == {"of another category": 67}
     assert sum(map(len, prepared("gec-002").values())) == 30
     short = prepared("gec-003")
-    assert all(len(row["source"]) + len(row["messages"][-1]["content"]) <= 19 for row in short["train"])
+    assert all(
+        len(row["source"]) + len(row["messages"][-1]["content"]) <= 19 for row in short["train"]
+    )
     assert 0 < report("gec-003")["passed_over"]["longer than max_characters"] < 200
     whole = {row["id"] for row in short["test"]}
     enter(gec_003={})
-    assert whole <= {row["id"] for row in prepared("gec-003")["test"]}  # a part holds out what the whole holds out
+    assert whole <= {
+        row["id"] for row in prepared("gec-003")["test"]
+    }  # a part holds out what the whole holds out
 
 
 def test_a_corpus_can_bring_its_own_instruction(inside):
@@ -103,7 +119,11 @@ def test_the_noise_is_as_much_as_was_asked_for():
     assert 0.9 < kept / len(text) < 1
     assert augment.spoiled("a\nb", 0.5, rng).count("\n") == 1
     example = Example(1, "x", "y", "", ({"role": "user", "content": "do: x"},))
-    copy = next(copy for seed in range(99) for copy in augment.copies(example, Augment(character_noise=0.5, seed=seed)))
+    copy = next(
+        copy
+        for seed in range(99)
+        for copy in augment.copies(example, Augment(character_noise=0.5, seed=seed))
+    )
     assert copy.prompt[0]["content"] == f"do: {copy.source}"
 
 
@@ -114,7 +134,8 @@ def test_the_later_of_two_rows_that_differ_little_is_dropped_and_counted(inside)
     rng = random.Random(0)
     texts = ["".join(rng.choices("あいうえおかきくけこさしすせそ", k=300)) for _ in range(40)]
     lines = [
-        f"{n}\t<{text}は>（{text}が）\tParticle" for n, text in enumerate([*texts, *(text[:-1] + "猫" for text in texts[:10])])
+        f"{n}\t<{text}は>（{text}が）\tParticle"
+        for n, text in enumerate([*texts, *(text[:-1] + "猫" for text in texts[:10])])
     ]
     enter(gec_001={"near_duplicates": 0.8, "max_drop_fraction": 0.5})
     part = prepared("gec-001", lines)
@@ -138,21 +159,35 @@ def test_a_long_reading_says_how_far_it_is(inside, monkeypatch, capsys):
 def sentences(count: int, back: int) -> list[Example]:
     """Of 10 to 30 words; one in three is one of those up to `back` before it, with one to three words replaced."""
     rng = random.Random(1)
-    words = ["".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randrange(3, 10))) for _ in range(2_000)]
+    words = [
+        "".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randrange(3, 10)))
+        for _ in range(2_000)
+    ]
     texts: list[list[str]] = []
     for _ in range(count):
-        text = list(rng.choice(texts[-back:])) if texts and rng.random() < 0.3 else rng.choices(words, k=rng.randrange(10, 31))
+        text = (
+            list(rng.choice(texts[-back:]))
+            if texts and rng.random() < 0.3
+            else rng.choices(words, k=rng.randrange(10, 31))
+        )
         for _ in range(rng.randrange(1, 4)):
             text[rng.randrange(len(text))] = rng.choice(words)
         texts.append(text)
     return [Example(line, "", " ".join(text), "") for line, text in enumerate(texts, start=1)]
 
 
-@pytest.mark.parametrize(("threshold", "characters"), [(0.5, 2**20), (0.8, 2**20), (0.8, 1_000), (0.9, 2**20)])
-def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(tmp_path, monkeypatch, threshold, characters):
+@pytest.mark.parametrize(
+    ("threshold", "characters"), [(0.5, 2**20), (0.8, 2**20), (0.8, 1_000), (0.9, 2**20)]
+)
+def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(
+    tmp_path, monkeypatch, threshold, characters
+):
     monkeypatch.setattr(near_duplicates, "CHARACTERS", characters)
     examples, noted = sentences(3_500, 3_500), clean.Report(tmp_path)
-    fast = [example.line for example in near_duplicates.drop_near_duplicates(examples, threshold, noted, tmp_path)]
+    fast = [
+        example.line
+        for example in near_duplicates.drop_near_duplicates(examples, threshold, noted, tmp_path)
+    ]
     index = rensa.RMinHashDeduplicator(
         threshold,
         near_duplicates.HASHES,
@@ -172,8 +207,13 @@ def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(tmp_path, mo
 def test_long_texts_are_hashed_few_at_a_time(monkeypatch):
     monkeypatch.setattr(near_duplicates, "CHARACTERS", 100)
     monkeypatch.setattr(near_duplicates, "TOGETHER", 4)
-    examples = [Example(line, "x" * 20, "y" * length, "") for line, length in enumerate([0, 0, 0, 0, 0, 70, 10, 500, 3])]
-    assert [[example.line for example in together] for together in near_duplicates.batched(examples)] == [
+    examples = [
+        Example(line, "x" * 20, "y" * length, "")
+        for line, length in enumerate([0, 0, 0, 0, 0, 70, 10, 500, 3])
+    ]
+    assert [
+        [example.line for example in together] for together in near_duplicates.batched(examples)
+    ] == [
         [0, 1, 2, 3],
         [4, 5],
         [6, 7],
@@ -206,7 +246,9 @@ def test_a_row_is_remembered_only_until_its_last_possible_double_has_passed(tmp_
             return self.index.remove(key)
 
     monkeypatch.setattr(near_duplicates, "RMinHashDeduplicator", Counted)
-    kept = list(near_duplicates.drop_near_duplicates(examples, 0.8, clean.Report(tmp_path), tmp_path))
+    kept = list(
+        near_duplicates.drop_near_duplicates(examples, 0.8, clean.Report(tmp_path), tmp_path)
+    )
     assert len(held) == 10
     assert len(kept) > 8_000
     assert 0 < max(held) < 1_000
@@ -229,7 +271,9 @@ def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
 def mixed(run: str) -> dict[str, list]:
     configure.main()
     mix.main(run)
-    return {part: read_rows(Path("data/mixed", run, f"{part}.jsonl")) for part in ("train", "valid")}
+    return {
+        part: read_rows(Path("data/mixed", run, f"{part}.jsonl")) for part in ("train", "valid")
+    }
 
 
 def test_an_epoch_has_each_row_as_often_as_its_weight_says(inside):
@@ -240,7 +284,9 @@ def test_an_epoch_has_each_row_as_often_as_its_weight_says(inside):
         gec_004={"run": None},
     )
     sets = {
-        f"gec-00{n}": prepared(f"gec-00{n}", [line.replace("本", letter) for line in LINES])["train"]
+        f"gec-00{n}": prepared(f"gec-00{n}", [line.replace("本", letter) for line in LINES])[
+            "train"
+        ]
         for n, letter in enumerate("本猫犬鳥", start=1)
     }
     assert mixed("gec-001")["train"] == sets["gec-001"]
@@ -264,7 +310,9 @@ def test_rows_of_a_test_only_corpus_are_trained_on_by_no_version(inside):
     assert (len(outside["test"]), outside["train"], outside["valid"]) == (40, [], [])
     leaked = {row["id"] for row in outside["test"]} & {row["id"] for row in train}
     assert leaked
-    assert not {row["id"] for of in mixed("gec-001").values() for row in of} & {row["id"] for row in outside["test"]}
+    assert not {row["id"] for of in mixed("gec-001").values() for row in of} & {
+        row["id"] for row in outside["test"]
+    }
     configured = json.loads(Path("build/config/predict/gec-001.json").read_text())
     assert configured["tests"] == ["gec-001", "gec-002"]
 
@@ -284,20 +332,47 @@ def test_a_validation_corpus_picks_the_best_weights_in_place_of_the_held_out_sha
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"valid_only": True}, "`runs.gec-002.corpus`: gec-002 is valid_only; train on another one"),
-        ({"run": {"validation": "gec-001"}}, "`runs.gec-002.validation`: no valid_only corpus `gec-001`; there are: none"),
-        ({"test_only": True, "valid_only": True, "run": None}, "`corpora.gec-002`: test_only and valid_only at once"),
+        (
+            {"valid_only": True},
+            "`runs.gec-002.corpus`: gec-002 is valid_only; train on another one",
+        ),
+        (
+            {"run": {"validation": "gec-001"}},
+            "`runs.gec-002.validation`: no valid_only corpus `gec-001`; there are: none",
+        ),
+        (
+            {"test_only": True, "valid_only": True, "run": None},
+            "`corpora.gec-002`: test_only and valid_only at once",
+        ),
         (
             {"file": "../gec.tsv"},
             "`corpora.gec-002.file`: ../gec.tsv lies outside the repository; copy it in, or set",
         ),
-        ({"run": {"base": "/srv/base"}}, "`runs.gec-002.base`: /srv/base lies outside the repository; copy it in, or set"),
-        ({"run": {"mix": {"gec-009": 1}}}, "`runs.gec-002.mix`: no corpus `gec-009`; did you mean `gec-00"),
-        ({"run": {"mix": {"lm-001": 1}}}, "`runs.gec-002.mix`: lm-001 belongs to task lm, the run to gec"),
+        (
+            {"run": {"base": "/srv/base"}},
+            "`runs.gec-002.base`: /srv/base lies outside the repository; copy it in, or set",
+        ),
+        (
+            {"run": {"mix": {"gec-009": 1}}},
+            "`runs.gec-002.mix`: no corpus `gec-009`; did you mean `gec-00",
+        ),
+        (
+            {"run": {"mix": {"lm-001": 1}}},
+            "`runs.gec-002.mix`: lm-001 belongs to task lm, the run to gec",
+        ),
         ({"test_only": True}, "`runs.gec-002.corpus`: gec-002 is test_only; train on another one"),
-        ({"run": {"mix": {"gec-001": 0}}}, "`runs.gec-002.mix.gec-001`: input should be greater than 0, not 0"),
-        ({"run": {"replay": -1}}, "`runs.gec-002.replay`: input should be greater than or equal to 0, not -1"),
-        ({"augment": {"character_noise": 2}}, "`corpora.gec-002.augment.character_noise`: input should be less than or equal"),
+        (
+            {"run": {"mix": {"gec-001": 0}}},
+            "`runs.gec-002.mix.gec-001`: input should be greater than 0, not 0",
+        ),
+        (
+            {"run": {"replay": -1}},
+            "`runs.gec-002.replay`: input should be greater than or equal to 0, not -1",
+        ),
+        (
+            {"augment": {"character_noise": 2}},
+            "`corpora.gec-002.augment.character_noise`: input should be less than or equal",
+        ),
     ],
 )
 def test_a_mixture_that_cannot_be_is_refused(inside, change, says):

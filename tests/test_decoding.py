@@ -30,7 +30,9 @@ PLAIN = {
 }
 OTHER = {
     "mistral": MistralConfig(**SHAPE, sliding_window=6),
-    "mamba": MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=0.3),
+    "mamba": MambaConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=0.3
+    ),
 }
 """A window, and a recurrent state: nothing is shared."""
 UNTOLD = {"mpt": MptConfig(vocab_size=40, d_model=32, n_layers=2, n_heads=4, initializer_range=0.3)}
@@ -46,24 +48,35 @@ def model_of(config: Any) -> Any:
 def prompts_of(shared: int, count: int = 21) -> list[list[int]]:
     generator = torch.Generator().manual_seed(2)
     beginning = torch.randint(1, 40, (shared,), generator=generator).tolist()
-    own = [torch.randint(1, 40, (1 + row % 9,), generator=generator).tolist() for row in range(count)]
+    own = [
+        torch.randint(1, 40, (1 + row % 9,), generator=generator).tolist() for row in range(count)
+    ]
     return [beginning + rest for rest in own]
 
 
 def options(end: int | None, **more: Any) -> GenerationConfig:
-    return GenerationConfig(max_new_tokens=NEW_TOKENS, eos_token_id=end, pad_token_id=PAD, **({"do_sample": False} | more))
+    return GenerationConfig(
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=end,
+        pad_token_id=PAD,
+        **({"do_sample": False} | more),
+    )
 
 
 def one_by_one(model: Any, prompts: list[list[int]], end: int | None) -> list[list[int]]:
     """The slow twin."""
     answers = []
     for prompt in prompts:
-        output = model.generate(torch.tensor([prompt]), generation_config=options(end))[0, len(prompt) :].tolist()
+        output = model.generate(torch.tensor([prompt]), generation_config=options(end))[
+            0, len(prompt) :
+        ].tolist()
         answers.append(output[: output.index(end)] if end in output else output)
     return answers
 
 
-def in_batches(model: Any, prompts: list[list[int]], size: int, config: GenerationConfig) -> list[list[int]]:
+def in_batches(
+    model: Any, prompts: list[list[int]], size: int, config: GenerationConfig
+) -> list[list[int]]:
     answers: dict[int, list[int]] = {}
     for rows, continued in decoding.continuations(model, prompts, size, config):
         answers |= dict(zip(rows, continued, strict=True))
@@ -72,7 +85,11 @@ def in_batches(model: Any, prompts: list[list[int]], size: int, config: Generati
 
 def ending(answers: list[list[int]]) -> int:
     """A token that ends the answers at many different lengths."""
-    found = {token: {answer.index(token) for answer in answers if token in answer} for answer in answers for token in answer}
+    found = {
+        token: {answer.index(token) for answer in answers if token in answer}
+        for answer in answers
+        for token in answer
+    }
     return max(found, key=lambda token: (len(found[token]), token))
 
 
@@ -93,7 +110,9 @@ def test_answers_in_batches_are_those_of_generate_one_by_one(name, shared):
 def test_what_all_prompts_begin_with_is_computed_once_where_that_is_exact(name):
     model, prompts = model_of((PLAIN | OTHER | UNTOLD)[name]), prompts_of(15)
     assert decoding.beginning(model, prompts)[0] == (15 if name in PLAIN else 0)
-    assert decoding.beginning(model, [prompts[0]] * 3)[0] == (len(prompts[0]) - 1 if name in PLAIN else 0)
+    assert decoding.beginning(model, [prompts[0]] * 3)[0] == (
+        len(prompts[0]) - 1 if name in PLAIN else 0
+    )
     assert decoding.beginning(model, prompts[:1])[0] == 0
     assert decoding.beginning(model, [])[0] == 0
 
@@ -103,7 +122,9 @@ def test_a_row_that_has_ended_is_computed_no_more():
     end = ending(one_by_one(model, prompts, None))
     computed = []
     model.get_decoder().register_forward_pre_hook(
-        lambda _, args, named: computed.append(tuple(named["input_ids"].shape if "input_ids" in named else args[0].shape)),
+        lambda _, args, named: computed.append(
+            tuple(named["input_ids"].shape if "input_ids" in named else args[0].shape)
+        ),
         with_kwargs=True,
     )
     answers = in_batches(model, prompts, 64, options(end))

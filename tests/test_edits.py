@@ -29,7 +29,9 @@ short = st.text(alphabet="あいうを。", max_size=8)
         ("", "", ()),
     ],
 )
-def test_edits_are_what_an_annotator_would_mark(source: str, corrected: str, expected: tuple[Edit, ...]) -> None:
+def test_edits_are_what_an_annotator_would_mark(
+    source: str, corrected: str, expected: tuple[Edit, ...]
+) -> None:
     assert edits.edits(source, corrected) == expected
 
 
@@ -44,12 +46,16 @@ def distance(one: str, other: str) -> int:
 
 @given(st.text(alphabet="あいを", max_size=5), st.text(alphabet="あいを", max_size=5))
 def test_edits_are_the_fewest_characters_that_can_change(source: str, corrected: str) -> None:
-    changed = sum(max(edit.end - edit.start, len(edit.replacement)) for edit in edits.edits(source, corrected))
+    changed = sum(
+        max(edit.end - edit.start, len(edit.replacement)) for edit in edits.edits(source, corrected)
+    )
     assert changed == distance(source, corrected)
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_edits_rebuild_the_correction_and_never_touch_one_another(source: str, corrected: str) -> None:
+def test_edits_rebuild_the_correction_and_never_touch_one_another(
+    source: str, corrected: str
+) -> None:
     made = edits.edits(source, corrected)
     text, done = "", 0
     for edit in made:
@@ -70,12 +76,16 @@ def test_edits_rebuild_the_correction_and_never_touch_one_another(source: str, c
         ("", (0, 1, 2)),
     ],
 )
-def test_an_edit_counts_only_with_the_same_span_and_replacement(hypothesis: str, expected: tuple[int, int, int]) -> None:
+def test_an_edit_counts_only_with_the_same_span_and_replacement(
+    hypothesis: str, expected: tuple[int, int, int]
+) -> None:
     assert edits.counts("本に聞きた", hypothesis, "本を聞いた") == expected
 
 
 @given(short, short, short)
-def test_counts_add_up_to_what_was_made_and_what_was_wanted(source: str, hypothesis: str, reference: str) -> None:
+def test_counts_add_up_to_what_was_made_and_what_was_wanted(
+    source: str, hypothesis: str, reference: str
+) -> None:
     right, spurious, missed = edits.counts(source, hypothesis, reference)
     assert right + spurious == len(edits.edits(source, hypothesis))
     assert right + missed == len(edits.edits(source, reference))
@@ -99,7 +109,9 @@ def test_f_beta_is_the_weighted_harmonic_mean_of_precision_and_recall(
 
 
 def test_f05_prefers_precision() -> None:
-    half = np.array([[6, 2, 6], [6, 6, 2]], dtype=np.float64)  # precision and recall 3/4 and 1/2, and the reverse
+    half = np.array(
+        [[6, 2, 6], [6, 6, 2]], dtype=np.float64
+    )  # precision and recall 3/4 and 1/2, and the reverse
     precise, complete = edits.f_beta(half[:, 0], half[:, 1], half[:, 2])
     assert precise == pytest.approx(1.25 * 0.75 * 0.5 / (0.25 * 0.75 + 0.5))
     assert complete == pytest.approx(1.25 * 0.5 * 0.75 / (0.25 * 0.5 + 0.75))
@@ -112,7 +124,9 @@ def slow_gleu(sources: list[str], hypotheses: list[str], references: list[str]) 
     for order in (1, 2, 3, 4):
         above = below = 0
         for texts in zip(sources, hypotheses, references, strict=True):
-            source, ours, theirs = ([text[at : at + order] for at in range(len(text) - order + 1)] for text in texts)
+            source, ours, theirs = (
+                [text[at : at + order] for at in range(len(text) - order + 1)] for text in texts
+            )
             here = 0
             for gram in set(ours):
                 shared = min(ours.count(gram), theirs.count(gram))
@@ -124,7 +138,9 @@ def slow_gleu(sources: list[str], hypotheses: list[str], references: list[str]) 
     if not logs:
         return float(not any(references))
     length, wanted = len("".join(hypotheses)), len("".join(references))
-    return (1 if length > wanted else math.exp(1 - wanted / length)) * math.exp(sum(logs) / len(logs))
+    return (1 if length > wanted else math.exp(1 - wanted / length)) * math.exp(
+        sum(logs) / len(logs)
+    )
 
 
 @given(st.lists(st.tuples(short, short, short), min_size=1, max_size=4))
@@ -142,9 +158,13 @@ def test_gleu_by_hand() -> None:
     assert edits.gleu(["あいうえ"], ["あいうえ"], ["あいうお"]) == 0
     # あいうえお -> あいうえか, answered あいうえき: 4/5 3/4 2/3 1/2, nothing of the source's error kept, same length.
     product = 4 / 5 * 3 / 4 * 2 / 3 * 1 / 2
-    assert edits.gleu(["あいうえお"], ["あいうえき"], ["あいうえか"]) == pytest.approx(product**0.25)
+    assert edits.gleu(["あいうえお"], ["あいうえき"], ["あいうえか"]) == pytest.approx(
+        product**0.25
+    )
     # The same answer cut by its last character: all agree, 4 characters where 5 were wanted.
-    assert edits.gleu(["あいうえお"], ["あいうえ"], ["あいうえか"]) == pytest.approx(math.exp(1 - 5 / 4))
+    assert edits.gleu(["あいうえお"], ["あいうえ"], ["あいうえか"]) == pytest.approx(
+        math.exp(1 - 5 / 4)
+    )
     assert edits.gleu([], [], []) == 1
 
 
@@ -152,7 +172,9 @@ def test_gleu_ranks_the_right_answer_over_the_copy_over_nonsense() -> None:
     sources = ["昨日、図書館で本を読みます。", "三枚の本を買いました。"]
     references = ["昨日、図書館で本を読みました。", "三冊の本を買いました。"]
     nonsense = ["ねこ", "いぬ"]
-    right, copied, wrong = (edits.gleu(sources, answers, references) for answers in (references, sources, nonsense))
+    right, copied, wrong = (
+        edits.gleu(sources, answers, references) for answers in (references, sources, nonsense)
+    )
     assert right == pytest.approx(1)
     assert 0 < copied < 0.95
     assert wrong == 0

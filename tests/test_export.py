@@ -15,11 +15,15 @@ from tests.conftest import run
 def test_a_merged_checkpoint_says_what_base_and_adapter_say(clone):
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/merged")
     merged = AutoModelForCausalLM.from_pretrained(clone / "out/merged", dtype=torch.float32).eval()
-    ours = models.model_for_answering(str(clone / "models/gec-002"), str(clone / "models/lm-001")).eval()
+    ours = models.model_for_answering(
+        str(clone / "models/gec-002"), str(clone / "models/lm-001")
+    ).eval()
     tokenizer = AutoTokenizer.from_pretrained(clone / "out/merged")
     ids = torch.tensor([tokenizer("私は本が読みます。")["input_ids"]])
     with torch.no_grad():
-        torch.testing.assert_close(merged(ids).logits, ours(ids).logits, rtol=0.02, atol=0.02)  # bfloat16 has 8 bits
+        torch.testing.assert_close(
+            merged(ids).logits, ours(ids).logits, rtol=0.02, atol=0.02
+        )  # bfloat16 has 8 bits
     card = (clone / "out/merged/README.md").read_text(encoding="utf-8")
     score = json.loads((clone / "metrics/evaluate/gec/gec-002.json").read_text())["score"]
     assert f"| score | {score:.3f} (" in card
@@ -29,7 +33,18 @@ def test_a_merged_checkpoint_says_what_base_and_adapter_say(clone):
 
 
 def test_added_tokens_and_heads_are_exported_too(clone):
-    run(clone, "python", "-m", "stages", "export", "polish-002", "-o", "out/polish", "--licence", "mit")
+    run(
+        clone,
+        "python",
+        "-m",
+        "stages",
+        "export",
+        "polish-002",
+        "-o",
+        "out/polish",
+        "--licence",
+        "mit",
+    )
     tokenizer = AutoTokenizer.from_pretrained(clone / "out/polish")
     merged = AutoModelForCausalLM.from_pretrained(clone / "out/polish")
     assert merged.get_input_embeddings().num_embeddings >= len(tokenizer)
@@ -45,7 +60,9 @@ def test_added_tokens_and_heads_are_exported_too(clone):
 def test_the_adapter_goes_out_in_both_forms(clone):
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/peft", "--form", "peft")
     run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/mlx", "--form", "mlx")
-    assert (clone / "out/peft" / adapters.ADAPTER).read_bytes() == (clone / "models/gec-002" / adapters.ADAPTER).read_bytes()
+    assert (clone / "out/peft" / adapters.ADAPTER).read_bytes() == (
+        clone / "models/gec-002" / adapters.ADAPTER
+    ).read_bytes()
     _, there = adapters.read(clone / "out/mlx")
     state = load_file(clone / "models/gec-002" / adapters.ADAPTER)
     assert there.keys() == state.keys()
@@ -56,13 +73,24 @@ def test_the_adapter_goes_out_in_both_forms(clone):
     ("arguments", "says"),
     [
         (("gec-009",), "no `gec-009` under `runs`"),
-        (("lm-001", "--form", "peft"), "models/lm-001: full weights, not an adapter; use --form merged"),
-        (("lm-001", "--form", "mlx"), "full weights, which mlx-lm loads as they are; use --form merged"),
-        (("polish-002", "--form", "mlx"), "mlx-lm's adapters have no place for it; export the run merged instead"),
+        (
+            ("lm-001", "--form", "peft"),
+            "models/lm-001: full weights, not an adapter; use --form merged",
+        ),
+        (
+            ("lm-001", "--form", "mlx"),
+            "full weights, which mlx-lm loads as they are; use --form merged",
+        ),
+        (
+            ("polish-002", "--form", "mlx"),
+            "mlx-lm's adapters have no place for it; export the run merged instead",
+        ),
     ],
 )
 def test_what_cannot_be_exported_says_so_and_leaves_nothing(clone, arguments, says):
-    done = run(clone, "python", "-m", "stages", "export", *arguments, "-o", "out/none", succeeds=False)
+    done = run(
+        clone, "python", "-m", "stages", "export", *arguments, "-o", "out/none", succeeds=False
+    )
     assert done.returncode == 2
     assert says in done.stderr
     assert not (clone / "out/none").exists()

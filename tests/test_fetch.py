@@ -12,17 +12,26 @@ from tests.conftest import run
 from tests.test_settings import GOOD
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-RECORDS = [{"question": f"Ile to {n} + 1?", "answer": str(n + 1), "source": "exam"} for n in range(6)]
+RECORDS = [
+    {"question": f"Ile to {n} + 1?", "answer": str(n + 1), "source": "exam"} for n in range(6)
+]
 
 
 def hub(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    (folder / "train.jsonl").write_text(
+        "".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8"
+    )
     return folder
 
 
 def enter(folder: Path, **options: object) -> None:
-    source = {"task": "polish", "file": "data/polish/train_003.jsonl", "hub_id": str(folder), "revision": REVISION}
+    source = {
+        "task": "polish",
+        "file": "data/polish/train_003.jsonl",
+        "hub_id": str(folder),
+        "revision": REVISION,
+    }
     params = yaml.safe_load(yaml.safe_dump(GOOD))
     params["tasks"]["polish"] = {}
     params["sources"] = {"polish-003": source | options}
@@ -42,22 +51,39 @@ def inside(tmp_path, monkeypatch):
 
 
 def test_a_data_set_becomes_a_corpus_file_with_the_columns_that_are_wanted(inside):
-    enter(hub(inside / "hub"), columns={"question": "instruction", "answer": "output"}, split="train[:4]")
+    enter(
+        hub(inside / "hub"),
+        columns={"question": "instruction", "answer": "output"},
+        split="train[:4]",
+    )
     fetched()
     lines = Path("data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [{"instruction": f"Ile to {n} + 1?", "output": str(n + 1)} for n in range(4)]
+    assert [json.loads(line) for line in lines] == [
+        {"instruction": f"Ile to {n} + 1?", "output": str(n + 1)} for n in range(4)
+    ]
     enter(inside / "hub")
     fetched()
-    assert Path("data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()[0] == json.dumps(RECORDS[0])
+    assert Path("data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()[
+        0
+    ] == json.dumps(RECORDS[0])
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"columns": {"query": "instruction"}}, "has no column query; it has question, answer, source"),
+        (
+            {"columns": {"query": "instruction"}},
+            "has no column query; it has question, answer, source",
+        ),
         ({"split": "validation"}, "could not be had (ValueError: "),
-        ({"hub_id": "nobody/nothing"}, "connect to the hub, log in where the data set is gated, or correct hub_id, name"),
-        ({"file": "data/polish/train_003.tsv"}, "data/polish/train_003.tsv is written as JSON lines; name it .jsonl"),
+        (
+            {"hub_id": "nobody/nothing"},
+            "connect to the hub, log in where the data set is gated, or correct hub_id, name",
+        ),
+        (
+            {"file": "data/polish/train_003.tsv"},
+            "data/polish/train_003.tsv is written as JSON lines; name it .jsonl",
+        ),
         ({"revision": "main"}, "`sources.polish-003.revision`: string should match pattern"),
     ],
 )
@@ -78,7 +104,11 @@ def test_dvc_fetches_it_as_a_stage(clone, tmp_path):
         "hub_id": str(hub(tmp_path / "hub")),
         "revision": REVISION,
     }
-    (clone / "params.yaml").write_text(params.replace("sources: {}", f"sources: {json.dumps({'polish-003': source})}"))
+    (clone / "params.yaml").write_text(
+        params.replace("sources: {}", f"sources: {json.dumps({'polish-003': source})}")
+    )
     run(clone, "dvc", "repro", "fetch@polish-003")
-    assert len((clone / "data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()) == len(RECORDS)
+    assert len(
+        (clone / "data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()
+    ) == len(RECORDS)
     assert settings.Source.model_validate(source)

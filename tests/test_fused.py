@@ -37,8 +37,15 @@ MADE = {
     "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE)),
 }
-NORMS = {"llama": 5, "mistral": 5, "qwen3": 9}  # two a layer and one at the end; Qwen3's queries and keys have their own
-ROWS = [Encoded(str(n), [(7 * n + 3 * at) % 96 + 1 for at in range(3 + 5 * n % 11)], given=1) for n in range(9)]
+NORMS = {
+    "llama": 5,
+    "mistral": 5,
+    "qwen3": 9,
+}  # two a layer and one at the end; Qwen3's queries and keys have their own
+ROWS = [
+    Encoded(str(n), [(7 * n + 3 * at) % 96 + 1 for at in range(3 + 5 * n % 11)], given=1)
+    for n in range(9)
+]
 
 
 def pair(architecture, seed=5):
@@ -73,7 +80,9 @@ def distance(some, exact):
 def test_loss_and_gradients_are_those_of_transformers_own_layers(architecture, packed):
     slow, fast = pair(architecture)
     batch = batches.pad(ROWS, 0, packed=packed)
-    assert sum(isinstance(module, fused.RMSNorm) for module in fast.modules()) == NORMS[architecture]
+    assert (
+        sum(isinstance(module, fused.RMSNorm) for module in fast.modules()) == NORMS[architecture]
+    )
     assert fast.config._attn_implementation == fused.NAME
     (wanted, of_slow), (found, of_fast) = gradients(slow, batch), gradients(fast, batch)
     assert found == pytest.approx(wanted, rel=1e-5)
@@ -86,7 +95,9 @@ def test_in_bfloat16_they_are_no_further_from_float32_than_what_they_replace(arc
     for seed in range(8):
         slow, fast = pair(architecture, seed)
         exact = gradients(slow, batch)[1]
-        apart.append([distance(gradients(model, batch, autocast=True)[1], exact) for model in (slow, fast)])
+        apart.append(
+            [distance(gradients(model, batch, autocast=True)[1], exact) for model in (slow, fast)]
+        )
     of_slow, of_fast = map(mean, zip(*apart, strict=True))
     assert 1e-3 < of_fast < 1.1 * of_slow
 
@@ -105,7 +116,12 @@ def test_frozen_norms_get_no_gradient():
     assert of_fast["model.norm.weight"] is None
     learned = [name for name, gradient in of_slow.items() if gradient is not None]
     assert len(learned) == 14
-    assert distance({name: of_fast[name] for name in learned}, {name: of_slow[name] for name in learned}) < 1e-5
+    assert (
+        distance(
+            {name: of_fast[name] for name in learned}, {name: of_slow[name] for name in learned}
+        )
+        < 1e-5
+    )
 
 
 def test_attention_with_dropout_is_the_models_own():
@@ -126,7 +142,9 @@ def test_attention_with_dropout_is_the_models_own():
     "made",
     [
         lambda: Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_logit_softcapping=0.5)),
-        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, attn_implementation="eager")),
+        lambda: GPT2LMHeadModel(
+            GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, attn_implementation="eager")
+        ),
     ],
 )
 def test_what_another_formula_computes_stays(made):
@@ -134,7 +152,10 @@ def test_what_another_formula_computes_stays(made):
     model, ids = made().eval(), torch.arange(12).reshape(2, 6)
     kinds, before = [type(module) for module in model.modules()], model(ids).logits
     fused.fuse(model, "cpu")
-    assert [nn.Dropout if isinstance(module, fused.Dropout) else type(module) for module in model.modules()] == kinds
+    assert [
+        nn.Dropout if isinstance(module, fused.Dropout) else type(module)
+        for module in model.modules()
+    ] == kinds
     torch.testing.assert_close(model(ids).logits, before, rtol=1e-5, atol=1e-5)
 
 
@@ -171,7 +192,9 @@ def test_dropout_leaves_out_its_share_and_scales_the_rest():
     # Each of the four that one random number decides, and what two of them share: 100,000 draws spread by 0.001.
     lanes = (~kept).flatten().unflatten(0, (-1, 4)).float()
     assert lanes.mean(0).tolist() == pytest.approx([0.1] * 4, abs=5e-3)
-    assert (lanes.T @ lanes / len(lanes)).fill_diagonal_(0.01).tolist() == [pytest.approx([0.01] * 4, abs=2e-3)] * 4
+    assert (lanes.T @ lanes / len(lanes)).fill_diagonal_(0.01).tolist() == [
+        pytest.approx([0.01] * 4, abs=2e-3)
+    ] * 4
     torch.manual_seed(6)
     assert torch.equal(dropout(values), out)
     assert dropout.eval()(values) is values
@@ -181,9 +204,14 @@ def test_adapters_dropout_is_replaced_too(tmp_path):
     base = checkpoint(tmp_path / "base", "llama")
     model = models.model_for_training(base, base, SETTINGS)
     fused.fuse(model, "cpu")
-    dropouts = [module for name, module in model.named_modules() if name.endswith("lora_dropout.default")]
+    dropouts = [
+        module for name, module in model.named_modules() if name.endswith("lora_dropout.default")
+    ]
     assert len(dropouts) == 14
-    assert all(isinstance(module, fused.Dropout) and module.share == SETTINGS.lora.lora_dropout for module in dropouts)
+    assert all(
+        isinstance(module, fused.Dropout) and module.share == SETTINGS.lora.lora_dropout
+        for module in dropouts
+    )
     assert causal_model(model).config._attn_implementation == fused.NAME
 
 
@@ -195,7 +223,9 @@ def test_what_answers_has_the_fused_attention_and_says_the_same(tmp_path):
     answerer.model.set_attn_implementation("eager")
     own = answerer.predict(tiny.ROWS, lambda _: None)
     assert [answer.answer for answer in answers] == [answer.answer for answer in own]
-    assert [answer.nats for answer in answers] == pytest.approx([answer.nats for answer in own], rel=1e-5)
+    assert [answer.nats for answer in answers] == pytest.approx(
+        [answer.nats for answer in own], rel=1e-5
+    )
 
 
 def test_on_mps_everything_stays():
@@ -212,7 +242,9 @@ def test_on_cuda_attention_is_left_to_pytorch():
     assert model.config._attn_implementation == "eager"
 
 
-@pytest.mark.parametrize(("shift", "scale", "replaced"), [(0.0, 1.0, True), (1.0, 1.0, False), (0.0, 1.01, False)])
+@pytest.mark.parametrize(
+    ("shift", "scale", "replaced"), [(0.0, 1.0, True), (1.0, 1.0, False), (0.0, 1.01, False)]
+)
 def test_a_norm_is_replaced_where_it_computes_the_same_whatever_its_code(shift, scale, replaced):
     class Norm(nn.Module):
         def __init__(self):
@@ -236,7 +268,9 @@ def test_attention_that_is_told_more_than_is_known_here_is_the_models_own():
         modeling_llama.eager_attention_forward,
     )
     try:
-        fused.attention(layer, query, key, value, None, 0.5, position_ids=torch.arange(3), softcap=None)
+        fused.attention(
+            layer, query, key, value, None, 0.5, position_ids=torch.arange(3), softcap=None
+        )
         assert not told
         fused.attention(layer, query, key, value, None, 0.5, softcap=50.0)
     finally:

@@ -19,7 +19,17 @@ from stages.grammar.sentence import Segment, Sentence, spoken
 from stages.records import BadLine, Example, Prediction, Row, target
 from stages.tasks.gec import corpus, score, synthetic
 
-TYPES = {"Particle", "Tense", "Adjective", "Verb", "Politeness", "Counter", "Omission", "Order", "Existence"}
+TYPES = {
+    "Particle",
+    "Tense",
+    "Adjective",
+    "Verb",
+    "Politeness",
+    "Counter",
+    "Omission",
+    "Order",
+    "Existence",
+}
 LEVELS = (1, 2)
 
 
@@ -42,23 +52,58 @@ def examples(tmp_path: Path, *lines: str, name: str = "corpus.tsv") -> list[Exam
 @pytest.mark.parametrize(
     ("line", "source", "right", "category"),
     [
-        ("2\t彼は<学校に行く>（学校に行きます）。\tGrammar", "彼は学校に行く。", "彼は学校に行きます。", "Grammar"),
-        ("3\t<これは>（これが）私の本です。\tParticle", "これは私の本です。", "これが私の本です。", "Particle"),
+        (
+            "2\t彼は<学校に行く>（学校に行きます）。\tGrammar",
+            "彼は学校に行く。",
+            "彼は学校に行きます。",
+            "Grammar",
+        ),
+        (
+            "3\t<これは>（これが）私の本です。\tParticle",
+            "これは私の本です。",
+            "これが私の本です。",
+            "Particle",
+        ),
         ("4\t本＜が＞(を)読む。\tParticle", "本が読む。", "本を読む。", "Particle"),
         ("5\t本<が＞（を)読む。\tParticle", "本が読む。", "本を読む。", "Particle"),
         ("6\t本<>（を）読む。\tOmission", "本読む。", "本を読む。", "Omission"),
         ("7\t本を<を>（）読む。\tExtra", "本をを読む。", "本を読む。", "Extra"),
-        ("8\t本<に>（を）<読むた>（読んだ）。\tParticle", "本に読むた。", "本を読んだ。", "Particle"),
-        ("9\t京（みやこ）に<行た>（行った）。\tVerb", "京（みやこ）に行た。", "京（みやこ）に行った。", "Verb"),
+        (
+            "8\t本<に>（を）<読むた>（読んだ）。\tParticle",
+            "本に読むた。",
+            "本を読んだ。",
+            "Particle",
+        ),
+        (
+            "9\t京（みやこ）に<行た>（行った）。\tVerb",
+            "京（みやこ）に行た。",
+            "京（みやこ）に行った。",
+            "Verb",
+        ),
         ("10\t本（<読むた>（読んだ））。\tVerb", "本（読むた）。", "本（読んだ）。", "Verb"),
-        ("1\t私は<昨日>（昨日）見ました。\tCorrect", "私は昨日見ました。", "私は昨日見ました。", "Correct"),
+        (
+            "1\t私は<昨日>（昨日）見ました。\tCorrect",
+            "私は昨日見ました。",
+            "私は昨日見ました。",
+            "Correct",
+        ),
         ("11\t本を読む。\tVerb", "本を読む。", "本を読む。", "Correct"),
         ("12\t本を読む。\t", "本を読む。", "本を読む。", "Correct"),
         ("音楽を<聞きた>。\t音楽を(聞いた)。", "音楽を聞きた。", "音楽を聞いた。", "Substitution"),
         ("音楽<>を聞く。\t音楽（だけ）を聞く。", "音楽を聞く。", "音楽だけを聞く。", "Insertion"),
         ("<赤いの>花です。\t(赤い)花です。", "赤いの花です。", "赤い花です。", "Deletion"),
-        ("本<に>早く<読むた>。\t本(を)早く(読んだ)。", "本に早く読むた。", "本を早く読んだ。", "Substitution"),
-        ("本(ほん)を<読むた>。\t本(ほん)を(読んだ)。", "本(ほん)を読むた。", "本(ほん)を読んだ。", "Substitution"),
+        (
+            "本<に>早く<読むた>。\t本(を)早く(読んだ)。",
+            "本に早く読むた。",
+            "本を早く読んだ。",
+            "Substitution",
+        ),
+        (
+            "本(ほん)を<読むた>。\t本(ほん)を(読んだ)。",
+            "本(ほん)を読むた。",
+            "本(ほん)を読んだ。",
+            "Substitution",
+        ),
         ("本を読む。\t本を読む。", "本を読む。", "本を読む。", "Correct"),
         (" 本を<読むた>。 \t 本を(読んだ)。", "本を読むた。", "本を読んだ。", "Substitution"),
     ],
@@ -72,9 +117,16 @@ def test_both_forms_give_the_sentence_and_its_correction(
 
 def test_a_header_is_passed_over_and_forms_can_be_mixed(tmp_path: Path) -> None:
     found = examples(
-        tmp_path, "ID\tMarked_Text\tError_Type", "1\t本<が>（を）読む。\tParticle", "", "本<に>読む。\t本(を)読む。"
+        tmp_path,
+        "ID\tMarked_Text\tError_Type",
+        "1\t本<が>（を）読む。\tParticle",
+        "",
+        "本<に>読む。\t本(を)読む。",
     )
-    assert [(example.line, example.category) for example in found] == [(2, "Particle"), (4, "Substitution")]
+    assert [(example.line, example.category) for example in found] == [
+        (2, "Particle"),
+        (4, "Substitution"),
+    ]
 
 
 EITHER = "the marked form has 3, the paired form marks both"
@@ -99,18 +151,27 @@ EITHER = "the marked form has 3, the paired form marks both"
         ("1\t<>（本）\tVerb", "an empty sentence before or after correction"),
         ("1\t私は本を読む。", f"2 columns; {EITHER}"),
         ("本<が>（を）読む。\tParticle", f"2 columns; {EITHER}"),
-        ("number\ttext\ttype", "no mark and no Japanese in 'text'; a header reads ID, Marked_Text, Error_Type"),
+        (
+            "number\ttext\ttype",
+            "no mark and no Japanese in 'text'; a header reads ID, Marked_Text, Error_Type",
+        ),
         ("本を読む。", f"1 column; {EITHER}"),
         ("1\t本\tを\t読む", f"4 columns; {EITHER}"),
         ("本<が>読む。\t本(を読む。", "'(' is never closed"),
         ("本<が>読む。\t本を)読む。", "')' without a '(' before it"),
         ("本<が読む。\t本(を)読む。", "'<' is never closed"),
         ("本が>読む。\t本(を)読む。", "'>' without a '<' before it"),
-        ("本<が>読む。\t本<を>読む。", "'<を>' in the second column, where corrections stand in round brackets"),
+        (
+            "本<が>読む。\t本<を>読む。",
+            "'<を>' in the second column, where corrections stand in round brackets",
+        ),
         ("本<が>読む。\t本を>読む。", "'>' without a '<' before it"),
         ("本<が>読む。\t本を読む。", "1 marked in the first column, 0 corrected in the second"),
         ("本<が>読む。\t本(を)読(む)。", "1 marked in the first column, 2 corrected in the second"),
-        ("本<が>読む。\t本(を)読んだ。", "the columns differ outside the marks: '読む。' and '読んだ。'"),
+        (
+            "本<が>読む。\t本(を)読んだ。",
+            "the columns differ outside the marks: '読む。' and '読んだ。'",
+        ),
         ("本<>を読む。\t本()を読む。", "a mark with nothing in it"),
         ("<本>\t()", "an empty sentence before or after correction"),
     ],
@@ -123,15 +184,21 @@ def test_malformed_lines_say_where_and_what(tmp_path: Path, line: str, reason: s
 
 
 def test_a_list_of_sentences_has_nothing_to_correct(tmp_path: Path) -> None:
-    found = read(tmp_path, "本を読む。", "顔文字(笑", "本\tを", "本<が>（を）読む。", name="sentences.txt")
+    found = read(
+        tmp_path, "本を読む。", "顔文字(笑", "本\tを", "本<が>（を）読む。", name="sentences.txt"
+    )
     assert found[0] == Example(1, "本を読む。", "本を読む。", "Correct")
     assert found[1] == Example(2, "顔文字(笑", "顔文字(笑", "Correct")
-    assert found[2] == BadLine(3, "a tab in a list of correct sentences; put pairs into a .tsv file")
+    assert found[2] == BadLine(
+        3, "a tab in a list of correct sentences; put pairs into a .tsv file"
+    )
     assert isinstance(found[3], BadLine)
     assert found[3].reason.startswith("a mark in a list of correct sentences")
 
 
-def test_a_txt_file_of_pairs_is_read_as_pairs_and_a_missing_column_stays_a_fault(tmp_path: Path) -> None:
+def test_a_txt_file_of_pairs_is_read_as_pairs_and_a_missing_column_stays_a_fault(
+    tmp_path: Path,
+) -> None:
     found = read(tmp_path, "本<が>読む。\t本(を)読む。", "本を読む。", name="corpus_v0.txt")
     assert isinstance(found[0], Example)
     assert found[1] == BadLine(2, f"1 column; {EITHER}")
@@ -142,7 +209,9 @@ def test_a_txt_file_of_pairs_is_read_as_pairs_and_a_missing_column_stays_a_fault
     lines=st.lists(st.text("本を読む<>＜＞()（）\t 。\r", max_size=25), max_size=4),
     suffix=st.sampled_from(("tsv", "txt")),
 )
-def test_no_text_makes_the_reader_fail_and_nothing_is_lost(tmp_path: Path, lines: list[str], suffix: str) -> None:
+def test_no_text_makes_the_reader_fail_and_nothing_is_lost(
+    tmp_path: Path, lines: list[str], suffix: str
+) -> None:
     found = read(tmp_path, *lines, name=f"any.{suffix}")
     assert len(found) == sum(bool(line.strip()) for line in lines)
     for item in found:
@@ -162,7 +231,11 @@ def test_no_unicode_makes_the_reader_fail(tmp_path: Path, text: str) -> None:
 
 
 plain = st.text(alphabet="本を読むたがに。、Aア", max_size=6)
-marks = st.lists(st.tuples(plain, plain, plain).filter(lambda mark: bool(mark[1] or mark[2])), min_size=1, max_size=4)
+marks = st.lists(
+    st.tuples(plain, plain, plain).filter(lambda mark: bool(mark[1] or mark[2])),
+    min_size=1,
+    max_size=4,
+)
 brackets = st.sampled_from(("<>（）", "＜＞()", "<>()", "＜＞（）"))
 
 
@@ -173,7 +246,12 @@ def test_marks_come_back_as_they_were_written(
 ) -> None:
     left, right, opens, closes = tuple(with_brackets)
     end += "本"  # so that no side is empty
-    marked = "".join(f"{outside}{left}{wrong}{right}{opens}{good}{closes}" for outside, wrong, good in marks) + end
+    marked = (
+        "".join(
+            f"{outside}{left}{wrong}{right}{opens}{good}{closes}" for outside, wrong, good in marks
+        )
+        + end
+    )
     errors = "".join(f"{outside}{left}{wrong}{right}" for outside, wrong, _ in marks) + end
     corrections = "".join(f"{outside}{opens}{good}{closes}" for outside, _, good in marks) + end
     source = "".join(outside + wrong for outside, wrong, _ in marks) + end
@@ -187,11 +265,17 @@ def test_a_row_is_shown_as_a_users_sentence_is(tmp_path: Path) -> None:
     [example] = examples(tmp_path, "1\t本<が>（を）読む。\tParticle")
     asked = corpus.prompt("本が読む。")
     assert asked == [{"role": "user", "content": "次の文の誤りを直してください。\n本が読む。"}]
-    assert corpus.show(example) == {"messages": [*asked, {"role": "assistant", "content": "本を読む。"}]}
+    assert corpus.show(example) == {
+        "messages": [*asked, {"role": "assistant", "content": "本を読む。"}]
+    }
 
 
 def test_sentences_with_one_correction_share_a_group(tmp_path: Path) -> None:
-    lines = ("1\t本<が>（を）読む。\tParticle", "本を<読むる>。\t本を(読む)。", "3\t本を読む。\tCorrect")
+    lines = (
+        "1\t本<が>（を）読む。\tParticle",
+        "本を<読むる>。\t本を(読む)。",
+        "3\t本を読む。\tCorrect",
+    )
     found = examples(tmp_path, *lines)
     assert {corpus.group_key(example) for example in found} == {"本を読む。"}
 
@@ -233,8 +317,14 @@ def test_verbs_conjugate_as_in_the_textbook(verb: str, kind: VerbKind, forms: st
         (Verb("ある", "五"), "ありました ありません ありませんでした なかった"),
         (Adjective("高い", "い"), "高かったです 高くないです 高くなかったです 高くなかった"),
         (Adjective("いい", "い"), "よかったです よくないです よくなかったです よくなかった"),
-        (Adjective("静か", "な"), "静かでした 静かじゃありません 静かじゃありませんでした 静かじゃなかった"),
-        (Noun("医者", "job"), "医者でした 医者じゃありません 医者じゃありませんでした 医者じゃなかった"),
+        (
+            Adjective("静か", "な"),
+            "静かでした 静かじゃありません 静かじゃありませんでした 静かじゃなかった",
+        ),
+        (
+            Noun("医者", "job"),
+            "医者でした 医者じゃありません 医者じゃありませんでした 医者じゃなかった",
+        ),
     ],
 )
 def test_predicates_have_tense_and_denial(word: Verb | Adjective | Noun, forms: str) -> None:
@@ -251,7 +341,9 @@ def test_predicates_have_tense_and_denial(word: Verb | Adjective | Noun, forms: 
         ("静か", "な", "静かな本 静かで 静かに"),
     ],
 )
-def test_adjectives_stand_before_nouns_join_and_modify_verbs(word: str, kind: Literal["い", "な"], forms: str) -> None:
+def test_adjectives_stand_before_nouns_join_and_modify_verbs(
+    word: str, kind: Literal["い", "な"], forms: str
+) -> None:
     adjective = Adjective(word, kind)
     before, joined, adverb = (adjective.inflect(Form(use)) for use in ("attribute", "te", "adverb"))
     assert f"{before}本 {joined} {adverb}" == forms
@@ -286,7 +378,10 @@ def test_a_sentences_tense_and_register_can_be_told_from_it() -> None:
             if "address" in roles:
                 called += 1
                 assert polite, sentence.text
-            if any(other.role == "clause" and other.form and other.form.polite for other in sentence.segments):
+            if any(
+                other.role == "clause" and other.form and other.form.polite
+                for other in sentence.segments
+            ):
                 clauses += 1
                 assert polite, sentence.text
             if "past" in roles and "clause" not in roles:
@@ -303,7 +398,9 @@ def test_a_sentences_tense_and_register_can_be_told_from_it() -> None:
 
 def test_level_2_has_words_that_level_1_lacks() -> None:
     rng = random.Random(5)
-    simple, longer = ("".join(japanese.sentence(rng, level).text for _ in range(5000)) for level in LEVELS)
+    simple, longer = (
+        "".join(japanese.sentence(rng, level).text for _ in range(5000)) for level in LEVELS
+    )
     new = [noun.text for noun in vocabulary.NOUNS.values() if noun.level == 2]
     absent = [word for word in new if word not in simple]
     assert len(absent) > 30
@@ -317,7 +414,10 @@ def test_level_2_has_words_that_level_1_lacks() -> None:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Example]]:
     """Each level's demo corpus as the reader gives it back."""
     folder = tmp_path_factory.mktemp("planted")
-    return {level: examples(folder, *synthetic.lines(random.Random(level), 4000, level)) for level in LEVELS}
+    return {
+        level: examples(folder, *synthetic.lines(random.Random(level), 4000, level))
+        for level in LEVELS
+    }
 
 
 def test_lines_are_a_header_and_as_many_different_rows_as_asked() -> None:
@@ -330,7 +430,9 @@ def test_lines_are_a_header_and_as_many_different_rows_as_asked() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_all_types_are_there_and_some_rows_are_correct(planted: dict[int, list[Example]], level: int) -> None:
+def test_all_types_are_there_and_some_rows_are_correct(
+    planted: dict[int, list[Example]], level: int
+) -> None:
     counts = Counter(example.category for example in planted[level])
     assert set(counts) == TYPES | {"Correct"}
     assert min(counts.values()) > 0.04 * len(planted[level])
@@ -358,15 +460,23 @@ def test_a_source_has_one_correction_and_no_planted_error_is_a_correct_sentence(
 def test_what_the_generator_marks_the_reader_applies(tmp_path: Path) -> None:
     rng = random.Random(7)
     drawn = [synthetic.draw(rng, level) for level in LEVELS * 1000]
-    lines = [f"1\t{synthetic.marked(rng, sentence, slips)}\t{category}" for sentence, slips, category in drawn]
+    lines = [
+        f"1\t{synthetic.marked(rng, sentence, slips)}\t{category}"
+        for sentence, slips, category in drawn
+    ]
     for example, (sentence, slips, category) in zip(examples(tmp_path, *lines), drawn, strict=True):
-        assert (example.source, example.target) == (synthetic.written(sentence, slips), sentence.text)
+        assert (example.source, example.target) == (
+            synthetic.written(sentence, slips),
+            sentence.text,
+        )
         assert example.category == category
 
 
 def test_level_1_has_one_error_and_level_2_often_two() -> None:
     rng = random.Random(8)
-    counts = {level: Counter(len(synthetic.draw(rng, level)[1]) for _ in range(1500)) for level in LEVELS}
+    counts = {
+        level: Counter(len(synthetic.draw(rng, level)[1]) for _ in range(1500)) for level in LEVELS
+    }
     assert set(counts[1]) == {0, 1}
     assert set(counts[2]) == {0, 1, 2}
     assert 0.33 < counts[2][2] / 1500 < 0.45
@@ -381,7 +491,10 @@ def test_two_errors_are_of_two_types_apart_from_one_another_and_named_from_the_l
             seen += 1
             first, second = slips
             assert first.stop < second.start
-            kinds = [{kind for kind, planter in mistakes.PLANTERS.items() if slip in planter(drawn)} for slip in slips]
+            kinds = [
+                {kind for kind, planter in mistakes.PLANTERS.items() if slip in planter(drawn)}
+                for slip in slips
+            ]
             assert category in kinds[0]
             assert kinds[0] != kinds[1]
     assert seen > 300
@@ -408,19 +521,36 @@ WRONG_FORMS = [
     ("Verb", Verb("飲む", "五"), Form(negative=True), {"飲むない", "飲みない"}),
     ("Verb", Verb("ある", "五"), Form(negative=True), {"あらない", "あるない"}),
     ("Verb", Verb("聞く", "五"), Form("while"), {"聞くながら", "聞かながら"}),
-    ("Adjective", Adjective("高い", "い"), Form(polite=True, past=True), {"高いでした", "高いかったです"}),
+    (
+        "Adjective",
+        Adjective("高い", "い"),
+        Form(polite=True, past=True),
+        {"高いでした", "高いかったです"},
+    ),
     ("Adjective", Adjective("高い", "い"), Form(negative=True), {"高いじゃない", "高いくない"}),
     ("Adjective", Adjective("高い", "い"), Form("attribute"), {"高いの", "高いな"}),
     ("Adjective", Adjective("静か", "な"), Form("attribute"), {"静かい", "静かの", "静か"}),
-    ("Adjective", Adjective("簡単", "な"), Form("attribute"), {"簡単い", "簡単の"}),  # 簡単料理 may be a compound
+    (
+        "Adjective",
+        Adjective("簡単", "な"),
+        Form("attribute"),
+        {"簡単い", "簡単の"},
+    ),  # 簡単料理 may be a compound
     ("Adjective", Adjective("静か", "な"), Form(polite=True, negative=True), {"静かくありません"}),
     ("Adjective", Adjective("早い", "い"), Form("adverb"), {"早いに", "早いく"}),
-    ("Adjective", Adjective("上手", "な"), Form("adverb"), {"上手"}),  # 上手く is right, read うまく
+    (
+        "Adjective",
+        Adjective("上手", "な"),
+        Form("adverb"),
+        {"上手"},
+    ),  # 上手く is right, read うまく
 ]
 
 
 @pytest.mark.parametrize(("kind", "word", "form", "wrong"), WRONG_FORMS)
-def test_wrong_forms_are_those_of_learners(kind: str, word: Verb | Adjective, form: Form, wrong: set[str]) -> None:
+def test_wrong_forms_are_those_of_learners(
+    kind: str, word: Verb | Adjective, form: Form, wrong: set[str]
+) -> None:
     only = Sentence((spoken(word, form, "predicate"), Segment("。", "end")))
     assert {slip.wrong for slip in mistakes.PLANTERS[kind](only)} == wrong
 
@@ -428,9 +558,15 @@ def test_wrong_forms_are_those_of_learners(kind: str, word: Verb | Adjective, fo
 def test_an_adjective_for_an_adverb_is_wrong_before_a_verb_and_right_before_a_noun() -> None:
     fun, end = spoken(Adjective("楽しい", "い"), Form("adverb"), "adverb"), Segment("。", "end")
     play = spoken(Verb("遊ぶ", "五"), Form(), "predicate")
-    tennis = [Segment("テニス", "noun"), Segment("を", "particle"), spoken(Verb("する", "サ"), Form(), "predicate")]
+    tennis = [
+        Segment("テニス", "noun"),
+        Segment("を", "particle"),
+        spoken(Verb("する", "サ"), Form(), "predicate"),
+    ]
     assert "楽しい" in {slip.wrong for slip in mistakes.adjectives(Sentence((fun, play, end)))}
-    assert "楽しい" not in {slip.wrong for slip in mistakes.adjectives(Sentence((fun, *tennis, end)))}
+    assert "楽しい" not in {
+        slip.wrong for slip in mistakes.adjectives(Sentence((fun, *tennis, end)))
+    }
 
 
 def test_a_day_before_a_clause_says_nothing_of_the_last_predicate() -> None:
@@ -490,7 +626,12 @@ def test_right_answers_score_one_and_copies_none(tmp_path: Path) -> None:
     best, lazy = score.details(ROWS, perfect), score.details(ROWS, copied)
     for key in ("precision", "recall", "exact_match", "gleu", "chrf"):
         assert best[key] == pytest.approx(1)
-    assert (lazy["precision"], lazy["recall"], lazy["exact_match"], lazy["over_correction_rate"]) == (1, 0, 0.5, 0)
+    assert (
+        lazy["precision"],
+        lazy["recall"],
+        lazy["exact_match"],
+        lazy["over_correction_rate"],
+    ) == (1, 0, 0.5, 0)
 
 
 def test_headline_takes_a_thousand_resamples_at_once_and_defines_nothing_over_nothing() -> None:
@@ -514,7 +655,9 @@ def test_each_row_of_the_style_corpus_says_the_same_in_the_other_register(tmp_pa
     assert {row.category for row in rows} == {"ToPolite", "ToPlain"}
     for row in rows:
         before, after = (bool(polite.search(text)) for text in (row.source, row.target))
-        assert (before, after) == ((False, True) if row.category == "ToPolite" else (True, False)), row
+        assert (before, after) == (
+            (False, True) if row.category == "ToPolite" else (True, False)
+        ), row
         assert split.part(row.source, 0.1, 0.1) == split.part(row.target, 0.1, 0.1)
 
 

@@ -22,14 +22,27 @@ from stages.records import Answer, read_rows, target
 from tests.conftest import run
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("configure", "synthesize", "fetch", "prepare", "initialise", "mix", "train", "predict", "evaluate", "compare")
+STAGES = (
+    "configure",
+    "synthesize",
+    "fetch",
+    "prepare",
+    "initialise",
+    "mix",
+    "train",
+    "predict",
+    "evaluate",
+    "compare",
+)
 
 
 def reran(folder: Path, *targets: str) -> set[str]:
     """The stages that `dvc repro` really runs, by name."""
     output = run(folder, "dvc", "repro", *targets).stdout
     names = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
-    assert names or "Data and pipelines are up to date" in output or "didn't change" in output, output
+    assert names or "Data and pipelines are up to date" in output or "didn't change" in output, (
+        output
+    )
     return names
 
 
@@ -47,7 +60,13 @@ def change(folder: Path, path: str, value: object) -> None:
 
 def forget() -> None:
     """What imports.py keeps of files, for one that has changed since."""
-    for kept in (imports.imported, imports.imported_modules, imports.parsed, imports.meaning_md5, imports.installed):
+    for kept in (
+        imports.imported,
+        imports.imported_modules,
+        imports.parsed,
+        imports.meaning_md5,
+        imports.installed,
+    ):
         kept.cache_clear()
 
 
@@ -86,9 +105,18 @@ def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
     assert len(left_out) == len(imports.DECIDES_NOTHING)
     params = load_params(ROOT / "params.yaml")
     params = params.model_copy(update={"defaults": params.defaults | {"backend": backend}})
-    stages = {(made.stage, made.task, made.backend) for made in configure.decisions(params) if made.stage != configure.REPORT}
+    stages = {
+        (made.stage, made.task, made.backend)
+        for made in configure.decisions(params)
+        if made.stage != configure.REPORT
+    }
     assert {name for name, _, _ in stages} == set(STAGES) - {"configure", "fetch"}
-    parts = {"synthesize": ["synthetic"], "prepare": ["corpus"], "evaluate": ["score"], "compare": ["score"]}
+    parts = {
+        "synthesize": ["synthetic"],
+        "prepare": ["corpus"],
+        "evaluate": ["score"],
+        "compare": ["score"],
+    }
     for name, task, of_run in sorted(stages):
         loads = [f"stages.tasks.{task}.{part}" for part in parts.get(name, [])]
         loads += [f"stages.backends.{of_run}.backend"] if of_run else []
@@ -96,7 +124,9 @@ def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
         found = {str(file) for file in imports.closure(f"stages.{name}", task, of_run)}
         assert set(loaded) - found <= left_out | imported_by(left_out), f"{name} {loads}"
         assert not found & left_out
-        assert {path for path in found - set(loaded) if "/backends/" not in path} == set(), f"{name} {loads}"
+        assert {path for path in found - set(loaded) if "/backends/" not in path} == set(), (
+            f"{name} {loads}"
+        )
 
 
 def imported_by(files: set[str]) -> set[str]:
@@ -116,24 +146,32 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text, encoding="utf-8")
     monkeypatch.setattr(imports, "PROJECT", inside)
-    assert set(imports.code(imports.closure("stages.own.first"))) == set(files) - {"stages/fourth.py"}
+    assert set(imports.code(imports.closure("stages.own.first"))) == set(files) - {
+        "stages/fourth.py"
+    }
     assert imports.code(imports.closure("stages.fourth")) == {
         name: imports.meaning_md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
     }
     Path("stages/fourth.py").write_text("def f(:\n", encoding="utf-8")
     forget()
-    with pytest.raises(UserError, match=r"stages/fourth.py line 1: invalid syntax; correct the code"):
+    with pytest.raises(
+        UserError, match=r"stages/fourth.py line 1: invalid syntax; correct the code"
+    ):
         imports.closure("stages.fourth")
 
 
 def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
     """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks for."""
     files = list((ROOT / "stages").rglob("*.py"))
-    found = {path.relative_to(ROOT).as_posix() for path in files if "import_module(" in path.read_text()}
+    found = {
+        path.relative_to(ROOT).as_posix() for path in files if "import_module(" in path.read_text()
+    }
     assert found == {"stages/backends/__init__.py", "stages/tasks/__init__.py"}
     assert not [path for path in files if "__import__(" in path.read_text()]
     loaders = {
-        node.name for node in imports.parsed(ROOT / "stages/tasks/__init__.py").body if isinstance(node, ast.FunctionDef)
+        node.name
+        for node in imports.parsed(ROOT / "stages/tasks/__init__.py").body
+        if isinstance(node, ast.FunctionDef)
     }
     assert loaders == imports.PARTS | {"names", "_load"}
 
@@ -259,9 +297,20 @@ def test_the_packages_of_a_stage_are_those_that_its_code_imports():
         return imports.packages(imports.closure(f"stages.{stage}", task, backend), *others)
 
     found = of_stage("train", "gec", "pytorch", "bitsandbytes")
-    assert set(found) == {"accelerate", "bitsandbytes", "numpy", "peft", "safetensors", "torch", "transformers"}
+    assert set(found) == {
+        "accelerate",
+        "bitsandbytes",
+        "numpy",
+        "peft",
+        "safetensors",
+        "torch",
+        "transformers",
+    }
     assert found["torch"] == metadata.version("torch").partition("+")[0]
-    assert set(of_stage("train", "gec", "mlx")) == {*found, "mlx", "mlx-lm"} - {"bitsandbytes", "accelerate"}
+    assert set(of_stage("train", "gec", "mlx")) == {*found, "mlx", "mlx-lm"} - {
+        "bitsandbytes",
+        "accelerate",
+    }
     assert of_stage("evaluate", "reward").keys() == {"numpy", "scikit-learn", "scipy"}
     assert of_stage("synthesize", "gec") == {}
 
@@ -270,15 +319,21 @@ def test_every_package_that_is_imported_is_found_by_the_name_of_its_distribution
     known = metadata.packages_distributions()
     checked = 0
     for file in (ROOT / "stages").rglob("*.py"):
-        for name in {module.partition(".")[0] for module in imports.imported_modules(file)} & known.keys() - {"stages"}:
+        for name in {
+            module.partition(".")[0] for module in imports.imported_modules(file)
+        } & known.keys() - {"stages"}:
             distribution, version = imports.installed(name)
             assert version == metadata.version(distribution).partition("+")[0]
-            assert distribution.lower() in {other.lower().replace("_", "-") for other in known[name]}, name
+            assert distribution.lower() in {
+                other.lower().replace("_", "-") for other in known[name]
+            }, name
             checked += 1
     assert checked > 50
 
 
-def test_a_package_that_is_not_installed_is_told_as_such_and_a_local_version_is_the_same(monkeypatch):
+def test_a_package_that_is_not_installed_is_told_as_such_and_a_local_version_is_the_same(
+    monkeypatch,
+):
     imports.installed.cache_clear()
     monkeypatch.setattr(imports.metadata, "version", lambda name: {"torch": "2.13.0+cu130"}[name])
     assert imports.packages([], "torch") == {"torch": "2.13.0"}
@@ -294,18 +349,37 @@ def test_a_package_that_is_not_installed_is_told_as_such_and_a_local_version_is_
 def test_a_run_in_4_bits_depends_on_the_package_that_has_them():
     params = load_params(ROOT / "params.yaml")
     loads = {}
-    for settings in ({}, {"method": "qlora"}, {"optim": "paged_adamw_8bit"}, {"method": "qlora", "backend": "mlx"}):
+    for settings in (
+        {},
+        {"method": "qlora"},
+        {"optim": "paged_adamw_8bit"},
+        {"method": "qlora", "backend": "mlx"},
+    ):
         changed = params.model_copy(update={"defaults": params.defaults | settings})
-        train = next(each for each in configure.decisions_of(changed, "gec-001") if each.stage == "train")
+        train = next(
+            each for each in configure.decisions_of(changed, "gec-001") if each.stage == "train"
+        )
         loads[tuple(settings.values())] = "bitsandbytes" in train.loads
-    assert loads == {(): False, ("qlora",): True, ("paged_adamw_8bit",): True, ("qlora", "mlx"): False}
+    assert loads == {
+        (): False,
+        ("qlora",): True,
+        ("paged_adamw_8bit",): True,
+        ("qlora", "mlx"): False,
+    }
 
 
 def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monkeypatch):
     asked = []
-    monkeypatch.setattr(predict.backends, "load", lambda name: SimpleNamespace(answerer=lambda *_: Model(asked)))
+    monkeypatch.setattr(
+        predict.backends, "load", lambda name: SimpleNamespace(answerer=lambda *_: Model(asked))
+    )
     Path("model").write_text("weights")
-    config = {"base": "model", "settings": {}, "code": {"a.py": "1"}, "packages": {"torch": "2.13.0"}}
+    config = {
+        "base": "model",
+        "settings": {},
+        "code": {"a.py": "1"},
+        "packages": {"torch": "2.13.0"},
+    }
     tests = {"gec-001": [{"id": "1", "category": "", "source": "", "text": "a"}]}
     for version in ("2.13.0", "2.13.0", "2.14.0"):
         changed = config | {"packages": {"torch": version}}
@@ -329,32 +403,66 @@ def test_a_stage_depends_on_its_one_file_of_settings_and_code():
     assert stages.pop("configure")["deps"] == ["stages", "requirements.txt"]
     for name, entry in stages.items():
         decided = f"build/config/{name}/${{key}}.json"
-        assert [dep for dep in entry["do"]["deps"] if dep.startswith(("stages", "build"))] == [decided]
+        assert [dep for dep in entry["do"]["deps"] if dep.startswith(("stages", "build"))] == [
+            decided
+        ]
         assert "params" not in entry["do"]
 
 
-def test_imports_only_point_down():
-    floors = [
-        {"settings", "params", "records", "imports", "scoring", "grammar"},
-        {"configure", "compare", "tasks", "corpus", "text"},
-        {"synthesize", "fetch", "prepare", "mix", "initialise", "evaluate", "backends"},
-        {"train", "predict"},
-        {"commands"},
-    ]
-    floor = {name: height for height, names in enumerate(floors) for name in names}
-    part = {file: file.relative_to(ROOT / "stages").parts[0].removesuffix(".py") for file in (ROOT / "stages").rglob("*.py")}
-    checked = 0
-    for file, name in part.items():
-        for other in imports.imported(file):
-            if name in ("__main__", "__init__") or part[other] in (name, "__init__"):
-                continue
-            checked += 1
-            assert floor[part[other]] <= floor[name], f"{file} imports {other}"
-            assert part[other] not in STAGES, f"{file} imports a stage"
-    assert checked > 50
+@pytest.mark.parametrize(
+    ("file", "line", "says"),
+    [
+        ("train.py", "", "3 kept, 0 broken"),
+        ("train.py", "from stages import mix", "stages.train is not allowed to import stages.mix"),
+        (
+            "commands/plan.py",
+            "from stages import mix",
+            "stages.commands is not allowed to import stages.mix",
+        ),
+        (
+            "text/chat.py",
+            "def f():\n    import stages.backends",
+            "stages.text is not allowed to import stages.backends",
+        ),
+        (
+            "tasks/gec/score.py",
+            "import stages.tasks.lm.corpus",
+            "stages.tasks.gec is not allowed to import stages.tasks.lm",
+        ),
+        (
+            "backends/pytorch/loss.py",
+            "from .. import mlx",
+            "stages.backends.pytorch is not allowed to import stages.backends.mlx",
+        ),
+        (
+            "backends/mlx/loop.py",
+            "from ..pytorch import loss",
+            "stages.backends.mlx is not allowed to import stages.backends.pytorch",
+        ),
+        (
+            "backends/shared/memory.py",
+            "from .. import mlx",
+            "stages.backends.shared is not allowed to import stages.backends.mlx",
+        ),
+        ("another.py", "", "stages.another"),
+    ],
+)
+def test_imports_only_point_down_and_no_stage_or_task_imports_another(tmp_path, file, line, says):
+    shutil.copytree(
+        ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "stages" / file).open("a", encoding="utf-8") as code:
+        code.write(f"\n{line}\n")
+    kept = says.endswith("0 broken")
+    done = run(tmp_path, "lint-imports", "--no-cache", succeeds=kept)
+    assert says in " ".join(done.stdout.split())
+    assert (done.returncode == 0) is kept
 
 
-@pytest.mark.parametrize("stage", ["synthesize", "prepare", "mix", "configure", "evaluate", "compare"])
+@pytest.mark.parametrize(
+    "stage", ["synthesize", "prepare", "mix", "configure", "evaluate", "compare"]
+)
 def test_a_stage_that_neither_trains_nor_predicts_does_not_import_torch(stage):
     code = f"import sys, importlib\nimport stages.{stage}\n"
     code += "for task in ('lm', 'gec', 'typst', 'polish', 'reward'):\n    for module in ('corpus', 'synthetic', 'score'):\n"
@@ -373,12 +481,20 @@ def held_out_in_training(folder: Path) -> list[str]:
     assert tasks == ["gec", "lm", "polish", "reward", "typst"]
     for task in tasks:
         prepared = folder / "data/prepared" / task
-        tests = [row for path in sorted((prepared / "test").glob("*.jsonl")) for row in read_rows(path)]
+        tests = [
+            row for path in sorted((prepared / "test").glob("*.jsonl")) for row in read_rows(path)
+        ]
         assert tests
         held = {clean.asked(row) for row in tests}
         for path in [*(prepared / "train").glob("*.jsonl"), *(prepared / "valid").glob("*.jsonl")]:
-            found += [f"{path}: {target(row)}" for row in read_rows(path) if clean.asked(row) in held]
-    read = [row for path in (folder / "data/prepared/lm/train").glob("*.jsonl") for row in read_rows(path)]
+            found += [
+                f"{path}: {target(row)}" for row in read_rows(path) if clean.asked(row) in held
+            ]
+    read = [
+        row
+        for path in (folder / "data/prepared/lm/train").glob("*.jsonl")
+        for row in read_rows(path)
+    ]
     texts = "\n".join(text for row in read for text in (row["source"], target(row)))
     lines = set(texts.split("\n")) | {f"{part}。" for part in texts.replace("\n", "。").split("。")}
     for task in ("gec", "typst"):
@@ -408,19 +524,28 @@ def test_the_whole_graph_runs_and_leaves_what_it_promises(whole_graph):
     params = load_params(whole_graph / "params.yaml")
     assert {run.task for run in params.runs.values()} == {"lm", "gec", "typst", "polish", "reward"}
     for name, spec in params.runs.items():
-        record = json.loads((whole_graph / f"metrics/evaluate/{spec.task}/{name}.json").read_text(encoding="utf-8"))
+        record = json.loads(
+            (whole_graph / f"metrics/evaluate/{spec.task}/{name}.json").read_text(encoding="utf-8")
+        )
         assert set(record) == {"score", "low", "high", "baseline", "base", "loss", "n"}
         assert 0 <= record["low"] <= record["high"] <= 1
-        lineage = json.loads((whole_graph / f"models/{name}/lineage.json").read_text(encoding="utf-8"))
+        lineage = json.loads(
+            (whole_graph / f"models/{name}/lineage.json").read_text(encoding="utf-8")
+        )
         assert lineage["parent"]["path"] == spec.parent
         assert str(whole_graph) not in "".join(
-            path.read_text(encoding="utf-8") for path in (whole_graph / f"models/{name}").glob("*.json")
+            path.read_text(encoding="utf-8")
+            for path in (whole_graph / f"models/{name}").glob("*.json")
         )
-    with (whole_graph / "metrics/compare/typst/chain.csv").open(encoding="utf-8", newline="") as file:
+    with (whole_graph / "metrics/compare/typst/chain.csv").open(
+        encoding="utf-8", newline=""
+    ) as file:
         chain = list(csv.DictReader(file))
     assert [entry["run"] for entry in chain] == ["typst-001", "typst-002", "typst-003"]
     assert [entry["parent"] for entry in chain] == ["", "typst-001", "typst-002"]
-    matrix = (whole_graph / "metrics/compare/typst/matrix.csv").read_text(encoding="utf-8").splitlines()
+    matrix = (
+        (whole_graph / "metrics/compare/typst/matrix.csv").read_text(encoding="utf-8").splitlines()
+    )
     assert len(matrix) == 1 + 9
 
 
@@ -448,7 +573,9 @@ def line(path: str, before: str, after: str) -> Edit:
 
 def more(path: str) -> Edit:
     """A statement more."""
-    return lambda folder: (folder / path).write_text((folder / path).read_text(encoding="utf-8") + "\nANOTHER = 1\n")
+    return lambda folder: (folder / path).write_text(
+        (folder / path).read_text(encoding="utf-8") + "\nANOTHER = 1\n"
+    )
 
 
 def setting(path: str, value: object) -> Edit:
@@ -463,7 +590,11 @@ def reformat(folder: Path) -> None:
 
 def of(*stages: str) -> Callable[[set[str]], set[str]]:
     """Among all configs those of these stages, each `stage`, or `stage@` with how a name begins."""
-    return lambda every: {name for name in every if name.startswith(tuple(f"{s}@" if "@" not in s else s for s in stages))}
+    return lambda every: {
+        name
+        for name in every
+        if name.startswith(tuple(f"{s}@" if "@" not in s else s for s in stages))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -473,7 +604,9 @@ def configs(tmp_path_factory) -> dict[str, str]:
 
 
 def copied(folder: Path) -> Path:
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy2(ROOT / "params.yaml", folder)
     return folder
 
@@ -550,16 +683,22 @@ def test_an_edit_here_reruns_there(configs, tmp_path, edit, stale):
         ("mlx", of()),
     ],
 )
-def test_another_version_of_a_package_reruns_what_computes_with_it(configs, tmp_path, monkeypatch, package, stale):
+def test_another_version_of_a_package_reruns_what_computes_with_it(
+    configs, tmp_path, monkeypatch, package, stale
+):
     version = metadata.version
-    monkeypatch.setattr(imports.metadata, "version", lambda name: "99.0" if name == package else version(name))
+    monkeypatch.setattr(
+        imports.metadata, "version", lambda name: "99.0" if name == package else version(name)
+    )
     now = configured_in(copied(tmp_path))
     assert {name for name in now if now[name] != configs[name]} == stale(set(configs))
 
 
 def test_an_upgrade_is_told_with_both_versions(inside):
     path = Path("gec-001.json")
-    path.write_text(json.dumps({"packages": {"torch": "2.13.0", "peft": "0.21.2"}, "settings": {"seed": 0}}))
+    path.write_text(
+        json.dumps({"packages": {"torch": "2.13.0", "peft": "0.21.2"}, "settings": {"seed": 0}})
+    )
     now = {"packages": {"torch": "2.14.0", "numpy": "2.4.6"}, "settings": {"seed": 1}}
     assert configure.changes(path, now) == [
         "numpy not used → 2.4.6",
@@ -573,11 +712,15 @@ def test_editing_corpus_002_reruns_002_and_its_descendants_only(clone):
     path = own_material(clone, "typst-002")
     reran(clone)
     path.write_text(
-        path.read_text(encoding="utf-8") + '{"latex": "\\\\frac{9}{7} + \\\\zeta", "typst": "frac(9, 7) + zeta"}\n',
+        path.read_text(encoding="utf-8")
+        + '{"latex": "\\\\frac{9}{7} + \\\\zeta", "typst": "frac(9, 7) + zeta"}\n',
         encoding="utf-8",
     )
     names = reran(clone)
-    assert {name for name in names if name.startswith("train")} == {"train@typst-002", "train@typst-003"}
+    assert {name for name in names if name.startswith("train")} == {
+        "train@typst-002",
+        "train@typst-003",
+    }
     assert {name.partition("@")[2].partition("-")[0] for name in names} == {"typst"}
 
 
@@ -588,7 +731,10 @@ def test_editing_a_tasks_score_rescores_that_task_and_trains_nothing(clone):
 
 
 def test_editing_a_backend_that_no_run_uses_or_a_comment_reruns_none(clone):
-    for name, line in (("backends/mlx/loop.py", "ANOTHER = 1"), ("backends/pytorch/loss.py", "# another comment")):
+    for name, line in (
+        ("backends/mlx/loop.py", "ANOTHER = 1"),
+        ("backends/pytorch/loss.py", "# another comment"),
+    ):
         path = clone / "stages" / name
         path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
     assert reran(clone) == {"configure"}
@@ -626,26 +772,38 @@ def test_changing_how_a_task_answers_retrains_nothing(clone):
         <= {name.partition("@")[0] for name in names}
         <= {"configure", "predict", "evaluate", "compare"}
     )
-    assert {name for name in names if name.startswith("predict")} == {"predict@gec-001", "predict@gec-002"}
+    assert {name for name in names if name.startswith("predict")} == {
+        "predict@gec-001",
+        "predict@gec-002",
+    }
 
 
 def test_a_version_added_with_new_is_trained_and_rescores_the_chain(clone):
-    lines = [f'{{"latex": "\\\\sqrt{{{n}}} + \\\\beta_{n}", "typst": "sqrt({n}) + beta_{n}"}}' for n in range(60)]
+    lines = [
+        f'{{"latex": "\\\\sqrt{{{n}}} + \\\\beta_{n}", "typst": "sqrt({n}) + beta_{n}"}}'
+        for n in range(60)
+    ]
     (clone / "more.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = (clone / "params.yaml").read_text(encoding="utf-8")
-    said = run(clone, "python", "-m", "stages", "new", "typst", "more.jsonl", "--note", "numbered | roots").stdout
+    said = run(
+        clone, "python", "-m", "stages", "new", "typst", "more.jsonl", "--note", "numbered | roots"
+    ).stdout
     assert "Next:  dvc repro evaluate@typst-004 compare@typst" in said
     after = (clone / "params.yaml").read_text(encoding="utf-8")
-    assert [line for line in before.splitlines() if "#" in line] == [line for line in after.splitlines() if "#" in line]
-    assert "| typst-004 | train_004.jsonl | 60 | numbered \\| roots |" in (clone / "data/typst/README.md").read_text(
-        encoding="utf-8"
-    )
+    assert [line for line in before.splitlines() if "#" in line] == [
+        line for line in after.splitlines() if "#" in line
+    ]
+    assert "| typst-004 | train_004.jsonl | 60 | numbered \\| roots |" in (
+        clone / "data/typst/README.md"
+    ).read_text(encoding="utf-8")
     assert (clone / "data/typst/train_004.jsonl.dvc").is_file()
 
     names = reran(clone)
     assert {name for name in names if name.startswith("train")} == {"train@typst-004"}
     assert {name for name in names if name.startswith("compare")} == {"compare@typst"}
-    assert {name for name in names if name.startswith("evaluate")} == {f"evaluate@typst-00{n}" for n in range(1, 5)}
+    assert {name for name in names if name.startswith("evaluate")} == {
+        f"evaluate@typst-00{n}" for n in range(1, 5)
+    }
     lineage = json.loads((clone / "models/typst-004/lineage.json").read_text(encoding="utf-8"))
     assert lineage["parent"]["path"] == "models/typst-003"
     answers = (clone / "data/predictions/typst-001.jsonl").read_text(encoding="utf-8")
@@ -656,9 +814,12 @@ def test_two_clones_write_the_same_lock_and_force_changes_nothing(whole_graph, t
     from tests import nano
 
     second = nano.make(tmp_path / "second")
-    run(second, "dvc", "repro", "compare@gec", "compare@reward")  # adapters, full weights and step heads
+    run(
+        second, "dvc", "repro", "compare@gec", "compare@reward"
+    )  # adapters, full weights and step heads
     first, again = (
-        yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"] for folder in (whole_graph, second)
+        yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        for folder in (whole_graph, second)
     )
     assert {"train@lm-001", "train@gec-002", "train@reward-002", "compare@reward"} <= set(again)
     assert again == {name: first[name] for name in again}
@@ -674,8 +835,13 @@ def test_an_experiment_is_shown_compared_and_plotted(clone):
     run(clone, "dvc", "exp", "run", "--name", "narrow", "-S", "runs.gec-001.lora.r=2")
     shown = json.loads(run(clone, "dvc", "exp", "show", "--json").stdout)
     assert "narrow" in json.dumps(shown)
-    assert '"r": 2' in run(clone, "dvc", "params", "diff", "--json").stdout or "2" in run(clone, "dvc", "params", "diff").stdout
-    assert "metrics/evaluate/gec/gec-001.json" in run(clone, "dvc", "metrics", "diff", "--all").stdout
+    assert (
+        '"r": 2' in run(clone, "dvc", "params", "diff", "--json").stdout
+        or "2" in run(clone, "dvc", "params", "diff").stdout
+    )
+    assert (
+        "metrics/evaluate/gec/gec-001.json" in run(clone, "dvc", "metrics", "diff", "--all").stdout
+    )
     drawn = run(clone, "dvc", "plots", "diff", "HEAD", "workspace", "--json").stdout
     assert "metrics/compare/gec/curves.csv" in drawn
 
@@ -698,11 +864,23 @@ def test_a_misspelt_key_stops_an_experiment_before_anything_runs(clone, override
 def test_the_commands_of_the_readme_run():
     """Each is run by a test here or in the Makefile; the README names no other."""
     blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```bash\n")[1:]
-    commands = [line for block in blocks for line in block.split("```")[0].splitlines() if line.strip()]
+    commands = [
+        line for block in blocks for line in block.split("```")[0].splitlines() if line.strip()
+    ]
     assert commands
-    verbs = {" ".join(command.split()[: 4 if command.startswith("python") else 2]) for command in commands}
+    verbs = {
+        " ".join(command.split()[: 4 if command.startswith("python") else 2])
+        for command in commands
+    }
     stages = {f"python -m stages {verb}" for verb in ("new", "check", "plan", "apply", "report")}
-    known = stages | {"make repro", "make test", "dvc repro", "dvc metrics", "dvc exp", ". .venv/bin/activate"}
+    known = stages | {
+        "make repro",
+        "make test",
+        "dvc repro",
+        "dvc metrics",
+        "dvc exp",
+        ". .venv/bin/activate",
+    }
     assert verbs <= known, verbs - known
 
 

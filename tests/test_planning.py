@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[1]
 
 def outline(architecture):
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**bench_memory.ARCHITECTURES[architecture]))
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**bench_memory.ARCHITECTURES[architecture])
+        )
 
 
 @pytest.fixture
@@ -37,7 +39,10 @@ def inside(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("table", "cases", "where", "measured"),
-    [("memory.csv", bench_memory.CUDA, "cuda", "reserved_mb"), ("memory_cpu.csv", bench_memory.CPU, "cpu", "resident_mb")],
+    [
+        ("memory.csv", bench_memory.CUDA, "cuda", "reserved_mb"),
+        ("memory_cpu.csv", bench_memory.CPU, "cpu", "resident_mb"),
+    ],
 )
 def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, measured):
     monkeypatch.chdir(ROOT)
@@ -48,7 +53,11 @@ def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, 
     for number, (architecture, preset, changed) in enumerate(cases):
         words = " ".join(f"{key}={value}" for key, value in changed.items())
         asked = (architecture, preset, words)
-        (row,) = [each for each in rows if (each["architecture"], each["preset"], each["changed"]) == asked]
+        (row,) = [
+            each
+            for each in rows
+            if (each["architecture"], each["preset"], each["changed"]) == asked
+        ]
         options = bench_memory.chosen(number)
         model = outline(architecture)
         planned = memory.need(
@@ -62,7 +71,9 @@ def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, 
         assert planned.total / memory.MIB == pytest.approx(float(row[measured]), rel=0.10), row
         assert row["planned_mb"] == str(round(planned.total / memory.MIB))
         if row["loaded_mb"]:
-            assert (planned.weights + planned.adapter) / memory.MIB == pytest.approx(float(row["loaded_mb"]), rel=0.01)
+            assert (planned.weights + planned.adapter) / memory.MIB == pytest.approx(
+                float(row["loaded_mb"]), rel=0.01
+            )
         compared += 1
     assert compared >= 6
 
@@ -97,20 +108,27 @@ def test_70_billion_parameters_are_planned_in_seconds(inside):
     }  # fmt: skip
     AutoConfig.for_model(**shape).save_pretrained(inside / "70b")
     begun = time.monotonic()
-    planned = memory.need(memory.outline(inside / "70b"), Settings(method="qlora"), 1, 1024, "cuda", True)
+    planned = memory.need(
+        memory.outline(inside / "70b"), Settings(method="qlora"), 1, 1024, "cuda", True
+    )
     assert time.monotonic() - begun < 20
     assert 35e9 < planned.weights < 45e9
 
 
 def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     model = outline("mistral-7b")
-    options = Settings(method="lora", precision="bfloat16", per_device_train_batch_size=8, max_length_tokens=2048)
+    options = Settings(
+        method="lora", precision="bfloat16", per_device_train_batch_size=8, max_length_tokens=2048
+    )
     whole = memory.need(model, options, 8, 2048, "cuda", True).total
 
     def helps(free):
         return memory.remedy(model, options, 2048, "cuda", free, True)
 
-    assert helps(whole) == {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2} or helps(whole) is not None
+    assert (
+        helps(whole) == {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+        or helps(whole) is not None
+    )
     small = helps(round(whole * 0.4))
     assert small == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     assert helps(18 * 2**30) == {
@@ -129,15 +147,23 @@ def test_training_refuses_what_cannot_fit_and_names_the_change(inside):
     base = checkpoint(inside / "base", "llama")
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     with pytest.raises(
-        UserError, match=r"memory: [\d,]+ MB planned, which does not fit into the 100 MB of the cpu. No setting"
+        UserError,
+        match=r"memory: [\d,]+ MB planned, which does not fit into the 100 MB of the cpu. No setting",
     ):
         pytorch.train(
-            "run", spec, SETTINGS.model_copy(update={"memory_limit_mb": 100}), ROWS[:16], ROWS[16:], inside / "scratch"
+            "run",
+            spec,
+            SETTINGS.model_copy(update={"memory_limit_mb": 100}),
+            ROWS[:16],
+            ROWS[16:],
+            inside / "scratch",
         )
     assert not (inside / "scratch").exists()
 
 
-def test_the_limit_is_watched_while_training_and_the_measure_is_told_beside_the_plan(inside, monkeypatch):
+def test_the_limit_is_watched_while_training_and_the_measure_is_told_beside_the_plan(
+    inside, monkeypatch
+):
     base = checkpoint(inside / "base", "llama")
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     pytorch.train("run", spec, SETTINGS, ROWS[:16], ROWS[16:], inside / "scratch")
@@ -147,9 +173,17 @@ def test_the_limit_is_watched_while_training_and_the_measure_is_told_beside_the_
     assert "MB planned, " in Path("logs/run.log").read_text()
     monkeypatch.setattr(memory.MemoryPlan, "require_room", lambda _: None)
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match=r"step 1: [\d,]+ MB resident, more than memory_limit_mb 50; nothing was written"):
+        with pytest.raises(
+            UserError,
+            match=r"step 1: [\d,]+ MB resident, more than memory_limit_mb 50; nothing was written",
+        ):
             pytorch.train(
-                "run", spec, SETTINGS.model_copy(update={"memory_limit_mb": 50}), ROWS[:16], ROWS[16:], inside / "again"
+                "run",
+                spec,
+                SETTINGS.model_copy(update={"memory_limit_mb": 50}),
+                ROWS[:16],
+                ROWS[16:],
+                inside / "again",
             )
 
 
@@ -173,8 +207,14 @@ def test_plan_prints_the_parts_and_fit_writes_the_change(clone):
     assert "at the fullest moment" in said
     assert "MB planned, which fits into the" in said
     before = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-    before["runs"]["gec-002"] |= {"per_device_train_batch_size": 4096, "max_length_tokens": 512, "memory_limit_mb": 2000}
-    (clone / "params.yaml").write_text(yaml.safe_dump(before, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    before["runs"]["gec-002"] |= {
+        "per_device_train_batch_size": 4096,
+        "max_length_tokens": 512,
+        "memory_limit_mb": 2000,
+    }
+    (clone / "params.yaml").write_text(
+        yaml.safe_dump(before, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
     refused = run(clone, "python", "-m", "stages", "plan", "gec-002", succeeds=False)
     assert refused.returncode == 2
     assert "does not fit into the 2,000 MB of the cpu" in refused.stdout
@@ -201,5 +241,7 @@ assert record["planned_mb"] > 200, record
 """
     if torch.cuda.is_available():
         pytest.skip("the CUDA cases are run at full size")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

@@ -64,9 +64,14 @@ def test_a_past_tense_agrees_with_its_subject_and_aspects_come_in_pairs():
     read = next(verb for verb in polish.verbs() if verb.imperfective == "czytać")
     help_ = next(verb for verb in polish.verbs() if verb.perfective == "pomóc")
     care = next(verb for verb in polish.verbs() if verb.imperfective == "opiekować się")
-    forms = [polish.past(*read.done, gender, number) for gender in ("m1", "f") for number in ("sg", "pl")]
+    forms = [
+        polish.past(*read.done, gender, number) for gender in ("m1", "f") for number in ("sg", "pl")
+    ]
     assert forms == ["przeczytał", "przeczytali", "przeczytała", "przeczytały"]
-    assert [polish.past(*help_.done, "f", number) for number in ("sg", "pl")] == ["pomogła", "pomogły"]
+    assert [polish.past(*help_.done, "f", number) for number in ("sg", "pl")] == [
+        "pomogła",
+        "pomogły",
+    ]
     assert polish.past(*help_.done, "m1", "sg") == "pomógł"
     assert [polish.past(*care.past, gender, "sg") for gender in ("m1", "f", "n")] == [
         "opiekował się", "opiekowała się", "opiekowało się",
@@ -80,7 +85,9 @@ def test_every_noun_has_fourteen_forms_and_every_sentence_a_verb_that_governs_it
     drawn = [polish.sentence(random.Random(seed), 1 + seed % 2) for seed in range(300)]
     assert {sentence.tense for sentence in drawn} == {"present", "past", "done", "future"}
     for sentence in drawn:
-        assert sentence.object.noun.forms[sentence.verb.case, sentence.object_number] in sentence.text
+        assert (
+            sentence.object.noun.forms[sentence.verb.case, sentence.object_number] in sentence.text
+        )
 
 
 def test_a_text_without_its_diacritics_is_ascii():
@@ -92,12 +99,18 @@ def test_a_text_without_its_diacritics_is_ascii():
 
 def read(folder: Path, *records: object, suffix: str = "jsonl") -> list[Example | BadLine]:
     path = folder / f"x.{suffix}"
-    lines = [record if isinstance(record, str) else json.dumps(record, ensure_ascii=False) for record in records]
+    lines = [
+        record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
+        for record in records
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return list(corpus.read(path))
 
 
-ASKED, ANSWER = {"role": "user", "content": "Odmień.\nkot: celownik"}, {"role": "assistant", "content": "kotu"}
+ASKED, ANSWER = (
+    {"role": "user", "content": "Odmień.\nkot: celownik"},
+    {"role": "assistant", "content": "kotu"},
+)
 
 
 def test_all_forms_of_one_task_are_the_same_conversation(tmp_path):
@@ -125,16 +138,31 @@ def test_lemma_form_and_tags_are_an_instruction_to_inflect(tmp_path):
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({"prompt": [{"role": "boss", "content": "a"}], "completion": "b"}, "role 'boss'; roles are system, user, assistant"),
+        (
+            {"prompt": [{"role": "boss", "content": "a"}], "completion": "b"},
+            "role 'boss'; roles are system, user, assistant",
+        ),
         ({"prompt": "a", "completion": " "}, '"completion" is empty'),
-        ({"messages": [ASKED]}, '"messages" ends with the user; its last message is the answer of the assistant'),
-        ({"messages": [ANSWER]}, '"messages" ends with the assistant; its last message is the answer'),
+        (
+            {"messages": [ASKED]},
+            '"messages" ends with the user; its last message is the answer of the assistant',
+        ),
+        (
+            {"messages": [ANSWER]},
+            '"messages" ends with the assistant; its last message is the answer',
+        ),
         ({"prompt": "a"}, 'no "completion"; see data/polish/README.md#formats'),
         ({"instruction": "a"}, 'no "output"; see data/polish/README.md#formats'),
         ({"output": "a"}, 'no "input"; see data/polish/README.md#formats'),
         ({"instruction": "a", "output": 3}, '"output" is a number; it is a text'),
-        ({"instruction": "a", "output": "b", "category": 3}, '"category" is a number; it is a word, or left out'),
-        ({"question": "a"}, "'question': none of the forms of an instruction; see data/polish/README.md#formats"),
+        (
+            {"instruction": "a", "output": "b", "category": 3},
+            '"category" is a number; it is a word, or left out',
+        ),
+        (
+            {"question": "a"},
+            "'question': none of the forms of an instruction; see data/polish/README.md#formats",
+        ),
         ("[1]", "a JSON list; a record is an object"),
     ],
 )
@@ -159,14 +187,23 @@ def drawn(level: int, rows: int = 600) -> list[dict]:
 def test_a_level_has_different_rows_in_three_forms_and_the_second_brings_new_kinds(tmp_path):
     first, second = drawn(1), drawn(2)
     assert {record["category"] for record in first} == {"question", "inflection", "diacritics"}
-    assert {record["category"] for record in second} == {"question", "inflection", "diacritics", "register"}
+    assert {record["category"] for record in second} == {
+        "question",
+        "inflection",
+        "diacritics",
+        "register",
+    }
     assert {frozenset(record) for record in first} == {
         frozenset({"instruction", "input", "output", "category"}), frozenset({"messages", "category"}),
         frozenset({"prompt", "completion", "category"}),
     }  # fmt: skip
     examples = read(tmp_path, *first)
-    assert len({json.dumps(corpus.show(example)["messages"][:-1]) for example in examples}) == len(first)
-    assert list(synthetic.lines(random.Random(5), 50, 2)) == list(synthetic.lines(random.Random(5), 50, 2))
+    assert len({json.dumps(corpus.show(example)["messages"][:-1]) for example in examples}) == len(
+        first
+    )
+    assert list(synthetic.lines(random.Random(5), 50, 2)) == list(
+        synthetic.lines(random.Random(5), 50, 2)
+    )
     assert any("liczba mnoga" in json.dumps(record, ensure_ascii=False) for record in second)
     assert not any("liczba mnoga" in json.dumps(record, ensure_ascii=False) for record in first)
 
@@ -180,7 +217,9 @@ def test_the_answers_of_the_demo_corpora_are_right(tmp_path):
             assert polish.plain(example.target) == corpus.group_key(example)
         elif example.category == "register":
             titles = [
-                title in text.split() for text in (example.source, example.target) for title in ("Pan", "Pani", "Państwo")
+                title in text.split()
+                for text in (example.source, example.target)
+                for title in ("Pan", "Pani", "Państwo")
             ]
             assert sum(titles) == 1
         checked += 1
@@ -192,7 +231,12 @@ def test_the_answers_of_the_demo_corpora_are_right(tmp_path):
 
 def scored(pairs: list[tuple[str, str]], category: str = "question") -> tuple[list, list]:
     rows = [
-        {"id": str(n), "category": category, "source": "x", "messages": [ASKED, {"role": "assistant", "content": reference}]}
+        {
+            "id": str(n),
+            "category": category,
+            "source": "x",
+            "messages": [ASKED, {"role": "assistant", "content": reference}],
+        }
         for n, (_, reference) in enumerate(pairs)
     ]
     return rows, [Prediction(str(n), "", answer, 2.0, 1) for n, (answer, _) in enumerate(pairs)]
@@ -208,10 +252,14 @@ def test_token_f1_counts_shared_words_whatever_their_case_and_punctuation():
 
 
 def test_what_is_particular_to_polish_is_measured():
-    rows, answers = scored([("książek", "książek"), ("ksiazce", "książce"), ("ksiąska", "książka")], "inflection")
+    rows, answers = scored(
+        [("książek", "książek"), ("ksiazce", "książce"), ("ksiąska", "książka")], "inflection"
+    )
     measured = score.details(rows, answers)
     assert measured["exact_match"] == measured["inflection_accuracy"] == pytest.approx(1 / 3)
-    assert measured["diacritics_kept"] == pytest.approx(1 / 2)  # the third is another word, not a misspelt one
+    assert measured["diacritics_kept"] == pytest.approx(
+        1 / 2
+    )  # the third is another word, not a misspelt one
     size = sum(len(text.encode()) for text in ("książek", "książce", "książka"))
     assert measured["bits_per_byte"] == pytest.approx(6 / math.log(2) / size)
     assert "polish_share" not in measured
@@ -221,7 +269,12 @@ def test_what_is_particular_to_polish_is_measured():
 def test_the_language_of_answers_long_enough_is_told():
     sentences = [polish.sentence(random.Random(seed), 2).text for seed in range(60)]
     assert measures.polish_share(sentences) > 0.97
-    assert measures.polish_share(["The old teacher reads a letter.", "Das ist ein neues Buch von mir.", "kot"]) == 0
+    assert (
+        measures.polish_share(
+            ["The old teacher reads a letter.", "Das ist ein neues Buch von mir.", "kot"]
+        )
+        == 0
+    )
     assert measures.polish_share(["kot"]) is None
 
 

@@ -36,7 +36,8 @@ def enter(task: str, content: bytes | None, suffix: str = "txt", **options: obje
 def documents(count: int, seed: int = 0) -> list[str]:
     rng = random.Random(seed)
     return [
-        " ".join(rng.choices(["the", "cat", "dog", "sees", "a", "river", "old", "small"], k=12)) + f" {n}."
+        " ".join(rng.choices(["the", "cat", "dog", "sees", "a", "river", "old", "small"], k=12))
+        + f" {n}."
         for n in range(count)
     ]
 
@@ -98,10 +99,15 @@ def test_what_is_dropped_is_counted_by_reason(inside):
 def test_a_training_row_that_asks_what_a_held_out_row_asks_is_dropped(inside):
     # The same sentence corrected in several ways: the corrections decide the part, the question would leak.
     lines = [f"{n}\t水<が{v}>（を{v}）{n}杯飲む。\tVerb\n" for n in range(60) for v in ("a", "b")]
-    twice = [f"{n}\t<これ>（{word}）は{n}番。\tNoun\n" for n in range(200) for word in ("あれ", "それ")]
+    twice = [
+        f"{n}\t<これ>（{word}）は{n}番。\tNoun\n" for n in range(200) for word in ("あれ", "それ")
+    ]
     enter("gec", "".join(lines + twice).encode(), "tsv", max_drop_fraction=0.5)
     prepare.main("gec-001")
-    parts = {part: read_rows(Path(f"data/prepared/gec/{part}/gec-001.jsonl")) for part in ("train", "valid", "test")}
+    parts = {
+        part: read_rows(Path(f"data/prepared/gec/{part}/gec-001.jsonl"))
+        for part in ("train", "valid", "test")
+    }
     asked = {part: {clean.asked(row) for row in found} for part, found in parts.items()}
     assert asked["test"]
     assert not asked["train"] & (asked["test"] | asked["valid"])
@@ -110,7 +116,11 @@ def test_a_training_row_that_asks_what_a_held_out_row_asks_is_dropped(inside):
 
 
 def test_prepared_rows_are_what_mlx_lm_reads(inside):
-    enter("gec", "".join(f"{n}\t水<が>（を）{n}杯飲む。\tParticle\n" for n in range(60)).encode(), "tsv")
+    enter(
+        "gec",
+        "".join(f"{n}\t水<が>（を）{n}杯飲む。\tParticle\n" for n in range(60)).encode(),
+        "tsv",
+    )
     prepare.main("gec-001")
     from mlx_lm.tuner.datasets import ChatDataset, create_dataset
 
@@ -162,13 +172,16 @@ def test_all_bad_lines_are_listed_up_to_twenty_and_counted(inside):
     lines = str(error.value).splitlines()
     assert lines[0].startswith("corpus.jsonl line 6: not JSON")
     assert lines[20] == "… and 13 more"
-    assert lines[21] == "correct these lines, or set `malformed: drop` for this corpus in params.yaml"
+    assert (
+        lines[21] == "correct these lines, or set `malformed: drop` for this corpus in params.yaml"
+    )
 
 
 def test_an_unknown_corpus_names_the_nearest(inside):
     enter("lm", b"a")
     with pytest.raises(
-        UserError, match=r"lm-0001.json: no such file; `dvc repro configure` writes .*; did you mean `lm-001`\?"
+        UserError,
+        match=r"lm-0001.json: no such file; `dvc repro configure` writes .*; did you mean `lm-001`\?",
     ):
         prepare.main("lm-0001")
 
@@ -180,7 +193,9 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(inside, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"out.json: not written \(No space left on device\); make room"):
+    with pytest.raises(
+        UserError, match=r"out.json: not written \(No space left on device\); make room"
+    ):
         write_json(Path("out.json"), {"new": 2})
     assert json.loads(Path("out.json").read_text()) == {"old": 1}
     assert [path.name for path in Path().iterdir()] == ["out.json"]
@@ -203,7 +218,8 @@ def test_a_file_that_is_interrupted_does_not_appear(inside):
 
 def test_wikitext_is_divided_by_article_and_other_text_by_blank_lines(inside):
     Path("wiki.tokens").write_text(
-        " \n = First = \n \n one . \n \n = = Part = = \n two . \n = Second = \n three . \n", encoding="utf-8"
+        " \n = First = \n \n one . \n \n = = Part = = \n two . \n = Second = \n three . \n",
+        encoding="utf-8",
     )
     articles = [example.target.split("\n") for example in lm.read(Path("wiki.tokens"))]
     assert [[line.strip() for line in lines] for lines in articles] == [
@@ -211,7 +227,10 @@ def test_wikitext_is_divided_by_article_and_other_text_by_blank_lines(inside):
         ["= Second =", "three ."],
     ]
     Path("plain.txt").write_text("\ufeffone\ntwo\n\n\nthree\n", encoding="utf-8")
-    assert [(example.line, example.target) for example in lm.read(Path("plain.txt"))] == [(1, "one\ntwo"), (5, "three")]
+    assert [(example.line, example.target) for example in lm.read(Path("plain.txt"))] == [
+        (1, "one\ntwo"),
+        (5, "three"),
+    ]
 
 
 @given(st.text(max_size=200))

@@ -43,18 +43,27 @@ def shrunken(folder: Path, architecture: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, preset in PARAMS["presets"].items() if preset.get("backend") != "mlx"))
+@pytest.mark.parametrize(
+    "name",
+    sorted(name for name, preset in PARAMS["presets"].items() if preset.get("backend") != "mlx"),
+)
 def test_a_preset_builds_its_training(name, tmp_path):
     preset = PARAMS["presets"][name]
     chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
     base = shrunken(tmp_path / "base", ARCHITECTURES.get(name, "llama"))
     model = models.model_for_training(base, base, chosen, scores_steps="reward" in name)
     model.train()
-    rows = [sequence for row in ROWS for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    rows = [
+        sequence
+        for row in ROWS
+        for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)
+    ]
     with torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bfloat16"):
         summed_nats(model, batches.pad(rows[: chosen.per_device_train_batch_size], 0)).backward()
     trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-    assert any(weights.grad is not None and weights.grad.abs().sum() > 0 for weights in trained.values())
+    assert any(
+        weights.grad is not None and weights.grad.abs().sum() > 0 for weights in trained.values()
+    )
     ranks = {weights.shape[0] for name, weights in trained.items() if "lora_A" in name}
     assert ranks == (set() if chosen.method == "full" else {chosen.lora.r})
     quantised = any(hasattr(module, "quant_state") for module in model.modules())
@@ -70,23 +79,41 @@ def test_the_mlx_preset_builds_its_training(tmp_path):
     chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
     base = shrunken(tmp_path / "base", "qwen3")
     model = mlx_models.model_for_training(base, base, chosen)
-    rows = [sequence for row in ROWS for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)]
+    rows = [
+        sequence
+        for row in ROWS
+        for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)
+    ]
     assert loop.summed_nats(model, *loop.arrays(rows[:4], 0)).item() > 0
-    assert {weights.shape[0] for name, weights in mlx_models.peft_state(model).items() if "lora_A" in name} == {16}
+    assert {
+        weights.shape[0]
+        for name, weights in mlx_models.peft_state(model).items()
+        if "lora_A" in name
+    } == {16}
 
 
 def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
     params = dict(PARAMS)
-    params["runs"] = PARAMS["runs"] | {"gec-001": PARAMS["runs"]["gec-001"] | {"preset": ["mistral-7b-8gb", "lora-small"]}}
+    params["runs"] = PARAMS["runs"] | {
+        "gec-001": PARAMS["runs"]["gec-001"] | {"preset": ["mistral-7b-8gb", "lora-small"]}
+    }
     params["runs"]["gec-001"].pop("lora", None)
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(params), encoding="utf-8")
     chosen = load_params(file).resolve("gec-001")
-    assert (chosen.method, chosen.lora.r, chosen.lora.lora_alpha, chosen.memory_limit_mb) == ("qlora", 8, 16, 7000)
+    assert (chosen.method, chosen.lora.r, chosen.lora.lora_alpha, chosen.memory_limit_mb) == (
+        "qlora",
+        8,
+        16,
+        7000,
+    )
 
 
 def test_a_preset_for_another_architecture_names_the_modules_there_are(tmp_path):
     base = shrunken(tmp_path / "base", "llama")
     chosen = Settings.model_validate({"lora": {"target_modules": ["c_attn"]}})
-    with pytest.raises(UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj"):
+    with pytest.raises(
+        UserError,
+        match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj",
+    ):
         models.model_for_training(base, base, chosen)

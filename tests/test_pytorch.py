@@ -39,7 +39,10 @@ def test_the_loss_at_labelled_positions_equals_that_of_full_logits():
     hidden, head = torch.randn(3, 7, 8), torch.nn.Linear(8, 11, bias=False)
     labels = torch.randint(0, 11, (3, 7)).masked_fill(torch.rand(3, 7) < 0.5, -100)
     full = torch.nn.functional.cross_entropy(
-        head(hidden)[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=-100, reduction="sum"
+        head(hidden)[:, :-1].reshape(-1, 11),
+        labels[:, 1:].reshape(-1),
+        ignore_index=-100,
+        reduction="sum",
     )
     torch.testing.assert_close(token_nats(hidden, head, labels).sum(), full)
 
@@ -53,16 +56,27 @@ def test_a_padded_batch_costs_what_its_rows_cost_one_by_one(base):
 
 
 def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
-    plain = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8), "max_steps": 2, "eval_steps": 2})
+    plain = SETTINGS.model_copy(
+        update={"lora": Lora(r=4, lora_alpha=8), "max_steps": 2, "eval_steps": 2}
+    )
     states = []
     for micro, accumulation in [(8, 1), (1, 8)]:
-        cut = plain.model_copy(update={"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation})
+        cut = plain.model_copy(
+            update={
+                "per_device_train_batch_size": micro,
+                "gradient_accumulation_steps": accumulation,
+            }
+        )
         folder = inside / f"cut-{micro}"
-        grow(base, base, folder, cut, rows=ROWS[:13])  # the second step has 5 rows, so three of its micro-batches are empty
+        grow(
+            base, base, folder, cut, rows=ROWS[:13]
+        )  # the second step has 5 rows, so three of its micro-batches are empty
         states.append(models.model_for_answering(str(folder), base).state_dict())
     assert "2 steps of 8 x 1 rows\n" in Path("logs/cut-8.log").read_text()
     # Short rows share the longest one's room.
-    assert re.search(r"2 steps of 1 x 8 rows, in [3-6]\.\d passes each\n", Path("logs/cut-1.log").read_text())
+    assert re.search(
+        r"2 steps of 1 x 8 rows, in [3-6]\.\d passes each\n", Path("logs/cut-1.log").read_text()
+    )
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-4, atol=1e-6)
 
@@ -77,14 +91,18 @@ def test_a_child_starts_from_its_parents_exact_weights_and_its_own_schedule(base
     wider = SETTINGS.model_copy(update={"lora": Lora(r=6, lora_alpha=24)})
     for settings in (SETTINGS, wider):  # a higher rank and another scaling change no output either
         started = row_nats(models.model_for_training(base, parent, settings), rows, 8, 0)
-        assert [nats for nats, _ in started] == pytest.approx([nats for nats, _ in before], rel=1e-5)
+        assert [nats for nats, _ in started] == pytest.approx(
+            [nats for nats, _ in before], rel=1e-5
+        )
     untuned = row_nats(models.load_weights(Path(base)), rows, 8, 0)
     assert sum(nats for nats, _ in started) < sum(nats for nats, _ in untuned)
 
     grow(base, parent, inside / "two")
     log = [json.loads(line) for line in Path("logs/two.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log if "train/loss" in record] == [1, 2, 3, 4, 5, 6]
-    assert (inside / "two" / adapters.ADAPTER).read_bytes() != (inside / "one" / adapters.ADAPTER).read_bytes()
+    assert (inside / "two" / adapters.ADAPTER).read_bytes() != (
+        inside / "one" / adapters.ADAPTER
+    ).read_bytes()
 
 
 def test_training_twice_writes_the_same_bytes_and_another_seed_others(base, inside):
@@ -121,16 +139,24 @@ def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(bas
     from peft import PeftModel
 
     folder = Path(grow(base, base, inside / "one"))
-    assert sorted(path.name for path in folder.iterdir()) == [model_folders.ADAPTER_CONFIG, adapters.ADAPTER]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        model_folders.ADAPTER_CONFIG,
+        adapters.ADAPTER,
+    ]
     loaded = PeftModel.from_pretrained(models.load_weights(Path(base)), str(folder))
     assert loaded.peft_config["default"].r == 4
-    assert json.loads((folder / model_folders.ADAPTER_CONFIG).read_text())["target_modules"] == sorted(
-        json.loads((folder / model_folders.ADAPTER_CONFIG).read_text())["target_modules"]
-    )
+    assert json.loads((folder / model_folders.ADAPTER_CONFIG).read_text())[
+        "target_modules"
+    ] == sorted(json.loads((folder / model_folders.ADAPTER_CONFIG).read_text())["target_modules"])
 
 
 def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
-    full = grow(base, base, inside / "full", SETTINGS.model_copy(update={"method": "full", "learning_rate": 1e-3}))
+    full = grow(
+        base,
+        base,
+        inside / "full",
+        SETTINGS.model_copy(update={"method": "full", "learning_rate": 1e-3}),
+    )
     assert not model_folders.is_adapter(Path(full))
     AutoTokenizer.from_pretrained(full)
     child = grow(full, full, inside / "child")
@@ -138,13 +164,21 @@ def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
 
 
 def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
-    settings = SETTINGS.model_copy(update={"max_steps": 60, "early_stopping": EarlyStopping(patience=2)})
+    settings = SETTINGS.model_copy(
+        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=2)}
+    )
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     trained = pytorch.train("early", spec, settings, ROWS[:16], CONTRARY, inside / "scratch")
-    losses = {entry["step"]: entry["eval_loss"] for entry in trained.history if "eval_loss" in entry}
+    losses = {
+        entry["step"]: entry["eval_loss"] for entry in trained.history if "eval_loss" in entry
+    }
     assert trained.steps < 60
     assert trained.best_step == min(losses, key=lambda step: losses[step])
-    valid = [sequence for row in CONTRARY for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)]
+    valid = [
+        sequence
+        for row in CONTRARY
+        for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)
+    ]
     sums = row_nats(trained.model, valid, 8, 0)
     assert sum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums) == pytest.approx(
         losses[trained.best_step], rel=1e-4
@@ -160,7 +194,11 @@ def test_batched_answers_equal_those_given_one_by_one(base, inside):
     prompts = [row | {"messages": row["messages"][:-1]} for row in ROWS]
     together = pytorch.Answerer(run, base, settings).respond(prompts, lambda count: None)
     single = pytorch.Answerer(
-        run, base, Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}})
+        run,
+        base,
+        Settings.model_validate(
+            {"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}}
+        ),
     )
     assert together == single.respond(prompts, lambda count: None)
     assert len({*together}) > 1
@@ -168,11 +206,18 @@ def test_batched_answers_equal_those_given_one_by_one(base, inside):
 
 def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
     answerer = pytorch.Answerer(base, base, Settings(threads=1, max_length_tokens=16))
-    rows = [{"id": str(n), "category": "", "source": "", "text": TEXTS[n % 4] * (n + 1)} for n in range(6)]
+    rows = [
+        {"id": str(n), "category": "", "source": "", "text": TEXTS[n % 4] * (n + 1)}
+        for n in range(6)
+    ]
     together = answerer.predict(rows, lambda count: None)
     alone = [answerer.predict([row], lambda count: None)[0] for row in rows]
-    assert [nats for _, nats, *_ in together] == pytest.approx([nats for _, nats, *_ in alone], rel=1e-5)
-    assert [tokens for _, _, tokens, _ in together] == [len(answerer.tokenizer(row["text"])["input_ids"]) + 1 for row in rows]
+    assert [nats for _, nats, *_ in together] == pytest.approx(
+        [nats for _, nats, *_ in alone], rel=1e-5
+    )
+    assert [tokens for _, _, tokens, _ in together] == [
+        len(answerer.tokenizer(row["text"])["input_ids"]) + 1 for row in rows
+    ]
 
 
 # Bad input
@@ -182,30 +227,42 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
     run = grow(base, base, inside / "one")
     narrower = SETTINGS.model_copy(update={"lora": Lora(r=2, lora_alpha=8)})
     with pytest.raises(
-        UserError, match=r"its adapter has lora.r 4, this run asks for 2; a child keeps what its parent learned: set 4"
+        UserError,
+        match=r"its adapter has lora.r 4, this run asks for 2; a child keeps what its parent learned: set 4",
     ):
         models.model_for_training(base, run, narrower)
     fewer = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8, target_modules=["q_proj"])})
-    with pytest.raises(UserError, match=r"this run asks for q_proj; set those, or start again from the base"):
+    with pytest.raises(
+        UserError, match=r"this run asks for q_proj; set those, or start again from the base"
+    ):
         models.model_for_training(base, run, fewer)
-    with pytest.raises(UserError, match=r"an adapter cannot be a base; name the base it was grown on"):
+    with pytest.raises(
+        UserError, match=r"an adapter cannot be a base; name the base it was grown on"
+    ):
         model_folders.locate(run)
     other = checkpoint(inside / "other", "llama")
-    with pytest.raises(UserError, match=r"this run's base is .*other; use that base or another parent"):
+    with pytest.raises(
+        UserError, match=r"this run's base is .*other; use that base or another parent"
+    ):
         models.model_for_training(other, run, SETTINGS)
     with pytest.raises(UserError, match=r"full weights, not an adapter on"):
         models.model_for_training(base, other, SETTINGS)
     with pytest.raises(
-        UserError, match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+        UserError,
+        match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj",
     ):
-        models.model_for_training(base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])}))
+        models.model_for_training(
+            base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])})
+        )
     (inside / "empty").mkdir()
     with pytest.raises(UserError, match=r"no config.json in it"):
         model_folders.locate(str(inside / "empty"))
     answer = {"role": "assistant", "content": "猫" * 30}
     long = [row | {"messages": [*row["messages"][:-1], answer]} for row in ROWS[:16]]
     short = SETTINGS.model_copy(update={"max_length_tokens": 8})
-    with pytest.raises(UserError, match=r"no train row has an answer that fits max_length_tokens 8 \(16 rows\)"):
+    with pytest.raises(
+        UserError, match=r"no train row has an answer that fits max_length_tokens 8 \(16 rows\)"
+    ):
         grow(base, base, inside / "long", short, long)
 
 
@@ -214,9 +271,14 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, ins
 
     real, calls = trainer.summed_nats, []
     monkeypatch.setattr(
-        trainer, "summed_nats", lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1]
+        trainer,
+        "summed_nats",
+        lambda *a: (calls.append(1), real(*a) * (float("nan") if len(calls) == 3 else 1))[1],
     )
-    with pytest.raises(UserError, match=r"step 3: the loss is nan; nothing was written. Lower learning_rate \(now 0.01\)"):
+    with pytest.raises(
+        UserError,
+        match=r"step 3: the loss is nan; nothing was written. Lower learning_rate \(now 0.01\)",
+    ):
         grow(base, base, inside / "one")
     assert not (inside / "one").exists()
 
@@ -224,7 +286,10 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, ins
 def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
     with checkpoints.held("abc") as folder:
         assert folder.is_dir()
-        with pytest.raises(UserError, match=r"another process is training this run"), checkpoints.held("abc"):
+        with (
+            pytest.raises(UserError, match=r"another process is training this run"),
+            checkpoints.held("abc"),
+        ):
             pass
     assert not folder.exists()
 
@@ -235,7 +300,10 @@ def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"hub_id": "a/b", "revision": "main"}', "revision 'main' is not pinned; write the 40-digit commit hash"),
+        (
+            '{"hub_id": "a/b", "revision": "main"}',
+            "revision 'main' is not pinned; write the 40-digit commit hash",
+        ),
         ('{"hub_id": "a/b"}', "a base reference is"),
         ("no json", "a base reference is"),
     ],
@@ -257,6 +325,8 @@ def test_a_pinned_reference_is_loaded_from_the_hubs_cache(base, inside, monkeypa
     assert model_folders.origin(Path(run)) == "name.json"
     assert model_folders.identity("name.json") == {"hub_id": "owner/name", "revision": revision}
 
-    (inside / "absent.json").write_text(json.dumps({"hub_id": "owner/absent", "revision": revision}))
+    (inside / "absent.json").write_text(
+        json.dumps({"hub_id": "owner/absent", "revision": revision})
+    )
     with pytest.raises(UserError, match=r"owner/absent at 0123456789ab could not be had"):
         model_folders.locate("absent.json")

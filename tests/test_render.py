@@ -33,10 +33,15 @@ def renderer() -> Iterator[Renderer]:
         ("mat(a,b;c,d)", "mat(a, b; c, d)"),
         ("lr((frac(a, b)))", "(a/b)"),
         ("x // said in passing", "x"),
-        ('1 "and" y', '1" and "y'),  # grouped differently in the SVG, and the space is a glyph only in the second
+        (
+            '1 "and" y',
+            '1" and "y',
+        ),  # grouped differently in the SVG, and the space is a glyph only in the second
     ],
 )
-def test_two_spellings_of_one_formula_look_the_same(renderer: Renderer, one: str, other: str) -> None:
+def test_two_spellings_of_one_formula_look_the_same(
+    renderer: Renderer, one: str, other: str
+) -> None:
     first, second = renderer.render([one, other], "math")
     assert first
     assert first == second
@@ -71,7 +76,9 @@ def test_the_same_source_looks_the_same_in_another_process(renderer: Renderer) -
 
 
 def test_documents_are_read_as_markup(renderer: Renderer) -> None:
-    heading, plain, formula, broken = renderer.render(["= Limits", "Limits", "- a $x^2$", "a $x"], "document")
+    heading, plain, formula, broken = renderer.render(
+        ["= Limits", "Limits", "- a $x^2$", "a $x"], "document"
+    )
     assert heading
     assert plain
     assert heading != plain
@@ -79,8 +86,12 @@ def test_documents_are_read_as_markup(renderer: Renderer) -> None:
     assert broken is None
 
 
-@pytest.mark.parametrize("source", ["frac(a", "unknownname", "x $ y", "x $ $", "x $ // ", "x /* y", "\ud800", "sqrt()"])
-def test_what_does_not_compile_inside_a_formula_has_no_picture(renderer: Renderer, source: str) -> None:
+@pytest.mark.parametrize(
+    "source", ["frac(a", "unknownname", "x $ y", "x $ $", "x $ // ", "x /* y", "\ud800", "sqrt()"]
+)
+def test_what_does_not_compile_inside_a_formula_has_no_picture(
+    renderer: Renderer, source: str
+) -> None:
     assert renderer.render([source], "math") == [None]
 
 
@@ -105,18 +116,26 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_source_is_a_failure_and_the_next_one_renders(renderer: Renderer, name: str) -> None:
+def test_a_hostile_source_is_a_failure_and_the_next_one_renders(
+    renderer: Renderer, name: str
+) -> None:
     # Deep brackets are nothing special in a text; code runs in both.
     for mode in MODES[: 1 if name == "deep nesting" else 2]:
         started = time.monotonic()
-        stopped, after = renderer.render([HOSTILE[name], f"x {name}" if mode == "document" else f'"{name}"'], mode)
+        stopped, after = renderer.render(
+            [HOSTILE[name], f"x {name}" if mode == "document" else f'"{name}"'], mode
+        )
         assert stopped is None
         assert after
-        assert time.monotonic() - started < LIMIT_SECONDS + 5  # the worker's new start included, on a busy machine
+        assert (
+            time.monotonic() - started < LIMIT_SECONDS + 5
+        )  # the worker's new start included, on a busy machine
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nested_loops_end_at_the_time_limit_and_cost_no_other_source_its_picture(mode: Mode) -> None:
+def test_nested_loops_end_at_the_time_limit_and_cost_no_other_source_its_picture(
+    mode: Mode,
+) -> None:
     loops = "#for i in range(30000) { for j in range(30000) { } }"
     with Renderer(timeout_seconds=0.7) as renderer:
         assert renderer.render(["a"], mode)[0]
@@ -149,7 +168,9 @@ def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) ->
     pytest.importorskip("resource", reason="resource limits are POSIX")
     command = [sys.executable, "-P", render.__file__, str(tmp_path), "0.1"]
     loops = "#for i in range(30000) { for j in range(30000) { } }"
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as worker:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as worker:
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(["math", [loops]]) + "\n")
         worker.stdin.flush()

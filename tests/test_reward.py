@@ -29,17 +29,27 @@ def read(folder: Path, *records: object, suffix: str = "jsonl") -> list[Example 
 
 
 def test_labels_stay_what_they_are(tmp_path):
-    example = read(tmp_path, {"problem": "1 + 1?", "steps": ["2.", "So 2.", "Yes."], "labels": [0.7, None, 0]})[0]
+    example = read(
+        tmp_path, {"problem": "1 + 1?", "steps": ["2.", "So 2.", "Yes."], "labels": [0.7, None, 0]}
+    )[0]
     assert example.labels == (0.7, None, 0.0)
-    assert corpus.show(example) == {"prompt": "1 + 1?", "completions": ["2.", "So 2.", "Yes."], "labels": [0.7, None, 0.0]}
+    assert corpus.show(example) == {
+        "prompt": "1 + 1?",
+        "completions": ["2.", "So 2.", "Yes."],
+        "labels": [0.7, None, 0.0],
+    }
     assert corpus.group_key(example) == "1 + 1?"
 
 
 def prm(*steps: tuple[list[tuple[str, int | None]], int | None, str | None]) -> dict:
     entries = [
         {
-            "completions": [{"text": text, "rating": rating, "flagged": False} for text, rating in completions],
-            "human_completion": {"text": human, "rating": None, "flagged": False} if human else None,
+            "completions": [
+                {"text": text, "rating": rating, "flagged": False} for text, rating in completions
+            ],
+            "human_completion": {"text": human, "rating": None, "flagged": False}
+            if human
+            else None,
             "chosen_completion": chosen,
         }
         for completions, chosen, human in steps
@@ -61,7 +71,11 @@ def test_prm800k_gives_the_chosen_path_and_the_path_to_each_rated_alternative(tm
         (("a", "b2"), (None, 0.5)),
     ]
     ended = prm(([("a", 1)], 0, None), ([("b", -1), ("b2", -1)], None, None))
-    assert [example.labels for example in read(tmp_path, ended)] == [(1.0,), (None, 0.0), (None, 0.0)]
+    assert [example.labels for example in read(tmp_path, ended)] == [
+        (1.0,),
+        (None, 0.0),
+        (None, 0.0),
+    ]
 
 
 def test_eqasc_gives_a_solution_for_each_chain(tmp_path):
@@ -72,7 +86,12 @@ def test_eqasc_gives_a_solution_for_each_chain(tmp_path):
                 {
                     "label": "A",
                     "text": "ice",
-                    "chains": [[{"text": "Ice is cold.", "score": 0.9}, {"text": "It melts.", "score": 0.25}]],
+                    "chains": [
+                        [
+                            {"text": "Ice is cold.", "score": 0.9},
+                            {"text": "It melts.", "score": 0.25},
+                        ]
+                    ],
                 },
                 {"label": "B", "text": "air", "chains": [[{"text": "Air is light."}]]},
             ],
@@ -80,7 +99,9 @@ def test_eqasc_gives_a_solution_for_each_chain(tmp_path):
         "answerKey": "A",
     }
     for found in (read(tmp_path, question), read(tmp_path, [question], suffix="json")):
-        assert [(example.source, example.labels) for example in found] == [("What melts? ice", (0.9, 0.25))]
+        assert [(example.source, example.labels) for example in found] == [
+            ("What melts? ice", (0.9, 0.25))
+        ]
 
 
 def test_where_only_the_first_mistake_is_known_the_steps_behind_it_have_no_label(tmp_path):
@@ -92,11 +113,20 @@ def test_where_only_the_first_mistake_is_known_the_steps_behind_it_have_no_label
         {"id": "2", "problem": "q", "steps": ["a"], "label": -1},
     )
     assert [example.labels for example in found] == [(1, 0, None), (1, 1), (0, None, None), (1,)]
-    assert [example.category for example in found] == ["BIG-Bench-Mistake"] * 2 + ["ProcessBench"] * 2
+    assert [example.category for example in found] == ["BIG-Bench-Mistake"] * 2 + [
+        "ProcessBench"
+    ] * 2
 
 
 def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
-    columns = ("answer_id", "question", "full_answer", "step", "answer_is_logically_correct", "correctness_label")
+    columns = (
+        "answer_id",
+        "question",
+        "full_answer",
+        "step",
+        "answer_is_logically_correct",
+        "correctness_label",
+    )
     lines = [
         ("1", "q1", "…", "a", "True", "Correct"),
         ("1", "q1", "…", "b", "True", "Incorrect"),
@@ -105,7 +135,10 @@ def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
     with Path("corpus.csv").open("w", newline="") as file:
         csv.writer(file).writerows([columns, *lines])
     found = list(corpus.read(Path("corpus.csv")))
-    assert [(example.steps, example.labels) for example in found] == [(("a", "b"), (1.0, 0.0)), (("c",), (0.0,))]
+    assert [(example.steps, example.labels) for example in found] == [
+        (("a", "b"), (1.0, 0.0)),
+        (("c",), (0.0,)),
+    ]
     records = [dict(zip(columns, line, strict=True)) for line in lines]
     assert [example.labels for example in read(inside, *records)] == [(1.0, 0.0), (0.0,)]
 
@@ -124,20 +157,38 @@ def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({"problem": "p", "steps": ["a", "b"], "labels": [1]}, '2 "steps" and 1 "labels"; each step has one'),
-        ({"problem": "p", "steps": ["a"], "labels": [1.5]}, "label 1 is 1.5; a label is a number from 0 to 1, or null"),
-        ({"problem": "p", "steps": ["a"], "labels": ["1"]}, "label 1 is '1'; a label is a number from 0 to 1"),
+        (
+            {"problem": "p", "steps": ["a", "b"], "labels": [1]},
+            '2 "steps" and 1 "labels"; each step has one',
+        ),
+        (
+            {"problem": "p", "steps": ["a"], "labels": [1.5]},
+            "label 1 is 1.5; a label is a number from 0 to 1, or null",
+        ),
+        (
+            {"problem": "p", "steps": ["a"], "labels": ["1"]},
+            "label 1 is '1'; a label is a number from 0 to 1",
+        ),
         ({"problem": "p", "steps": ["a", " "], "labels": [1, 1]}, "step 2 is empty or no text"),
         ({"problem": "p", "steps": [], "labels": []}, 'no "steps"; a solution has at least one'),
         ({"problem": "p", "steps": ["a"], "labels": [None]}, "no step is labelled"),
         ({"problem": "", "steps": ["a"], "labels": [1]}, '"problem" is empty or no text'),
         ({"steps": ["a"], "labels": [1]}, 'no "problem"'),
-        ({"problem": "p", "steps": ["a"], "label": 3}, "the first mistake is at 3, and the 1 steps are numbered from 0"),
+        (
+            {"problem": "p", "steps": ["a"], "label": 3},
+            "the first mistake is at 3, and the 1 steps are numbered from 0",
+        ),
         (prm(([("a", 7)], 0, None)), "step 1: rating 7; ratings are -1, 0, 1 and null"),
         (prm(([("a", 1)], 4, None)), "step 1: chosen_completion 4 of 1"),
         (prm(([("a", None)], 0, None)), "no step is labelled"),
-        ({"a": 1}, "'a': none of the forms of a labelled solution; see data/reward/README.md#formats"),
-        ({"problem": "\ud800", "steps": ["a"], "labels": [1]}, "half a surrogate pair in it; write the whole character"),
+        (
+            {"a": 1},
+            "'a': none of the forms of a labelled solution; see data/reward/README.md#formats",
+        ),
+        (
+            {"problem": "\ud800", "steps": ["a"], "labels": [1]},
+            "half a surrogate pair in it; write the whole character",
+        ),
     ],
 )
 def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
@@ -147,7 +198,10 @@ def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
 
 
 def test_a_json_file_is_a_list(tmp_path):
-    with pytest.raises(UserError, match=r"a .json file is a list of records; write one, or an object a line into a .jsonl"):
+    with pytest.raises(
+        UserError,
+        match=r"a .json file is a list of records; write one, or an object a line into a .jsonl",
+    ):
         read(tmp_path, {"problem": "p"}, suffix="json")
 
 
@@ -187,7 +241,9 @@ def test_mistakes_stand_where_the_labels_say(level):
             assert 0.0 not in labels
         elif None not in labels:
             assert labels.count(0.0) == 1
-            assert labels == [1.0] * labels.index(0.0) + [0.0] + [0.7] * (len(labels) - labels.index(0.0) - 1)
+            assert labels == [1.0] * labels.index(0.0) + [0.0] + [0.7] * (
+                len(labels) - labels.index(0.0) - 1
+            )
     assert checked > 2000
 
 
@@ -198,8 +254,12 @@ def test_a_level_has_all_mistakes_different_solutions_and_gaps():
         assert len({(record["problem"], *record["steps"]) for record in records}) == len(records)
         assert 0.02 < sum(None in record["labels"] for record in records) / len(records) < 0.15
     assert all(record["problem"].startswith("Compute") for record in first)
-    assert 0.3 < sum(record["problem"].startswith("Compute") for record in second) / len(second) < 0.5
-    assert list(synthetic.lines(random.Random(5), 50, 2)) == list(synthetic.lines(random.Random(5), 50, 2))
+    assert (
+        0.3 < sum(record["problem"].startswith("Compute") for record in second) / len(second) < 0.5
+    )
+    assert list(synthetic.lines(random.Random(5), 50, 2)) == list(
+        synthetic.lines(random.Random(5), 50, 2)
+    )
 
 
 # Scores
@@ -209,16 +269,30 @@ def test_the_binned_auc_is_the_exact_one_also_for_saturated_scores():
     rng = np.random.default_rng(0)
     right = rng.random(5000) < 0.7
     scores = 1 / (1 + np.exp(-(rng.normal(size=5000) * 3 + np.where(right, 4, 1))))
-    halves = [calibration.binned(scores[part], right[part]) for part in (slice(0, 2000), slice(2000, None))]
-    assert calibration.roc_auc(halves[0] + halves[1]) == pytest.approx(roc_auc_score(right, scores), abs=0.002)
+    halves = [
+        calibration.binned(scores[part], right[part])
+        for part in (slice(0, 2000), slice(2000, None))
+    ]
+    assert calibration.roc_auc(halves[0] + halves[1]) == pytest.approx(
+        roc_auc_score(right, scores), abs=0.002
+    )
     assert calibration.roc_auc(calibration.binned([0.2, 0.9], [True, True])) == 0.5
     assert calibration.roc_auc(calibration.binned([0.4, 0.4], [True, False])) == 0.5
-    assert list(calibration.roc_auc(np.stack(halves))) == [pytest.approx(calibration.roc_auc(half)) for half in halves]
+    assert list(calibration.roc_auc(np.stack(halves))) == [
+        pytest.approx(calibration.roc_auc(half)) for half in halves
+    ]
 
 
 def row(labels: list) -> dict:
     steps = [f"s{n}" for n in range(len(labels))]
-    return {"id": "", "category": "", "source": "", "prompt": "p", "completions": steps, "labels": labels}
+    return {
+        "id": "",
+        "category": "",
+        "source": "",
+        "prompt": "p",
+        "completions": steps,
+        "labels": labels,
+    }
 
 
 def scored(*pairs: tuple[list, list]) -> dict[str, float]:

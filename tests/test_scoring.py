@@ -41,7 +41,9 @@ def test_more_examples_give_a_narrower_interval():
 def test_a_paired_comparison_sees_what_two_intervals_would_not():
     hard = np.arange(200) % 2 == 0
     parent, child = answers(list(~hard)), answers(list(~hard | (np.arange(200) % 20 == 0)))
-    assert bootstrap.interval(child, share)[0] < bootstrap.interval(parent, share)[1]  # they overlap
+    assert (
+        bootstrap.interval(child, share)[0] < bootstrap.interval(parent, share)[1]
+    )  # they overlap
     better = bootstrap.paired(child, parent, share)
     assert (better.verdict, round(better.difference, 4)) == ("better", 0.05)
     assert bootstrap.paired(parent, child, share).verdict == "worse"
@@ -57,7 +59,10 @@ def row(text: str) -> dict:
 
 def test_bits_per_byte_and_perplexities_by_hand():
     rows = [row("ab cd"), row("é")]
-    made = [Prediction("1", "", "a b a b a b", 4 * math.log(2), 3), Prediction("2", "", "a b c", 3 * math.log(2), 2)]
+    made = [
+        Prediction("1", "", "a b a b a b", 4 * math.log(2), 3),
+        Prediction("2", "", "a b c", 3 * math.log(2), 2),
+    ]
     totals = lm.statistics(rows, made).sum(axis=0)
     assert totals.tolist() == [7 * math.log(2), 7, 5, 3]
     assert lm.headline(totals) == pytest.approx(1 / (1 + 1.0))
@@ -73,11 +78,15 @@ def test_bits_per_byte_and_perplexities_by_hand():
 def test_the_unigram_baseline_costs_the_entropy_of_the_training_text(tmp_path):
     fast = tokenizer.train(["aaaa bbbb"] * 50, 300, "gpt2")
     fast.save_pretrained(tmp_path)
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row("a b")) + "\n" for _ in range(500)))
+    (tmp_path / "train.jsonl").write_text(
+        "".join(json.dumps(row("a b")) + "\n" for _ in range(500))
+    )
     (answer,) = lm.baseline(tmp_path / "train.jsonl", [row("a b")], tmp_path)
     pieces = len(fast("a b")["input_ids"]) + 1
     assert answer.tokens == pieces
-    assert answer.nats == pytest.approx(pieces * math.log(pieces), rel=0.2)  # each piece comes equally often
+    assert answer.nats == pytest.approx(
+        pieces * math.log(pieces), rel=0.2
+    )  # each piece comes equally often
 
 
 # Comparison
@@ -89,7 +98,8 @@ def test_a_row_that_two_versions_hold_out_counts_once(tmp_path, monkeypatch):
 
     scored = {
         "x-001": {
-            (line["corpus"], line["id"]): line for line in (line("x-001", "a", 1), line("x-002", "a", 1), line("x-002", "b", 0))
+            (line["corpus"], line["id"]): line
+            for line in (line("x-001", "a", 1), line("x-002", "a", 1), line("x-002", "b", 0))
         },
     }
 
@@ -97,7 +107,10 @@ def test_a_row_that_two_versions_hold_out_counts_once(tmp_path, monkeypatch):
         headline = staticmethod(share)
 
     assert compare.link("x-001", "base", scored, Score)["score"] == 0.5
-    assert compare.cells(scored, Score, "corpus") == [("x-001", "x-001", 1.0, 1), ("x-001", "x-002", 0.5, 2)]
+    assert compare.cells(scored, Score, "corpus") == [
+        ("x-001", "x-001", 1.0, 1),
+        ("x-001", "x-002", 0.5, 2),
+    ]
     assert compare.cells(scored, Score, "category") == [("x-001", "c", 0.5, 2)]
     path = Path(tmp_path / "t.csv")
     compare.write_table(path, ("a", "b"), [(1, 2)])

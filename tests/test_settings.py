@@ -26,9 +26,17 @@ GOOD = {
             "intermediate_size": 8,
         }
     },
-    "corpora": {"gec-001": {"task": "gec", "file": "a.tsv"}, "lm-001": {"task": "lm", "file": "a.txt"}},
+    "corpora": {
+        "gec-001": {"task": "gec", "file": "a.tsv"},
+        "lm-001": {"task": "lm", "file": "a.txt"},
+    },
     "runs": {
-        "gec-001": {"task": "gec", "corpus": "gec-001", "base": "models/bases/tiny", "parent": "models/bases/tiny"},
+        "gec-001": {
+            "task": "gec",
+            "corpus": "gec-001",
+            "base": "models/bases/tiny",
+            "parent": "models/bases/tiny",
+        },
         "gec-002": {
             "task": "gec",
             "corpus": "gec-001",
@@ -56,7 +64,13 @@ def load(tmp_path: Path, *changes: tuple[str, object]) -> Params:
 def test_a_run_overrides_its_task_its_presets_and_the_defaults_in_this_order(tmp_path):
     params = load(tmp_path, ("runs/gec-002/seed", 5))
     chosen = params.resolve("gec-002")
-    assert (chosen.seed, chosen.max_steps, chosen.learning_rate, chosen.lora.r, chosen.lora.lora_alpha) == (
+    assert (
+        chosen.seed,
+        chosen.max_steps,
+        chosen.learning_rate,
+        chosen.lora.r,
+        chosen.lora.lora_alpha,
+    ) == (
         5,
         7,
         1e-5,
@@ -68,7 +82,10 @@ def test_a_run_overrides_its_task_its_presets_and_the_defaults_in_this_order(tmp
 
 def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
     # `dvc exp run -S learning_rate=5e-5` writes 5e-05, which YAML 1.1 reads as a string.
-    assert load(tmp_path, ("runs/gec-001/learning_rate", "5e-05")).resolve("gec-001").learning_rate == 5e-5
+    assert (
+        load(tmp_path, ("runs/gec-001/learning_rate", "5e-05")).resolve("gec-001").learning_rate
+        == 5e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,20 +122,26 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
     [
         ([("runs/gec-002/parent", "models/gec-002")], "models/gec-002 → models/gec-002"),
         ([("runs/gec-001/parent", "models/gec-002")], "models/gec-00"),
-        ([("runs/gec-001/base", "models/gec-001"), ("runs/gec-002/base", "models/gec-001")], "models/gec-001 → models/gec-001"),
+        (
+            [("runs/gec-001/base", "models/gec-001"), ("runs/gec-002/base", "models/gec-001")],
+            "models/gec-001 → models/gec-001",
+        ),
     ],
 )
 def test_a_run_that_continues_from_itself_is_refused(tmp_path, changes, circle):
     with pytest.raises(UserError) as error:
         load(tmp_path, *changes)
     assert f"`runs`: {circle}" in str(error.value)
-    assert "a run that continues from itself; give one of them another base or parent" in str(error.value)
+    assert "a run that continues from itself; give one of them another base or parent" in str(
+        error.value
+    )
 
 
 def test_a_parent_grown_on_another_base_is_refused(tmp_path):
     other = dict(GOOD["bases"]["tiny"])
     with pytest.raises(
-        UserError, match=r"models/gec-001 was grown on models/bases/tiny, this run's base is models/bases/other"
+        UserError,
+        match=r"models/gec-001 was grown on models/bases/tiny, this run's base is models/bases/other",
     ):
         load(tmp_path, ("bases/other", other), ("runs/gec-002/base", "models/bases/other"))
 
@@ -219,7 +242,11 @@ DEFAULTS = {
 
 def test_a_default_is_for_ever():
     """No config holds a value that is its default, so that nothing would rerun where a default is changed."""
-    models = [model for model in vars(settings).values() if getattr(model, "__module__", "") == settings.__name__]
+    models = [
+        model
+        for model in vars(settings).values()
+        if getattr(model, "__module__", "") == settings.__name__
+    ]
     now = {
         f"{model.__name__}.{name}": repr(field.default)
         for model in models

@@ -37,7 +37,14 @@ def bytes_of(folder):
 
 def fit(base, settings, folder, valid=ROWS[16:]):
     """The training of a run whose checkpoints are in `folder`."""
-    return pytorch.train("run", Run(task="gec", corpus="gec-001", base=base, parent=base), settings, ROWS[:16], valid, folder)
+    return pytorch.train(
+        "run",
+        Run(task="gec", corpus="gec-001", base=base, parent=base),
+        settings,
+        ROWS[:16],
+        valid,
+        folder,
+    )
 
 
 def stop_at(monkeypatch, step, act):
@@ -53,7 +60,9 @@ def stop_at(monkeypatch, step, act):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_a_checkpoint_from_which_the_same_command_goes_on_to_the_same_bytes(base, inside, monkeypatch, number):
+def test_a_signal_leaves_a_checkpoint_from_which_the_same_command_goes_on_to_the_same_bytes(
+    base, inside, monkeypatch, number
+):
     # Step 3 lies between two evaluations and between two reports: nothing may depend on where it was stopped.
     settings, before = SETTINGS.model_copy(update={"logging_steps": 2}), signal.getsignal(number)
     whole = fit(base, settings, inside / "whole")
@@ -62,7 +71,10 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_same_command_goes_on_to_the
         with pytest.raises(SystemExit) as stopped:
             fit(base, settings, inside / "stopped")
     assert stopped.value.code == 128 + number
-    assert f"stopped at step 3 by {number.name}; the same command goes on from here" in Path("logs/run.log").read_text()
+    assert (
+        f"stopped at step 3 by {number.name}; the same command goes on from here"
+        in Path("logs/run.log").read_text()
+    )
     assert signal.getsignal(number) == before
     resumed = fit(base, settings, inside / "stopped")
     assert "resumed at step 3" in Path("logs/run.log").read_text()
@@ -84,7 +96,9 @@ def test_a_trainer_whose_dvc_is_gone_saves_and_stops(base, inside, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter", "unsealed"])
-def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(base, inside, monkeypatch, harm):
+def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(
+    base, inside, monkeypatch, harm
+):
     whole = grow(base, base, inside / "whole")
     with monkeypatch.context() as patch:
         stop_at(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -96,7 +110,9 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(base, ins
         (last / checkpoints.SEAL).unlink()
     else:
         found = weights.read_bytes()
-        weights.write_bytes(found[:-100] if harm == "truncate" else found[:-1] + bytes([found[-1] ^ 1]))
+        weights.write_bytes(
+            found[:-100] if harm == "truncate" else found[:-1] + bytes([found[-1] ^ 1])
+        )
     again = grow(base, base, inside / "harmed")
     log = Path("logs/harmed.log").read_text()
     assert "checkpoint-5: incomplete or damaged; the checkpoint before it is used" in log
@@ -105,7 +121,9 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(base, ins
 
 
 def test_patience_survives_a_resume(base, inside, monkeypatch):
-    settings = SETTINGS.model_copy(update={"max_steps": 60, "early_stopping": EarlyStopping(patience=3)})
+    settings = SETTINGS.model_copy(
+        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=3)}
+    )
     whole = fit(base, settings, inside / "whole", CONTRARY)
     assert whole.steps < 60
     with monkeypatch.context() as patch:  # after the first of the evaluations that count
@@ -129,9 +147,13 @@ def short_of_memory(monkeypatch, most):
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_out_of_memory_halves_the_tokens_at_once_and_keeps_the_step(base, inside, monkeypatch, accumulation):
+def test_out_of_memory_halves_the_tokens_at_once_and_keeps_the_step(
+    base, inside, monkeypatch, accumulation
+):
     lora = SETTINGS.lora.model_copy(update={"lora_dropout": 0.0})
-    settings = SETTINGS.model_copy(update={"gradient_accumulation_steps": accumulation, "lora": lora})
+    settings = SETTINGS.model_copy(
+        update={"gradient_accumulation_steps": accumulation, "lora": lora}
+    )
     whole = fit(base, settings, inside / "whole")
     short_of_memory(monkeypatch, 1)
     short = fit(base, settings, inside / "short")
@@ -149,7 +171,9 @@ def test_out_of_memory_halves_the_tokens_at_once_and_keeps_the_step(base, inside
             assert other[key] == pytest.approx(entry[key], rel=1e-4)
 
 
-def test_memory_that_ends_in_the_middle_of_a_step_counts_no_gradient_twice(base, inside, monkeypatch):
+def test_memory_that_ends_in_the_middle_of_a_step_counts_no_gradient_twice(
+    base, inside, monkeypatch
+):
     lora = SETTINGS.lora.model_copy(update={"lora_dropout": 0.0})
     settings = SETTINGS.model_copy(update={"gradient_accumulation_steps": 2, "lora": lora})
     whole = fit(base, settings, inside / "whole")
@@ -163,13 +187,19 @@ def test_memory_that_ends_in_the_middle_of_a_step_counts_no_gradient_twice(base,
     monkeypatch.setattr(trainer, "summed_nats", summed_nats)
     short = fit(base, settings, inside / "short")
     assert "out of memory at step 2 with 4 rows at once, " in Path("logs/run.log").read_text()
-    norms = [[entry["grad_norm"] for entry in trained.history if "grad_norm" in entry] for trained in (whole, short)]
+    norms = [
+        [entry["grad_norm"] for entry in trained.history if "grad_norm" in entry]
+        for trained in (whole, short)
+    ]
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
 
 
 def test_a_row_that_does_not_fit_alone_is_named(base, inside, monkeypatch):
     short_of_memory(monkeypatch, 0)
-    with pytest.raises(UserError, match=r"step 1: out of memory with row \d+ alone, \d+ tokens; .* method: qlora, or raise"):
+    with pytest.raises(
+        UserError,
+        match=r"step 1: out of memory with row \d+ alone, \d+ tokens; .* method: qlora, or raise",
+    ):
         fit(base, SETTINGS, inside / "scratch")
 
 
@@ -183,7 +213,8 @@ def test_an_exploding_loss_stops_with_the_step_and_a_remedy(base, inside, monkey
     monkeypatch.setattr(trainer, "summed_nats", summed_nats)
     settings = SETTINGS.model_copy(update={"max_steps": 60})
     with pytest.raises(
-        UserError, match=r"step 2\d: the loss exploded, from [\d.]+ to [\d.]+ as a mean of 10 steps; nothing was"
+        UserError,
+        match=r"step 2\d: the loss exploded, from [\d.]+ to [\d.]+ as a mean of 10 steps; nothing was",
     ):
         fit(base, settings, inside / "scratch")
 
@@ -203,7 +234,9 @@ def test_a_full_disk_stops_with_a_sentence_and_the_run_resumes(base, inside, mon
             saved(record, path, *others, **named)
 
         patch.setattr(torch, "save", save)
-        with pytest.raises(UserError, match=r"the disk is full; make room and run the same command again"):
+        with pytest.raises(
+            UserError, match=r"the disk is full; make room and run the same command again"
+        ):
             grow(base, base, inside / "again")
     again = grow(base, base, inside / "again")
     assert "resumed at step 2" in Path("logs/again.log").read_text()
@@ -214,35 +247,51 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_training(inside):
     Path("models").write_text("a file where the folder should be")
     from stages.files import require_writable
 
-    with pytest.raises(UserError, match=r"models: cannot be written to \(File exists\); correct its rights, then run again"):
+    with pytest.raises(
+        UserError,
+        match=r"models: cannot be written to \(File exists\); correct its rights, then run again",
+    ):
         require_writable(Path("logs"), Path("models"))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_last_weights_are_kept_beside_the_best(base, inside, method):
-    settings = SETTINGS.model_copy(update={"save": ["best", "last"], "method": method, "max_steps": 12})
-    best_only = fit(base, settings.model_copy(update={"save": ["best"]}), inside / "scratch", CONTRARY)
+    settings = SETTINGS.model_copy(
+        update={"save": ["best", "last"], "method": method, "max_steps": 12}
+    )
+    best_only = fit(
+        base, settings.model_copy(update={"save": ["best"]}), inside / "scratch", CONTRARY
+    )
     assert best_only.best_step < 12
     assert not best_only.last
     trained = fit(base, settings, inside / "again", CONTRARY)
     best_only.save(inside / "one")
     trained.save(inside / "both")
     weights = adapters.ADAPTER if method == "lora" else "model.safetensors"
-    assert Path("one", weights).read_bytes() == Path("both", weights).read_bytes() != Path("both/last", weights).read_bytes()
+    assert (
+        Path("one", weights).read_bytes()
+        == Path("both", weights).read_bytes()
+        != Path("both/last", weights).read_bytes()
+    )
     if method == "lora":  # it can be continued as any adapter
         grow(base, str(inside / "both/last"), inside / "child")
 
 
 def test_offloaded_activations_change_nothing(base, inside):
     plain = grow(base, base, inside / "plain")
-    offloaded = grow(base, base, inside / "offloaded", SETTINGS.model_copy(update={"offload_activations": True}))
+    offloaded = grow(
+        base, base, inside / "offloaded", SETTINGS.model_copy(update={"offload_activations": True})
+    )
     assert bytes_of(plain) == bytes_of(offloaded)
 
 
 def test_a_limit_of_evaluation_batches_looks_at_that_many(base, inside):
     every = fit(base, SETTINGS, inside / "every")
     some = fit(base, SETTINGS.model_copy(update={"max_eval_batches": 1}), inside / "some")
-    losses = [[entry["eval_loss"] for entry in trained.history if "eval_loss" in entry] for trained in (every, some)]
+    losses = [
+        [entry["eval_loss"] for entry in trained.history if "eval_loss" in entry]
+        for trained in (every, some)
+    ]
     assert losses[0] != losses[1]
     assert all(map(math.isfinite, losses[1]))
 

@@ -12,7 +12,12 @@ from stages.errors import UserError
 from stages.text import batches, chat, tokenizer
 from stages.text.chat import IGNORE, Encoded
 
-TEXTS = ["猫が本を読みます。", "\\frac{a}{b} = \\alpha", "frac(a, b) = alpha", "The old teacher reads a letter."] * 20
+TEXTS = [
+    "猫が本を読みます。",
+    "\\frac{a}{b} = \\alpha",
+    "frac(a, b) = alpha",
+    "The old teacher reads a letter.",
+] * 20
 
 
 @pytest.fixture(scope="module", params=["gpt2", "atoms"])
@@ -98,7 +103,10 @@ def test_every_row_comes_once_an_epoch(lengths, micro, accumulation, seed):
 def test_one_by_eight_and_eight_by_one_train_on_the_same_rows_in_the_same_steps(lengths, seed):
     def effective(micro: int, accumulation: int) -> list[list[int]]:
         plan = batches.plan(lengths, micro, accumulation, 5, seed)
-        return [sorted(row for batch in plan.step(number) for row in batch) for number in range(plan.steps)]
+        return [
+            sorted(row for batch in plan.step(number) for row in batch)
+            for number in range(plan.steps)
+        ]
 
     assert effective(8, 1) == effective(1, 8) == effective(2, 4)
 
@@ -117,20 +125,33 @@ def test_a_batch_is_drawn_at_random_and_what_is_computed_at_once_is_alike_in_len
 
 
 @PLANS
-def test_packed_a_step_is_the_same_rows_in_no_more_passes_and_no_more_room(lengths, micro, accumulation, seed):
-    plan = batches.plan(lengths, micro, accumulation, batches.steps_in(len(lengths), micro * accumulation, 1), seed)
+def test_packed_a_step_is_the_same_rows_in_no_more_passes_and_no_more_room(
+    lengths, micro, accumulation, seed
+):
+    plan = batches.plan(
+        lengths, micro, accumulation, batches.steps_in(len(lengths), micro * accumulation, 1), seed
+    )
     fewer = batches.in_fewer_passes(plan, lengths, micro)
-    room = micro * (max(lengths) + -max(lengths) % batches.WIDTHS)  # tokens of the largest pass that memory is planned for
+    room = micro * (
+        max(lengths) + -max(lengths) % batches.WIDTHS
+    )  # tokens of the largest pass that memory is planned for
     assert fewer.room in (0, room)
     assert (fewer.steps, fewer.accumulation) == (plan.steps, plan.accumulation)
     for number in range(plan.steps):
         before, after = plan.step(number), fewer.step(number)
-        assert sorted(row for rows in after for row in rows) == sorted(row for rows in before for row in rows)
+        assert sorted(row for rows in after for row in rows) == sorted(
+            row for rows in before for row in rows
+        )
         assert 0 < sum(map(bool, after)) <= sum(map(bool, before))
         assert after[0], "the first pass makes the gradients that empty ones leave as they are"
         for rows in after:
             found = [lengths[row] for row in rows]
-            assert math.prod(batches.extent(found, batches.in_lines(found, fewer.room), batches.WIDTHS)) <= room
+            assert (
+                math.prod(
+                    batches.extent(found, batches.in_lines(found, fewer.room), batches.WIDTHS)
+                )
+                <= room
+            )
     if accumulation == 1:
         assert fewer == plan
 
@@ -142,9 +163,14 @@ def test_short_rows_share_the_room_of_the_longest():
     assert [len(rows) for rows in fewer.step(0)] == [1, 10, 5] + [0] * 13
     encoded = [Encoded(str(row), [5] * length, 1) for row, length in enumerate(lengths)]
     drawn = [
-        tuple(batches.pad([encoded[row] for row in rows], 0, True, fewer.room)["input_ids"].shape) for rows in fewer.step(0)
+        tuple(batches.pad([encoded[row] for row in rows], 0, True, fewer.room)["input_ids"].shape)
+        for rows in fewer.step(0)
     ]
-    assert drawn[:3] == [(1, 512), (2, 256), (5, 64)]  # no wider than there is need of: attention is computed over whole lines
+    assert drawn[:3] == [
+        (1, 512),
+        (2, 256),
+        (5, 64),
+    ]  # no wider than there is need of: attention is computed over whole lines
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=40), st.integers(1, 2000))
@@ -166,7 +192,11 @@ def test_where_two_long_rows_need_a_pass_each_many_short_ones_still_share_one():
 def test_rows_in_lines_overlap_nowhere_and_take_no_more_room_than_alone(lengths):
     places = batches.in_lines(lengths)
     lines, width = batches.extent(lengths, places, batches.WIDTHS)
-    taken = {(line, begin + at) for length, (line, begin) in zip(lengths, places, strict=True) for at in range(length)}
+    taken = {
+        (line, begin + at)
+        for length, (line, begin) in zip(lengths, places, strict=True)
+        for at in range(length)
+    }
     assert len(taken) == sum(lengths)
     longest = max(lengths, default=0)
     assert all(line < lines and at < width for line, at in taken)
@@ -187,7 +217,10 @@ def test_rows_are_split_into_the_cheapest_passes(lengths):
         every = [
             split
             for known in every
-            for split in ([*known, [length]], *([[*known[:-1], [*known[-1], length]]] if known else []))
+            for split in (
+                [*known, [length]],
+                *([[*known[:-1], [*known[-1], length]]] if known else []),
+            )
         ]
     assert cost([[lengths[row] for row in chosen] for chosen in passes]) == min(map(cost, every))
 
@@ -198,7 +231,9 @@ def test_rows_in_one_line_begin_anew():
     assert batch["input_ids"].tolist() == [[*range(20, 32), 5, 6, 7, 8]]
     assert batch["position_ids"].tolist() == [[*range(12), 0, 1, 0, 1]]
     assert batch["labels"].tolist() == [[IGNORE, *range(21, 32), IGNORE, 6, IGNORE, 8]]
-    alone = batches.pad([Encoded("1", [5] * 300, 1), Encoded("2", [6] * 300, 1)], pad_id=0, packed=True)
+    alone = batches.pad(
+        [Encoded("1", [5] * 300, 1), Encoded("2", [6] * 300, 1)], pad_id=0, packed=True
+    )
     assert "position_ids" not in alone
 
 
@@ -206,4 +241,7 @@ def test_padding_is_neither_learned_nor_attended():
     batch = batches.pad([Encoded("1", [5, 6, 7], 1), Encoded("2", [5, 6], 1)], pad_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 6, 0]]
     assert batch["labels"].tolist() == [[IGNORE, 6, 7], [IGNORE, 6, IGNORE]]
-    assert set(batch) == {"input_ids", "labels"}  # causal attention never looks right, so there is nothing to mask
+    assert set(batch) == {
+        "input_ids",
+        "labels",
+    }  # causal attention never looks right, so there is nothing to mask

@@ -25,7 +25,9 @@ from stages.text import batches, chat, tokenizer
 from stages.text.chat import IGNORE
 from tests.tiny import ROWS, SETTINGS, TEXTS, checkpoint, grow
 
-SHIPPED = Path(find_spec("trl").submodule_search_locations[0], "chat_templates")  # in the trl package, and nowhere else offline
+SHIPPED = Path(
+    find_spec("trl").submodule_search_locations[0], "chat_templates"
+)  # in the trl package, and nowhere else offline
 MISTRAL = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
@@ -33,15 +35,29 @@ MISTRAL = (
 )
 TEMPLATES = {
     "qwen3": ("<|im_end|>", ("<|im_start|>", "<|im_end|>", "<think>", "</think>")),
-    "llama3": ("<|eot_id|>", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
-    "llama3_2": ("<|eot_id|>", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
+    "llama3": (
+        "<|eot_id|>",
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    ),
+    "llama3_2": (
+        "<|eot_id|>",
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    ),
     "mistral": ("</s>", ("<s>", "</s>", "[INST]", "[/INST]")),
 }
 CONVERSATIONS = {
-    "gec": [("user", "次の文の誤りを直してください。\n私は本が読みます。"), ("assistant", "私は本を読みます。")],
+    "gec": [
+        ("user", "次の文の誤りを直してください。\n私は本が読みます。"),
+        ("assistant", "私は本を読みます。"),
+    ],
     "typst": [("user", "Convert:\n\\frac{a}{b}"), ("assistant", "a/b")],
     "polish": [("user", "Odmień.\nkot: dopełniacz"), ("assistant", "kota")],
-    "several turns": [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "  spaces around\n")],
+    "several turns": [
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "  spaces around\n"),
+    ],
 }
 
 
@@ -50,10 +66,14 @@ def templated(request):
     """(a tokenizer with a real chat template, the token that ends its turns)"""
     end, special = TEMPLATES[request.param]
     fast = tokenizer.train(TEXTS, 400, "gpt2")
-    fast.add_special_tokens({"additional_special_tokens": [AddedToken(token, special=True) for token in special]})
+    fast.add_special_tokens(
+        {"additional_special_tokens": [AddedToken(token, special=True) for token in special]}
+    )
     fast.bos_token = special[0] if request.param != "qwen3" else None
     fast.eos_token = end
-    fast.chat_template = MISTRAL if request.param == "mistral" else (SHIPPED / f"{request.param}.jinja").read_text()
+    fast.chat_template = (
+        MISTRAL if request.param == "mistral" else (SHIPPED / f"{request.param}.jinja").read_text()
+    )
     return fast, end
 
 
@@ -107,9 +127,15 @@ def test_a_prompt_with_todays_date_in_it(templated):
     messages = row(CONVERSATIONS["gec"])["messages"]
     said = fast.decode(chat.prompt_ids(fast, messages[:-1]))
     years = {word for word in said.split() if word.isdigit() and len(word) == 4}
-    assert years <= {"2023", "2024"}  # Llama 3.2: "Cutting Knowledge Date: December 2023", and a day in July 2024
+    assert years <= {
+        "2023",
+        "2024",
+    }  # Llama 3.2: "Cutting Knowledge Date: December 2023", and a day in July 2024
     fast.chat_template = "{{ strftime_now('%Y') }}"
-    with pytest.raises(UserError, match="writes today's date into every prompt, so that no training comes out twice"):
+    with pytest.raises(
+        UserError,
+        match="writes today's date into every prompt, so that no training comes out twice",
+    ):
         chat.prompt_ids(fast, messages[:-1])
 
 
@@ -148,11 +174,17 @@ def test_gradients_that_depend_on_how_a_batch_is_divided(base):
         model = models.load_weights(Path(base)).train()
         for part in parts:
             (summed_nats(model, batches.pad(part, 0, packed)) / labels).backward()
-        return torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None])
+        return torch.cat(
+            [weights.grad.flatten() for weights in model.parameters() if weights.grad is not None]
+        )
 
     whole = gradient([rows])
     bucketed = sorted(rows, key=lambda each: len(each.ids))
-    for parts in ([[each] for each in rows], [rows[:4], rows[4:]], [bucketed[at : at + 3] for at in (0, 3, 6)]):
+    for parts in (
+        [[each] for each in rows],
+        [rows[:4], rows[4:]],
+        [bucketed[at : at + 3] for at in (0, 3, 6)],
+    ):
         torch.testing.assert_close(gradient(parts), whole, rtol=1e-5, atol=1e-7)
     assert "position_ids" in batches.pad(rows, 0, packed=True)
     torch.testing.assert_close(gradient([rows], packed=True), whole, rtol=1e-5, atol=1e-7)
@@ -161,7 +193,10 @@ def test_gradients_that_depend_on_how_a_batch_is_divided(base):
 def test_texts_in_one_line_that_see_each_other(base):
     """Each of the texts of a line costs what it costs alone, and a row is never more than one document."""
     fast = load_tokenizer(base, base)
-    texts = [{"id": str(n), "category": "", "source": "", "text": text} for n, text in enumerate(TEXTS[:4])]
+    texts = [
+        {"id": str(n), "category": "", "source": "", "text": text}
+        for n, text in enumerate(TEXTS[:4])
+    ]
     rows = [sequence for each in texts for sequence in chat.encode(fast, each, 64)]
     assert [each.id for each in rows] == ["0", "1", "2", "3"]
     model = models.load_weights(Path(base)).eval()
@@ -174,7 +209,12 @@ def test_texts_in_one_line_that_see_each_other(base):
     assert summed_nats(model, packed).item() != pytest.approx(sum(alone), rel=1e-3)
 
 
-ATTENDING = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+ATTENDING = {
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
 
 
 @pytest.mark.parametrize(
@@ -185,15 +225,27 @@ ATTENDING = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_h
         ("Gemma3Text", True, ATTENDING),
         ("Mixtral", True, ATTENDING | {"num_local_experts": 2}),
         ("Mamba", False, {"state_size": 4}),  # a state that runs through the line
-        ("Lfm2", False, {"num_attention_heads": 2, "num_key_value_heads": 1, "layer_types": ["conv", "full_attention"]}),
+        (
+            "Lfm2",
+            False,
+            {
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "layer_types": ["conv", "full_attention"],
+            },
+        ),
         ("Bloom", False, {"n_head": 2}),  # positions are its own affair
     ],
 )
-def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(architecture, apart, more):
+def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(
+    architecture, apart, more
+):
     import transformers
 
     torch.manual_seed(0)
-    config = getattr(transformers, f"{architecture}Config")(vocab_size=64, hidden_size=32, num_hidden_layers=2, **more)
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, **more
+    )
     model = transformers.AutoModelForCausalLM.from_config(config).train()
     assert keeps_apart(model) is apart
     assert model.training
@@ -211,13 +263,17 @@ def test_a_base_whose_logits_are_more_than_its_heads_product_is_refused(inside, 
     import transformers
 
     torch.manual_seed(0)
-    config = getattr(transformers, f"{architecture}Config")(vocab_size=64, hidden_size=32, num_hidden_layers=2, **more)
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, **more
+    )
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained("base")
     reason = rf"base: {config.model_type} caps or scales its logits, and the loss here is computed without that; use a base of"
     with pytest.raises(UserError, match=reason):
         models.load_weights(Path("base"))
     told = json.loads(Path("base/config.json").read_text())
-    Path("base/config.json").write_text(json.dumps(told | {"rope_theta": 1e4}))  # where mlx-lm looks for Granite's
+    Path("base/config.json").write_text(
+        json.dumps(told | {"rope_theta": 1e4})
+    )  # where mlx-lm looks for Granite's
     with pytest.raises(UserError, match=reason):
         mlx_models.load_weights("base", SETTINGS)
 
@@ -242,7 +298,9 @@ def test_weights_that_are_missing_and_drawn_at_random(inside, quantize):
     damaged({})
     with pytest.raises(UserError, match=LACKING):
         models.load_weights(Path("base"), quantize)
-    with pytest.raises(UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"):
+    with pytest.raises(
+        UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"
+    ):
         mlx_models.load_weights("base", SETTINGS)
 
 
@@ -265,10 +323,13 @@ def test_a_file_of_weights_that_is_cut_short(inside):
     path = Path(checkpoint(Path("base"), "llama"), "model.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(
-        UserError, match=r"base: not a causal language model .*: .*not fully covered; fetch it again, or name another base"
+        UserError,
+        match=r"base: not a causal language model .*: .*not fully covered; fetch it again, or name another base",
     ):
         models.load_weights(Path("base"))
-    with pytest.raises(UserError, match=r"base: mlx-lm does not load it: \[load_safetensors\] Tensor .* invalid"):
+    with pytest.raises(
+        UserError, match=r"base: mlx-lm does not load it: \[load_safetensors\] Tensor .* invalid"
+    ):
         mlx_models.load_weights("base", SETTINGS)
 
 
@@ -280,7 +341,9 @@ def test_an_evaluation_that_drops_the_rows_behind_the_last_full_batch(base):
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
     model = models.load_weights(Path(base)).eval()
     found = row_nats(model, rows, 3, 0)
-    assert [tokens for _, tokens in found] == [sum(token != IGNORE for token in each.labels) for each in rows]
+    assert [tokens for _, tokens in found] == [
+        sum(token != IGNORE for token in each.labels) for each in rows
+    ]
 
 
 # Adapters
@@ -303,16 +366,17 @@ def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
         ({"use_rslora": True}, "use_rslora True"),
         ({"use_dora": True, "bias": "all"}, "bias all, use_dora True"),
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern {'q_proj': 2}"),
-        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights pissa_niter_4, which changes the base"),
+        (
+            {"init_lora_weights": "pissa_niter_4"},
+            "init_lora_weights pissa_niter_4, which changes the base",
+        ),
         ({"peft_type": "IA3"}, "peft_type IA3"),
     ],
 )
 def test_a_parent_whose_adapter_is_more_than_lora(base, inside, changed, more):
     config = Path(grow(base, base, inside / "run"), model_folders.ADAPTER_CONFIG)
     config.write_text(json.dumps(json.loads(config.read_text()) | changed))
-    told = (
-        rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge it into its base, and make"
-    )
+    told = rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge it into its base, and make"
     with pytest.raises(UserError, match=told):
         models.model_for_training(base, "run", SETTINGS)
 
@@ -342,13 +406,19 @@ def test_a_parent_whose_tensors_do_not_all_go_into_its_child(base, inside, chang
 
 def test_an_adapter_that_lacks_a_tensor_or_is_cut_short(base, inside):
     path = Path(grow(base, base, inside / "run"), adapters.ADAPTER)
-    whole, kept = path.read_bytes(), {name: tensor for name, tensor in load_file(path).items() if name != FIRST}
+    whole, kept = (
+        path.read_bytes(),
+        {name: tensor for name, tensor in load_file(path).items() if name != FIRST},
+    )
     save_file(kept, path, metadata={"format": "pt"})
     half = "run: base_model.model.model.layers.0.mlp.down_proj.lora.weight has one of A and B alone; fetch it again"
     cut = r"run/adapter_model.safetensors: no adapter that can be read: .*not fully covered; fetch it again"
     for content, told in ((path.read_bytes(), half), (whole[:-50], cut)):
         path.write_bytes(content)
-        for load in (lambda: models.model_for_training(base, "run", SETTINGS), lambda: models.model_for_answering("run", base)):
+        for load in (
+            lambda: models.model_for_training(base, "run", SETTINGS),
+            lambda: models.model_for_answering("run", base),
+        ):
             with pytest.raises(UserError, match=told):
                 load()
 
@@ -367,7 +437,9 @@ def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
     apart = PeftModel.from_pretrained(models.load_weights(Path(base)), run).eval()
     plain = models.load_weights(Path(base)).eval()
     with torch.no_grad():
-        torch.testing.assert_close(merged.eval()(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            merged.eval()(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-5
+        )
         assert not torch.allclose(merged(ids).logits, plain(ids).logits, atol=1e-3)
 
 
@@ -381,8 +453,16 @@ def test_bytes_that_depend_on_the_process_or_on_the_order_of_a_set(base, inside)
     )
     found = []
     for seed in ("0", "1"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])}
-        subprocess.run([sys.executable, "-c", script, base, f"seed{seed}"], check=True, env=environment, capture_output=True)
+        environment = os.environ | {
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+        subprocess.run(
+            [sys.executable, "-c", script, base, f"seed{seed}"],
+            check=True,
+            env=environment,
+            capture_output=True,
+        )
         found.append({path.name: path.read_bytes() for path in Path(f"seed{seed}").iterdir()})
     assert found[0] == found[1]
     assert adapters.ADAPTER in found[0]
@@ -395,7 +475,9 @@ def test_weights_that_are_a_pickle_are_never_loaded(base, inside):
     folder = Path(checkpoint(inside / "pickled", "llama"))
     torch.save({"weights": torch.zeros(1)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="not a causal language model that transformers loads from safetensors"):
+    with pytest.raises(
+        UserError, match="not a causal language model that transformers loads from safetensors"
+    ):
         models.load_weights(folder)
 
 

@@ -46,8 +46,16 @@ FORMS: list[dict[str, Any]] = [
     {"prompt": [USER], "completion": [ANSWER]},
     {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
     {"prompt": USER["content"], "completion": TYPST},
-    {"prompt": [{"role": "user", "content": f"LaTeXをTypstに変換してください: {LATEX}"}], "completion": [ANSWER]},
-    {"prompt": [{"role": "user", "content": f"Convert the following LaTeX to Typst.\n\n{LATEX}"}], "completion": TYPST},
+    {
+        "prompt": [{"role": "user", "content": f"LaTeXをTypstに変換してください: {LATEX}"}],
+        "completion": [ANSWER],
+    },
+    {
+        "prompt": [
+            {"role": "user", "content": f"Convert the following LaTeX to Typst.\n\n{LATEX}"}
+        ],
+        "completion": TYPST,
+    },
     {"prompt": LATEX, "completion": TYPST},
     {"prompt": [USER, ANSWER, USER], "completion": [ANSWER]},
     {"system": "変換ルールの説明", "instruction": "LaTeX→Typst", "input": LATEX, "output": TYPST},
@@ -56,7 +64,14 @@ FORMS: list[dict[str, Any]] = [
     {"text": f"System: Rules.\n\nInstruction: Convert\n\nInput: {LATEX}\n\nOutput: {TYPST}"},
     {"text": f"入力：{LATEX}\n\n出力：{TYPST}\n"},
     {"latex": LATEX, "typst": TYPST},
-    {"latex": f" {LATEX}\n", "typst": f"{TYPST} ", "id": 7, "mode": "math", "title": "A fraction", "category": None},
+    {
+        "latex": f" {LATEX}\n",
+        "typst": f"{TYPST} ",
+        "id": 7,
+        "mode": "math",
+        "title": "A fraction",
+        "category": None,
+    },
 ]
 
 
@@ -85,7 +100,11 @@ def test_a_record_without_a_prompt_of_its_own_is_asked_as_a_users_text_is(tmp_pa
 def test_a_system_message_is_kept(tmp_path: Path) -> None:
     chat, older, text = examples(tmp_path, FORMS[1], FORMS[7], FORMS[9])
     assert corpus.show(chat)["messages"][0] == SYSTEM
-    assert [message["role"] for message in corpus.show(older)["messages"]] == ["system", "user", "assistant"]
+    assert [message["role"] for message in corpus.show(older)["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+    ]
     assert corpus.show(older) == corpus.show(text)
     assert corpus.show(older)["messages"][1]["content"] == f"LaTeX→Typst:\n{LATEX}"
 
@@ -105,10 +124,19 @@ SEE = "see data/typst/README.md#formats"
 REFUSED = [
     ({"prompt": [USER]}, f'no "completion"; {SEE}'),
     ({"completion": [ANSWER]}, f'no "prompt"; {SEE}'),
-    ({"prompt": 3, "completion": [ANSWER]}, '"prompt" is a number; it is a list of messages, or a text'),
+    (
+        {"prompt": 3, "completion": [ANSWER]},
+        '"prompt" is a number; it is a list of messages, or a text',
+    ),
     ({"prompt": [], "completion": [ANSWER]}, '"prompt" is empty'),
-    ({"prompt": ["x"], "completion": [ANSWER]}, '"prompt" message 1 is a text; a message has a role and a content'),
-    ({"prompt": [USER, SYSTEM], "completion": TYPST}, '"prompt" message 2: a system message after the first place'),
+    (
+        {"prompt": ["x"], "completion": [ANSWER]},
+        '"prompt" message 1 is a text; a message has a role and a content',
+    ),
+    (
+        {"prompt": [USER, SYSTEM], "completion": TYPST},
+        '"prompt" message 2: a system message after the first place',
+    ),
     (
         {"prompt": [{"role": "human", "content": "x"}], "completion": TYPST},
         "\"prompt\" message 1: role 'human'; roles are system, user, assistant",
@@ -117,13 +145,19 @@ REFUSED = [
         {"prompt": [{"role": {}, "content": "x"}], "completion": TYPST},
         '"prompt" message 1: role {}; roles are system, user, assistant',
     ),
-    ({"prompt": [{"role": "user"}], "completion": TYPST}, '"prompt" message 1: content is null; it is a text'),
+    (
+        {"prompt": [{"role": "user"}], "completion": TYPST},
+        '"prompt" message 1: content is null; it is a text',
+    ),
     ({"prompt": " ", "completion": TYPST}, '"prompt" message 1 is empty'),
     (
         {"prompt": [USER, ANSWER], "completion": TYPST},
         '"prompt" ends with the assistant; its last message is the user\'s',
     ),
-    ({"prompt": [SYSTEM], "completion": TYPST}, '"prompt" ends with the system; its last message is the user\'s'),
+    (
+        {"prompt": [SYSTEM], "completion": TYPST},
+        '"prompt" ends with the system; its last message is the user\'s',
+    ),
     ({"prompt": [USER], "completion": []}, '"completion" is empty'),
     ({"prompt": [USER], "completion": "\n"}, '"completion" is empty'),
     (
@@ -134,7 +168,10 @@ REFUSED = [
         {"prompt": [USER], "completion": [ANSWER, ANSWER]},
         '"completion" has 2 messages; it is the one answer that is learned',
     ),
-    ({"prompt": [USER], "completion": [USER]}, '"completion" is by the user; the answer is the assistant\'s'),
+    (
+        {"prompt": [USER], "completion": [USER]},
+        '"completion" is by the user; the answer is the assistant\'s',
+    ),
     ({"instruction": "LaTeX→Typst", "input": LATEX}, f'no "output"; {SEE}'),
     ({"output": TYPST}, f'no "input"; {SEE}'),
     ({"input": LATEX, "output": "  "}, '"output" is empty'),
@@ -142,14 +179,29 @@ REFUSED = [
     ({"system": True, "input": LATEX, "output": TYPST}, '"system" is true or false; it is a text'),
     ({"latex": LATEX}, f'no "typst"; {SEE}'),
     ({"latex": LATEX, "typst": 1.5}, '"typst" is a number; it is a text'),
-    ({"text": "frac(a, b)"}, f'"text" does not begin with a label such as "入力:" or "Input:"; {SEE}'),
+    (
+        {"text": "frac(a, b)"},
+        f'"text" does not begin with a label such as "入力:" or "Input:"; {SEE}',
+    ),
     ({"text": f"入力: {LATEX}"}, f'no "output"; {SEE}'),
     ({"text": "入力: a\n\n入力: b\n\n出力: c"}, '"text" has two parts labelled input'),
-    ({"text": "ſystem: a\n\nInput: b"}, f'"text" does not begin with a label such as "入力:" or "Input:"; {SEE}'),
-    ({"tex": LATEX, "typ": TYPST}, f"'tex', 'typ': none of the forms of a LaTeX-Typst record; {SEE}"),
+    (
+        {"text": "ſystem: a\n\nInput: b"},
+        f'"text" does not begin with a label such as "入力:" or "Input:"; {SEE}',
+    ),
+    (
+        {"tex": LATEX, "typ": TYPST},
+        f"'tex', 'typ': none of the forms of a LaTeX-Typst record; {SEE}",
+    ),
     ({}, f"no keys: none of the forms of a LaTeX-Typst record; {SEE}"),
-    ({"latex": "x", "typst": "x", "category": 3}, '"category" is a number; it is a word, or left out'),
-    ({"latex": "\ud800", "typst": "x"}, "half a surrogate pair (\\ud800) in it; write the whole character"),
+    (
+        {"latex": "x", "typst": "x", "category": 3},
+        '"category" is a number; it is a word, or left out',
+    ),
+    (
+        {"latex": "\ud800", "typst": "x"},
+        "half a surrogate pair (\\ud800) in it; write the whole character",
+    ),
     ([1, 2], "a JSON list; a record is an object"),
 ]
 
@@ -172,21 +224,45 @@ def test_a_line_that_is_no_json_says_where(tmp_path: Path) -> None:
     assert bad.reason.startswith("not JSON")
 
 
-KEYS = ["prompt", "completion", "system", "instruction", "input", "output", "text", "latex", "typst", "category"]
-TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["\ud800", "", "入力: a\n\n出力: b", "user", "assistant", LATEX]))
+KEYS = [
+    "prompt",
+    "completion",
+    "system",
+    "instruction",
+    "input",
+    "output",
+    "text",
+    "latex",
+    "typst",
+    "category",
+]
+TEXTS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["\ud800", "", "入力: a\n\n出力: b", "user", "assistant", LATEX]),
+)
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False), TEXTS),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(st.sampled_from([*KEYS, "role", "content"]), inner, max_size=3),
-        st.fixed_dictionaries({"role": st.one_of(inner, st.sampled_from(formats.ROLES)), "content": inner}),
+        st.fixed_dictionaries(
+            {"role": st.one_of(inner, st.sampled_from(formats.ROLES)), "content": inner}
+        ),
     ),
     max_leaves=8,
 )
 
 
-@given(st.lists(st.one_of(VALUES, st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)), min_size=1, max_size=4))
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.one_of(VALUES, st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)),
+        min_size=1,
+        max_size=4,
+    )
+)
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_json_is_an_example_or_a_reason(tmp_path: Path, records: list[Any]) -> None:
     found = read(tmp_path, *records)
     assert [item.line for item in found] == list(range(1, len(records) + 1))
@@ -244,19 +320,27 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Example]]:
     read_back = {}
     for level in LEVELS:
         path = folder / f"{level}.jsonl"
-        path.write_text("\n".join(synthetic.lines(random.Random(level), 400, level)), encoding="utf-8")
+        path.write_text(
+            "\n".join(synthetic.lines(random.Random(level), 400, level)), encoding="utf-8"
+        )
         read_back[level] = [item for item in corpus.read(path) if isinstance(item, Example)]
     return read_back
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_demo_corpus_has_as_many_different_sources_as_asked_for(demo: dict[int, list[Example]], level: int) -> None:
+def test_a_demo_corpus_has_as_many_different_sources_as_asked_for(
+    demo: dict[int, list[Example]], level: int
+) -> None:
     assert len({example.source for example in demo[level]}) == len(demo[level]) == 400
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_demo_rows_are_asked_as_a_users_text_is_in_every_form(demo: dict[int, list[Example]], level: int) -> None:
-    assert all(corpus.show(row)["messages"][:-1] == corpus.prompt(row.source) for row in demo[level])
+def test_demo_rows_are_asked_as_a_users_text_is_in_every_form(
+    demo: dict[int, list[Example]], level: int
+) -> None:
+    assert all(
+        corpus.show(row)["messages"][:-1] == corpus.prompt(row.source) for row in demo[level]
+    )
     lines = [json.loads(line) for line in synthetic.lines(random.Random(level), 40, level)]
     assert {"prompt" in line for line in lines} == {True, False}
 
@@ -273,9 +357,17 @@ def test_the_same_seed_writes_the_same_corpus_and_another_seed_another() -> None
     assert one == again != other
 
 
-def test_higher_levels_keep_rows_of_the_lower_and_add_their_own(demo: dict[int, list[Example]]) -> None:
-    new = {2: {"integral", "sum", "limit", "accent", "delimiter", "text"}, 3: {"matrix", "cases", "document"}}
-    shares = {level: sum(row.category in new[level] for row in demo[level]) / len(demo[level]) for level in (2, 3)}
+def test_higher_levels_keep_rows_of_the_lower_and_add_their_own(
+    demo: dict[int, list[Example]],
+) -> None:
+    new = {
+        2: {"integral", "sum", "limit", "accent", "delimiter", "text"},
+        3: {"matrix", "cases", "document"},
+    }
+    shares = {
+        level: sum(row.category in new[level] for row in demo[level]) / len(demo[level])
+        for level in (2, 3)
+    }
     assert not {row.category for row in demo[1]} & (new[2] | new[3])
     assert not {row.category for row in demo[2]} & new[3]
     assert all(new[level] <= {row.category for row in demo[level]} for level in new)
@@ -290,7 +382,9 @@ def test_a_source_has_one_typst_in_every_version_and_the_category_the_reader_giv
         node = synthetic.draw(rng, rng.choice(LEVELS))
         source = node.latex()
         assert typst.setdefault(source, node.typst()) == node.typst(), source
-        assert corpus.construct(source) == ("document" if node.construct == "document" else node.category), source
+        assert corpus.construct(source) == (
+            "document" if node.construct == "document" else node.category
+        ), source
     assert len(typst) > 5500
 
 
@@ -301,7 +395,11 @@ def test_every_typst_of_the_demo_compiles(demo: dict[int, list[Example]]) -> Non
     assert len(documents) > 50
     with Renderer() as renderer:
         for mode, texts in (("document", documents), ("math", formulas)):
-            failed = [text for text, shown in zip(texts, renderer.render(texts, mode), strict=True) if not shown]
+            failed = [
+                text
+                for text, shown in zip(texts, renderer.render(texts, mode), strict=True)
+                if not shown
+            ]
             assert failed == []
 
 
@@ -328,7 +426,11 @@ CHARACTERS = mathematics.symbols(
 
 def test_every_symbol_means_the_same_on_both_sides() -> None:
     tables = (mathematics.GREEK, mathematics.STYLED, mathematics.OPERATORS, mathematics.RELATIONS)
-    leaves = {leaf.latex(): leaf.typst() for table in (*tables, mathematics.SUMS, mathematics.INTEGRALS) for leaf in table}
+    leaves = {
+        leaf.latex(): leaf.typst()
+        for table in (*tables, mathematics.SUMS, mathematics.INTEGRALS)
+        for leaf in table
+    }
     styled = {latex for latex in leaves if latex.startswith((r"\mathcal", r"\boldsymbol"))}
     assert leaves.keys() - styled == {character.latex() for character in CHARACTERS}
     names = [leaves[character.latex()] for character in CHARACTERS]
@@ -348,11 +450,19 @@ def test_a_grammar_that_runs_out_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def row(latex: str, typst: str, number: int = 0) -> Row:
     example = Example(1, latex, typst, corpus.construct(latex))
-    return {"id": f"{number:016x}", "category": example.category, "source": latex, **corpus.show(example)}
+    return {
+        "id": f"{number:016x}",
+        "category": example.category,
+        "source": latex,
+        **corpus.show(example),
+    }
 
 
 def said(rows: list[Row], *answers: str) -> list[Prediction]:
-    return [Prediction(each["id"], "typst-001", answer, 1.0, 3) for each, answer in zip(rows, answers, strict=True)]
+    return [
+        Prediction(each["id"], "typst-001", answer, 1.0, 3)
+        for each, answer in zip(rows, answers, strict=True)
+    ]
 
 
 def alike(latex: str, reference: str, answer: str) -> bool:
@@ -373,20 +483,34 @@ def alike(latex: str, reference: str, answer: str) -> bool:
         (r"\quad", "quad", " quad", True),
         (r"\section{A} $x^2$", "= A \n$x^2$", "#heading[A]\n$x^(2)$", True),
         (r"\section{A}", "= A", "A", False),
-        (r"x", "$x$", "$ x $", False),  # a reference in dollar signs is a document: inline is not display
+        (
+            r"x",
+            "$x$",
+            "$ x $",
+            False,
+        ),  # a reference in dollar signs is a document: inline is not display
         (r"x", "$x^2$", "$x^(2)$", True),
         (r"x", "frac(", "frac(", False),  # a reference that does not compile is no measure
     ],
 )
-def test_right_is_what_renders_like_the_reference(latex: str, reference: str, answer: str, right: bool) -> None:
+def test_right_is_what_renders_like_the_reference(
+    latex: str, reference: str, answer: str, right: bool
+) -> None:
     assert alike(latex, reference, answer) is right
 
 
 def test_statistics_are_one_row_for_each_example_and_add_up_to_the_score() -> None:
-    rows = [row(LATEX, TYPST, 1), row("x", "x", 2), row(r"\emph{a} b", "_a_ b", 3), row("y", "y", 4)]
+    rows = [
+        row(LATEX, TYPST, 1),
+        row("x", "x", 2),
+        row(r"\emph{a} b", "_a_ b", 3),
+        row("y", "y", 4),
+    ]
     found = score.statistics(rows, said(rows, "a/b", "z", "_a_  b", "sqrt("))
     assert found.tolist() == [[1, 1, 1, 0, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1], [1, 0, 0, 0, 1]]
-    resampled = found[np.random.default_rng(0).integers(0, 4, (1000, 4))].sum(axis=1)  # (1000, 4, K) -> (1000, K)
+    resampled = found[np.random.default_rng(0).integers(0, 4, (1000, 4))].sum(
+        axis=1
+    )  # (1000, 4, K) -> (1000, K)
     scores = score.headline(resampled)
     assert scores.shape == (1000,)
     assert abs(scores.mean() - 0.5) < 0.05
@@ -398,7 +522,12 @@ def test_details_are_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score.shutil, "which", lambda name: None)
     rows = [row(LATEX, TYPST, 1), row("x", "x", 2)]
     perfect = score.details(rows, said(rows, TYPST, "x"))
-    assert perfect == {"compile_rate": 1, "exact_match": 1, "chrf": pytest.approx(1), "reference_compile_rate": 1}
+    assert perfect == {
+        "compile_rate": 1,
+        "exact_match": 1,
+        "chrf": pytest.approx(1),
+        "reference_compile_rate": 1,
+    }
     poor = score.details(rows, said(rows, "frac(", "y"))
     assert poor["compile_rate"] == 0.5
     assert poor["exact_match"] == 0

@@ -10,7 +10,12 @@ from stages.backends.shared import model_folders, process
 from stages.settings import Lora, Run, Settings
 from stages.text import tokenizer
 
-TEXTS = ["猫が本を読みます。", "犬は水を飲みました。", "The old teacher reads a letter.", "frac(a, b) = alpha"] * 10
+TEXTS = [
+    "猫が本を読みます。",
+    "犬は水を飲みました。",
+    "The old teacher reads a letter.",
+    "frac(a, b) = alpha",
+] * 10
 ROWS = [
     {
         "id": str(n),
@@ -24,7 +29,9 @@ ROWS = [
     for n in range(24)
 ]
 CONTRARY = [
-    row | {"messages": [row["messages"][0], {"role": "assistant", "content": "犬は水を飲みました。"}]} for row in ROWS[16:]
+    row
+    | {"messages": [row["messages"][0], {"role": "assistant", "content": "犬は水を飲みました。"}]}
+    for row in ROWS[16:]
 ]
 """Validation rows whose loss rises as ROWS are learned."""
 process.set_up()
@@ -58,12 +65,22 @@ def checkpoint(folder: Path, architecture: str, width: int = 32) -> str:
 
 
 def grow(
-    base: str, parent: str, folder: Path, settings: Settings = SETTINGS, rows: list | None = None, valid: list | None = None
+    base: str,
+    parent: str,
+    folder: Path,
+    settings: Settings = SETTINGS,
+    rows: list | None = None,
+    valid: list | None = None,
 ) -> str:
     """A trained run in `folder`."""
     spec = Run(task="gec", corpus="gec-001", base=base, parent=parent)
     trained = pytorch.train(
-        folder.name, spec, settings, rows or ROWS[:16], valid or ROWS[16:], folder.parent / f"scratch-{folder.name}"
+        folder.name,
+        spec,
+        settings,
+        rows or ROWS[:16],
+        valid or ROWS[16:],
+        folder.parent / f"scratch-{folder.name}",
     )
     trained.save(folder)
     return str(folder)

@@ -23,17 +23,41 @@ Parts = Sequence[tuple[str, bool]]
 
 
 def apply(
-    runs: Annotated[str, typer.Argument(help="a trained run of params.yaml, or several of one task with commas between them")],
-    files: Annotated[list[Path] | None, typer.Argument(help="UTF-8 files, an input a line; or one .tex document")] = None,
-    text: Annotated[list[str] | None, typer.Option("--text", "--prompt", help="an input; may be given several times")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="a file, or a folder for RUN.typ, RUN.txt; else the screen")
+    runs: Annotated[
+        str,
+        typer.Argument(
+            help="a trained run of params.yaml, or several of one task with commas between them"
+        ),
+    ],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="UTF-8 files, an input a line; or one .tex document")
     ] = None,
-    no_chunking: Annotated[bool, typer.Option("--no-chunking", help="each file whole, as one input")] = False,
-    max_new_tokens: Annotated[int | None, typer.Option(help="this and the next three: the run's own where not given")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token; above 0 samples")] = None,
-    top_p: Annotated[float | None, typer.Option(help="share of the probability that is sampled from")] = None,
-    seed: Annotated[int | None, typer.Option(max=2**63 - 1, help="of sampling: the same seed gives the same text")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", "--prompt", help="an input; may be given several times"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="a file, or a folder for RUN.typ, RUN.txt; else the screen"
+        ),
+    ] = None,
+    no_chunking: Annotated[
+        bool, typer.Option("--no-chunking", help="each file whole, as one input")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="this and the next three: the run's own where not given")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 takes the likeliest token; above 0 samples")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="share of the probability that is sampled from")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(max=2**63 - 1, help="of sampling: the same seed gives the same text"),
+    ] = None,
 ) -> None:
     """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard input.
 
@@ -64,7 +88,11 @@ def apply(
     chosen = {run: _overridden(params.resolve(run), generation, seed) for run in specs}
     texts, files = text or [], files or []
     document = tasks.document(task)
-    if document and not (no_chunking or texts) and [file.suffix for file in files] == [document.READS]:
+    if (
+        document
+        and not (no_chunking or texts)
+        and [file.suffix for file in files] == [document.READS]
+    ):
         parts = _document(document, files[0], chosen.values())
     else:
         parts = _lines(texts, files, no_chunking)
@@ -72,7 +100,9 @@ def apply(
     paths = _paths(output, list(specs), document.WRITES if document else ".txt")
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        answers = {run: _answered(run, spec, chosen[run], inputs, bar) for run, spec in specs.items()}
+        answers = {
+            run: _answered(run, spec, chosen[run], inputs, bar) for run, spec in specs.items()
+        }
     if not paths and len(specs) > 1:
         table = Table("input", *specs, show_lines=True)
         for row in zip(inputs, *answers.values(), strict=True):
@@ -86,7 +116,9 @@ def apply(
 
 def _shared_task(specs: dict[str, settings.Run]) -> str:
     if len(tasks := {spec.task: run for run, spec in specs.items()}) > 1:
-        raise UserError(f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once for each task")
+        raise UserError(
+            f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once for each task"
+        )
     for run in specs:
         if not Path("models", run).is_dir():
             raise UserError(
@@ -95,7 +127,9 @@ def _shared_task(specs: dict[str, settings.Run]) -> str:
     return next(iter(tasks))
 
 
-def _overridden(own: settings.Settings, generation: dict[str, Any], seed: int | None) -> settings.Settings:
+def _overridden(
+    own: settings.Settings, generation: dict[str, Any], seed: int | None
+) -> settings.Settings:
     """The run's settings with what the call gives, within the bounds that settings.py has for params.yaml."""
     record = own.model_dump() | ({} if seed is None else {"seed": seed})
     record["generation"] |= {name: value for name, value in generation.items() if value is not None}
@@ -119,7 +153,8 @@ def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Sett
         raise UserError(f"{file}: no text to convert in it; write some, or name another file")
     if long := sum(asked and len(part) > limit for part, asked in parts):
         typer.echo(
-            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; check their answers", err=True
+            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; check their answers",
+            err=True,
         )
     return parts
 
@@ -147,7 +182,9 @@ def _text(file: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + raw.count(b"\n", 0, error.start)
-        raise UserError(f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`") from None
+        raise UserError(
+            f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`"
+        ) from None
 
 
 def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]:
@@ -155,7 +192,9 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
     if output is None:
         return {}
     if len(runs) > 1 and output.suffix and not output.is_dir():
-        raise UserError(f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without {output.suffix}")
+        raise UserError(
+            f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without {output.suffix}"
+        )
     into = len(runs) > 1 or output.is_dir()
     paths = {run: output / f"{run}{suffix}" if into else output for run in runs}
     try:
@@ -163,10 +202,14 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
         with tempfile.TemporaryFile(dir=paths[runs[0]].parent):
             return paths
     except OSError as error:
-        raise UserError(f"-o {output}: cannot be written there ({error.strerror}); name another place") from None
+        raise UserError(
+            f"-o {output}: cannot be written there ({error.strerror}); name another place"
+        ) from None
 
 
-def _answered(run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress) -> list[str]:
+def _answered(
+    run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress
+) -> list[str]:
     answerer = backends.load(chosen.backend).answerer(f"models/{run}", spec.base, chosen)
     questions = [tasks.corpus(spec.task).question(text) for text in inputs]
     shown = bar.add_task(run, total=len(inputs))
@@ -175,7 +218,13 @@ def _answered(run: str, spec: settings.Run, chosen: settings.Settings, inputs: l
 
 def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> None:
     if path.suffix == ".jsonl":
-        write_lines(path, [{"input": given, "answer": answer} for given, answer in zip(inputs, answers, strict=True)])
+        write_lines(
+            path,
+            [
+                {"input": given, "answer": answer}
+                for given, answer in zip(inputs, answers, strict=True)
+            ],
+        )
     else:
         with atomic_write(path) as file:
             file.write(_joined(parts, answers))

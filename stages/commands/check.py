@@ -22,7 +22,11 @@ from stages.params import Params, entry, load_params
 def check(
     run: Annotated[str | None, typer.Argument(help="a run of params.yaml")] = None,
     clean: Annotated[
-        bool, typer.Option("--clean", help="list and remove checkpoints under .scratch/ that no run would go on from")
+        bool,
+        typer.Option(
+            "--clean",
+            help="list and remove checkpoints under .scratch/ that no run would go on from",
+        ),
     ] = False,
 ) -> None:
     """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at once (exit code 2).
@@ -40,13 +44,18 @@ def check(
         remove_orphans(params)
     if run is None:
         if not clean:
-            raise UserError("check: which run? `python -m stages check typst-003`, or `check --clean` for old checkpoints")
+            raise UserError(
+                "check: which run? `python -m stages check typst-003`, or `check --clean` for old checkpoints"
+            )
         return
     spec = entry(params.runs, run, "runs")
     chosen = params.resolve(run)
     looks: list[tuple[str, Callable[[], str]]] = [
         ("packages", packages),
-        *((f"corpus {name}", partial(corpus_of, name, params.corpora[name])) for name in params.shares(run)),
+        *(
+            (f"corpus {name}", partial(corpus_of, name, params.corpora[name]))
+            for name in params.shares(run)
+        ),
         ("base", partial(base_of, spec.base)),
         ("parent", partial(parent_of, spec, chosen)),
         ("memory", partial(memory_of, spec.base, chosen)),
@@ -77,7 +86,11 @@ def remove_orphans(params: Params) -> None:
 
 def packages() -> str:
     """The installed versions against requirements.txt."""
-    wanted = re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", Path("requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = re.findall(
+        r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)",
+        Path("requirements.txt").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     others = []
     for name, version in wanted:
         try:
@@ -95,15 +108,23 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
     """Whether a corpus can be read, is named by its number, and has its row in the table of versions."""
     path = Path(corpus.file)
     if not re.fullmatch(r"[a-z]+_\d{3}|eval", path.stem):
-        raise UserError(f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it")
+        raise UserError(
+            f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it"
+        )
     if not path.is_file():
-        raise UserError(f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` fetches your own")
+        raise UserError(
+            f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` fetches your own"
+        )
     report = new.check(corpus.task, path, corpus.malformed)
     readme = path.with_name("README.md")
     if not readme.is_file() or f"| {name} |" not in readme.read_text(encoding="utf-8"):
-        raise UserError(f"{readme}: no row for {name} in its table of versions; add one that says what is new")
+        raise UserError(
+            f"{readme}: no row for {name} in its table of versions; add one that says what is new"
+        )
     dropped = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
-    return f"{report.read - report.dropped.total():,} rows, UTF-8" + (f"; dropped: {dropped}" if dropped else "")
+    return f"{report.read - report.dropped.total():,} rows, UTF-8" + (
+        f"; dropped: {dropped}" if dropped else ""
+    )
 
 
 def base_of(base: str) -> str:
@@ -116,9 +137,7 @@ def base_of(base: str) -> str:
     tokenizer = load_tokenizer(str(folder), base)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model = memory.outline(folder)
-    return (
-        f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
-    )
+    return f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
 
 
 def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
@@ -129,7 +148,9 @@ def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
     if spec.parent == spec.base:
         return "starts at the base"
     if not Path(spec.parent).is_dir():
-        raise UserError(f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`")
+        raise UserError(
+            f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`"
+        )
     if chosen.method != "full":
         added = add_tokens(load_tokenizer(spec.base, spec.base), chosen.added_tokens)
         adapters.check_continues(Path(spec.parent), spec.base, chosen.lora, added)

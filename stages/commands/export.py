@@ -26,8 +26,12 @@ class Form(StrEnum):
 def export(
     run: Annotated[str, typer.Argument(help="a trained run of params.yaml")],
     output: Annotated[Path, typer.Option("-o", "--output", help="a folder that is not there yet")],
-    form: Annotated[Form, typer.Option(help="merged: full weights in 16 bits; peft, mlx: the adapter alone")] = Form.merged,
-    licence: Annotated[str, typer.Option(help="for the model card; the base's and the corpora's bind it")] = "other",
+    form: Annotated[
+        Form, typer.Option(help="merged: full weights in 16 bits; peft, mlx: the adapter alone")
+    ] = Form.merged,
+    licence: Annotated[
+        str, typer.Option(help="for the model card; the base's and the corpora's bind it")
+    ] = "other",
 ) -> None:
     """Write a run for use elsewhere, with a model card: lineage, corpora, scores with their intervals.
 
@@ -40,7 +44,9 @@ def export(
     spec = entry(load_params().runs, run, "runs")
     model = Path("models", run)
     if not model.is_dir():
-        raise UserError(f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a remote has it")
+        raise UserError(
+            f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a remote has it"
+        )
     if output.exists():
         raise UserError(f"{output}: there already; name a folder that is not, or remove it")
     process.set_up()
@@ -51,7 +57,9 @@ def export(
     except BaseException:
         shutil.rmtree(output, ignore_errors=True)
         raise
-    typer.echo(f"{output}: {run} as {form.value}, {sum(file.stat().st_size for file in output.iterdir()) / 2**20:.1f} MiB")
+    typer.echo(
+        f"{output}: {run} as {form.value}, {sum(file.stat().st_size for file in output.iterdir()) / 2**20:.1f} MiB"
+    )
 
 
 def merged(model: Path, base: str, output: Path) -> None:
@@ -66,7 +74,9 @@ def merged(model: Path, base: str, output: Path) -> None:
     from stages.backends.shared.tokenizers import load_tokenizer
 
     weights: Any = model_for_answering(str(model), base)
-    model_folders.write_weights(output, weights.to(torch.bfloat16), load_tokenizer(str(model), base))
+    model_folders.write_weights(
+        output, weights.to(torch.bfloat16), load_tokenizer(str(model), base)
+    )
 
 
 def peft(model: Path, base: str, output: Path) -> None:
@@ -86,7 +96,9 @@ def mlx(model: Path, base: str, output: Path) -> None:
         raise UserError(f"{model}: full weights, which mlx-lm loads as they are; use --form merged")
     config, state = adapters.read(model)
     tensors = mlx_adapters.to_mlx(state)
-    base_config = json.loads((model_folders.locate(base) / "config.json").read_text(encoding="utf-8"))
+    base_config = json.loads(
+        (model_folders.locate(base) / "config.json").read_text(encoding="utf-8")
+    )
     mlx_config = mlx_adapters.config_to_mlx(config, tensors, base_config["num_hidden_layers"])
     model_folders.write_tensors(output / mlx_adapters.MLX_ADAPTER, tensors)
     write_json(output / model_folders.ADAPTER_CONFIG, mlx_config)
@@ -95,11 +107,23 @@ def mlx(model: Path, base: str, output: Path) -> None:
 def model_card(run: str, spec: settings.Run, licence: str) -> str:
     """What it is, from what it came, and how well it does, in the form that hubs read."""
     lineage = json.loads(Path("models", run, "lineage.json").read_text(encoding="utf-8"))
-    scores = json.loads(Path("metrics/evaluate", spec.task, f"{run}.json").read_text(encoding="utf-8"))
+    scores = json.loads(
+        Path("metrics/evaluate", spec.task, f"{run}.json").read_text(encoding="utf-8")
+    )
     base = lineage["base"].get("hub_id", lineage["base"].get("path"))
     tags = ["tsugiki", spec.task]
-    front = {"license": licence, "base_model": base, "tags": tags, "revision": lineage["base"].get("revision")}
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items() if value is not None), "---", ""]
+    front = {
+        "license": licence,
+        "base_model": base,
+        "tags": tags,
+        "revision": lineage["base"].get("revision"),
+    }
+    lines = [
+        "---",
+        *(f"{key}: {json.dumps(value)}" for key, value in front.items() if value is not None),
+        "---",
+        "",
+    ]
     corpus = lineage["corpus"]
     lines += [
         f"# {run}",

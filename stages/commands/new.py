@@ -21,12 +21,21 @@ PARAMS = Path("params.yaml")
 
 def new(
     task: Annotated[str, typer.Argument(help="a task of params.yaml: lm, gec, typst, …")],
-    file: Annotated[Path, typer.Argument(help="the corpus, in one of the task's formats (data/TASK/README.md)")],
-    note: Annotated[str, typer.Option(help="what is new in this version, for data/TASK/README.md")] = "",
+    file: Annotated[
+        Path, typer.Argument(help="the corpus, in one of the task's formats (data/TASK/README.md)")
+    ],
+    note: Annotated[
+        str, typer.Option(help="what is new in this version, for data/TASK/README.md")
+    ] = "",
     start: Annotated[
-        bool, typer.Option("--start", help="start a new chain at the base instead of continuing the last version")
+        bool,
+        typer.Option(
+            "--start", help="start a new chain at the base instead of continuing the last version"
+        ),
     ] = False,
-    malformed: Annotated[str, typer.Option(help="what an unreadable line does: stop or drop")] = "stop",
+    malformed: Annotated[
+        str, typer.Option(help="what an unreadable line does: stop or drop")
+    ] = "stop",
 ) -> None:
     """Check FILE, take it in as the next version of TASK's corpus, and enter its corpus and run into params.yaml.
 
@@ -47,7 +56,9 @@ def new(
     version = f"{task}-{1 + max(taken, default=0):03d}"
     path = Path("data", task, f"train_{version[-3:]}{file.suffix}")
     if path.exists():
-        raise UserError(f"{path} is there already, but no corpus in params.yaml names it; enter it by hand, or move it away")
+        raise UserError(
+            f"{path} is there already, but no corpus in params.yaml names it; enter it by hand, or move it away"
+        )
     base, parent = descent(params, task, start)
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +103,9 @@ def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
         f"models/bases/{name}" for name in params.bases
     ]
     if not pretrained:
-        raise UserError(f"{PARAMS}: no base for the first run of {task}; add one under `bases`, or enter the run by hand")
+        raise UserError(
+            f"{PARAMS}: no base for the first run of {task}; add one under `bases`, or enter the run by hand"
+        )
     return pretrained[0], pretrained[0]
 
 
@@ -101,9 +114,13 @@ def enter(version: str, task: str, path: Path, base: str, parent: str, malformed
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 200, True
     document = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    corpus = {"task": task, "file": str(path)} | ({"malformed": malformed} if malformed != "stop" else {})
+    corpus = {"task": task, "file": str(path)} | (
+        {"malformed": malformed} if malformed != "stop" else {}
+    )
     append(document["corpora"], version, corpus)
-    append(document["runs"], version, {"task": task, "corpus": version, "base": base, "parent": parent})
+    append(
+        document["runs"], version, {"task": task, "corpus": version, "base": base, "parent": parent}
+    )
     with atomic_write(PARAMS) as file:
         yaml.dump(document, file)
     load_params()

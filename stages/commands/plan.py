@@ -19,7 +19,9 @@ PARAMS = Path("params.yaml")
 
 def plan(
     run: Annotated[str, typer.Argument(help="a run of params.yaml")],
-    fit: Annotated[bool, typer.Option("--fit", help="write the cheapest change that makes it fit into the run")] = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="write the cheapest change that makes it fit into the run")
+    ] = False,
 ) -> None:
     """Plan the memory of a run for a batch of rows of the greatest length; exit code 2 where it does not fit.
 
@@ -38,7 +40,16 @@ def plan(
     planned = backends.load(settings.backend).plan_memory(folder, settings, rows, tokens)
     title = f"{run}: {settings.method} on {spec.base}, {rows} rows of {tokens:,} tokens on the {planned.where}"
     table = Table("", "MB", title=title)
-    for name in ("weights", "adapter", "gradients", "optimizer", "activations", "at_work", "logits", "process"):
+    for name in (
+        "weights",
+        "adapter",
+        "gradients",
+        "optimizer",
+        "activations",
+        "at_work",
+        "logits",
+        "process",
+    ):
         table.add_row(name.replace("_", " "), f"{getattr(planned.need, name) / memory.MIB:,.0f}")
     table.add_row("at the fullest moment", f"{planned.need.total / memory.MIB:,.0f}", style="bold")
     Console().print(table)

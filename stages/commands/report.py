@@ -1,6 +1,5 @@
 """report: every plot of the repository as pictures, and one page that shows them; no network, no browser needed."""
 
-import csv
 import html
 import subprocess
 import sys
@@ -16,9 +15,12 @@ from stages.params import load_params
 
 def report(
     revisions: Annotated[
-        list[str] | None, typer.Argument(help="git revisions or experiments to draw beside the workspace")
+        list[str] | None,
+        typer.Argument(help="git revisions or experiments to draw beside the workspace"),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder for the page and its pictures")] = Path("build/report"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="folder for the page and its pictures")
+    ] = Path("build/report"),
 ) -> None:
     """Draw what `dvc plots` knows as PNG, and a page with the chain's figures: build/report/index.html.
 
@@ -40,7 +42,9 @@ def report(
         parts.append(f"<h2>{html.escape(task)}</h2>{_table(chain)}")
         for name in ("chain.csv", "matrix.csv", "categories.csv", "curves.csv"):
             picture = output / f"{task}_{Path(name).stem}.png"
-            picture.write_bytes(vl_convert.vegalite_to_png(_vega(chain.with_name(name), revisions or []), scale=2))
+            picture.write_bytes(
+                vl_convert.vegalite_to_png(_vega(chain.with_name(name), revisions or []), scale=2)
+            )
             parts.append(f'<img src="{picture.name}" alt="{task} {Path(name).stem}">')
     if not parts:
         raise UserError("metrics/compare: nothing has been compared yet; run `dvc repro` first")
@@ -52,7 +56,9 @@ def report(
             + "\n".join(parts)
             + "\n"
         )
-    typer.echo(f"{output / 'index.html'}: {sum(part.startswith('<img') for part in parts)} pictures")
+    typer.echo(
+        f"{output / 'index.html'}: {sum(part.startswith('<img') for part in parts)} pictures"
+    )
 
 
 def _vega(path: Path, revisions: list[str]) -> str:
@@ -61,14 +67,18 @@ def _vega(path: Path, revisions: list[str]) -> str:
     command = [sys.executable, "-m", "dvc", "plots", *verb, str(path), "--show-vega"]
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
-        raise UserError(f"{path}: dvc could not draw it: {made.stderr.strip().splitlines()[-1]}; run `dvc repro` first")
+        raise UserError(
+            f"{path}: dvc could not draw it: {made.stderr.strip().splitlines()[-1]}; run `dvc repro` first"
+        )
     return made.stdout
 
 
 def _table(chain: Path) -> str:
     """The chain with its intervals and verdicts as HTML, everything from the file escaped."""
-    with chain.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in header)
-    return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+    import pandas as pd
+
+    table = pd.read_csv(chain, dtype=str, keep_default_na=False)  # every cell as it stands there
+    with pd.option_context("display.max_colwidth", None):
+        return str(
+            table.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0)
+        )

@@ -18,7 +18,9 @@ from stages.errors import UserError
 from stages.records import BadLine, Example, Message, Row
 from stages.settings import Corpus
 
-UNSOUND = re.compile("[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")  # U+FFFD; category Cc but tab, line ends
+UNSOUND = re.compile(
+    "[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]"
+)  # U+FFFD; category Cc but tab, line ends
 TOGETHER = 1_000  # examples that are looked up in one call
 NEWEST = 2**15  # hashes in a set before they join the sorted array
 LISTED_LINES = 20  # unreadable lines that an error names
@@ -87,7 +89,9 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
     coming = iter(examples)
     while together := list(itertools.islice(coming, TOGETHER)):
         marks = [digest(example.source, example.target) for example in together]
-        for example, mark, known in zip(together, marks, contained(marks, seen).tolist(), strict=True):
+        for example, mark, known in zip(
+            together, marks, contained(marks, seen).tolist(), strict=True
+        ):
             if known or mark in newest:
                 report.drop("duplicate")
             else:
@@ -99,12 +103,16 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
             newest.clear()
 
 
-def contained(numbers: Sequence[int] | NDArray[np.uint64], ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def contained(
+    numbers: Sequence[int] | NDArray[np.uint64], ordered: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
     """(numbers,): whether each of the 64-bit numbers is in the sorted array."""
     asked = np.asarray(numbers, dtype=np.uint64)
     if not len(ordered):
         return np.zeros(len(asked), dtype=np.bool_)
-    found: NDArray[np.bool_] = ordered[np.searchsorted(ordered, asked).clip(max=len(ordered) - 1)] == asked
+    found: NDArray[np.bool_] = (
+        ordered[np.searchsorted(ordered, asked).clip(max=len(ordered) - 1)] == asked
+    )
     return found
 
 
@@ -118,7 +126,10 @@ def chosen(examples: Iterable[Example], corpus: Corpus, report: Report) -> Itera
             )
         if corpus.categories and example.category not in corpus.categories:
             report.pass_over("of another category")
-        elif corpus.max_characters and len(example.source) + len(example.target) > corpus.max_characters:
+        elif (
+            corpus.max_characters
+            and len(example.source) + len(example.target) > corpus.max_characters
+        ):
             report.pass_over("longer than max_characters")
         elif corpus.max_samples and kept == corpus.max_samples:
             report.pass_over("beyond max_samples")

@@ -18,7 +18,9 @@ LABELS = {
     "システム": "system", "指示": "instruction", "入力": "input", "出力": "output",
     "system": "system", "instruction": "instruction", "input": "input", "output": "output",
 }  # fmt: skip
-LABEL = re.compile(rf"(?:\A\s*|\n[ \t]*\n)({'|'.join(LABELS)})[ \t]*[:：]", re.IGNORECASE | re.ASCII)
+LABEL = re.compile(
+    rf"(?:\A\s*|\n[ \t]*\n)({'|'.join(LABELS)})[ \t]*[:：]", re.IGNORECASE | re.ASCII
+)
 
 
 class Malformed(ValueError):
@@ -42,16 +44,24 @@ def conversation(record: dict[str, Any], see: str) -> tuple[tuple[Message, ...],
     if "messages" in record:
         *asked, last = _messages(record, "messages", see)
         if last["role"] != "assistant" or not asked:
-            raise Malformed(f'"messages" ends with the {last["role"]}; its last message is the answer of the assistant')
+            raise Malformed(
+                f'"messages" ends with the {last["role"]}; its last message is the answer of the assistant'
+            )
         answer: tuple[Message, ...] = (last,)
     else:
         asked, answer = list(_messages(record, "prompt", see)), _messages(record, "completion", see)
         if len(answer) > 1:
-            raise Malformed(f'"completion" has {len(answer)} messages; it is the one answer that is learned')
+            raise Malformed(
+                f'"completion" has {len(answer)} messages; it is the one answer that is learned'
+            )
         if answer[0]["role"] != "assistant":
-            raise Malformed(f'"completion" is by the {answer[0]["role"]}; the answer is the assistant\'s')
+            raise Malformed(
+                f'"completion" is by the {answer[0]["role"]}; the answer is the assistant\'s'
+            )
     if asked[-1]["role"] != "user":
-        raise Malformed(f'"prompt" ends with the {asked[-1]["role"]}; its last message is the user\'s')
+        raise Malformed(
+            f'"prompt" ends with the {asked[-1]["role"]}; its last message is the user\'s'
+        )
     return tuple(asked), answer[0]["content"].strip()
 
 
@@ -86,9 +96,14 @@ def _message(item: Any, key: str, place: int) -> Message:
 
 def instructed(record: dict[str, Any], see: str) -> Instructed:
     """The parts of a record of the instruction form."""
-    system, instruction = (content(record, key, see, needed=False) for key in ("system", "instruction"))
+    system, instruction = (
+        content(record, key, see, needed=False) for key in ("system", "instruction")
+    )
     return Instructed(
-        system, instruction, content(record, "input", see, needed=not instruction), content(record, "output", see)
+        system,
+        instruction,
+        content(record, "input", see, needed=not instruction),
+        content(record, "output", see),
     )
 
 
@@ -127,13 +142,26 @@ def category(record: dict[str, Any]) -> str:
 
 def require_encodable(example: Example) -> None:
     """JSON can escape half a surrogate pair (`"\\ud800"`), which no UTF-8 file can hold."""
-    texts = (example.source, example.target, example.category, *(message["content"] for message in example.prompt))
+    texts = (
+        example.source,
+        example.target,
+        example.category,
+        *(message["content"] for message in example.prompt),
+    )
     for text in texts:
         if half := re.search("[\ud800-\udfff]", text):
-            raise Malformed(f"half a surrogate pair (\\u{ord(half[0]):04x}) in it; write the whole character")
+            raise Malformed(
+                f"half a surrogate pair (\\u{ord(half[0]):04x}) in it; write the whole character"
+            )
 
 
 def kind(value: Any) -> str:
     """What a JSON value is, in words."""
-    names = {bool: "true or false", dict: "an object", list: "a list", str: "a text", type(None): "null"}
+    names = {
+        bool: "true or false",
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

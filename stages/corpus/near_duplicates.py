@@ -20,13 +20,22 @@ from rensa import RMinHash, RMinHashDeduplicator
 from stages.corpus.clean import Report, contained
 from stages.records import Example
 
-HASHES, SEED, GRAM = 128, 42, 5  # of a signature; estimated similarities have a standard error of 0.04 at 0.8
+HASHES, SEED, GRAM = (
+    128,
+    42,
+    5,
+)  # of a signature; estimated similarities have a standard error of 0.04 at 0.8
 FOUND = 0.9  # the least share of pairs at the threshold that have a band in common
-TOGETHER, CHARACTERS = 1_000, 2**20  # texts that are hashed in one call, and about how long they are in all: 70 bytes a gram
+TOGETHER, CHARACTERS = (
+    1_000,
+    2**20,
+)  # texts that are hashed in one call, and about how long they are in all: 70 bytes a gram
 BLOCK = 2**16  # keys that are looked up in one call
 
 
-def drop_near_duplicates(examples: Iterable[Example], threshold: float, report: Report, folder: Path) -> Iterator[Example]:
+def drop_near_duplicates(
+    examples: Iterable[Example], threshold: float, report: Report, folder: Path
+) -> Iterator[Example]:
     """The first of each group of examples that differ little, in their order.
 
     threshold: Jaccard similarity of the character 5-grams of source and target.   folder: where the examples wait
@@ -73,7 +82,9 @@ def bands_for(threshold: float) -> int:
     Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4.2: 1 - (1 - s^r)^b.
     """
     return next(
-        bands for bands in (8, 16, 32, 64, 128) if bands == 128 or 1 - (1 - threshold ** (HASHES // bands)) ** bands >= FOUND
+        bands
+        for bands in (8, 16, 32, 64, 128)
+        if bands == 128 or 1 - (1 - threshold ** (HASHES // bands)) ** bands >= FOUND
     )
 
 
@@ -96,9 +107,15 @@ def grams(examples: Sequence[Example]) -> list[list[str]]:
 
 def band_keys(examples: Sequence[Example], bands: int) -> NDArray[np.uint64]:
     """(rows, bands): equal bands have equal keys. One other pair in 2^63 has too: it is compared, and found different."""
-    signatures = np.array(RMinHash.digests_from_token_sets(grams(examples), HASHES, SEED), dtype=np.uint64)
-    multipliers = np.random.default_rng(SEED).integers(2**63, size=HASHES // bands, dtype=np.uint64) * 2 + 1
-    keys: NDArray[np.uint64] = (signatures.reshape(len(examples), bands, -1) * multipliers).sum(axis=2)  # modulo 2^64
+    signatures = np.array(
+        RMinHash.digests_from_token_sets(grams(examples), HASHES, SEED), dtype=np.uint64
+    )
+    multipliers = (
+        np.random.default_rng(SEED).integers(2**63, size=HASHES // bands, dtype=np.uint64) * 2 + 1
+    )
+    keys: NDArray[np.uint64] = (signatures.reshape(len(examples), bands, -1) * multipliers).sum(
+        axis=2
+    )  # modulo 2^64
     return keys
 
 
@@ -112,7 +129,10 @@ def last_partners(keys: Sequence[IO[bytes]], count: int) -> NDArray[np.int64]:
         shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         del ordered
         rows = np.concatenate(
-            [at + np.flatnonzero(contained(of_rows[at : at + BLOCK], shared)) for at in range(0, count, BLOCK)]
+            [
+                at + np.flatnonzero(contained(of_rows[at : at + BLOCK], shared))
+                for at in range(0, count, BLOCK)
+            ]
         )
         groups = np.searchsorted(shared, of_rows[rows])
         ends = np.zeros(len(shared), dtype=np.int64)

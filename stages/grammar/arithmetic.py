@@ -56,8 +56,14 @@ def solution(rng: random.Random, level: int) -> Solution:
     if level == 1:
         expression = str(start)
         for step in steps:
-            expression = f"{expression} {step.sign} {step.right}" if step.sign != "*" else f"({expression}) * {step.right}"
-        return Solution(f"Compute {expression.replace(f'({start})', str(start))}.", tuple(steps), left)
+            expression = (
+                f"{expression} {step.sign} {step.right}"
+                if step.sign != "*"
+                else f"({expression}) * {step.right}"
+            )
+        return Solution(
+            f"Compute {expression.replace(f'({start})', str(start))}.", tuple(steps), left
+        )
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
     told, worded = [f"{name} has {start} {thing}."], []
     for step in steps:
@@ -81,7 +87,9 @@ def happening(rng: random.Random, name: str, step: Step) -> tuple[str, str]:
     if step.sign == "*":
         return f"Then there are {step.right} times as many.", "All of them: "
     if step.sign == "+":
-        return rng.choice((f"{name} gets {step.right} more.", f"{name} finds {step.right}.")), "Together: "
+        return rng.choice(
+            (f"{name} gets {step.right} more.", f"{name} finds {step.right}.")
+        ), "Together: "
     return rng.choice((f"{name} gives away {step.right}.", f"{name} loses {step.right}.")), "Left: "
 
 
@@ -101,11 +109,18 @@ def spoiled(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str
     if mistake == "missing_step":
         if at == len(steps) - 1 or step.result == step.left:
             return None
-        return [*(each.text for i, each in enumerate(steps) if i != at), f"The answer is {right.answer}."], at
+        return [
+            *(each.text for i, each in enumerate(steps) if i != at),
+            f"The answer is {right.answer}.",
+        ], at
     if mistake == "wrong_result":
         steps[at] = replace(step, result=_other(rng, step.result))
     elif mistake == "wrong_operand":
-        left, operand = (_other(rng, step.left), step.right) if rng.random() < 0.5 else (step.left, _other(rng, step.right, 9))
+        left, operand = (
+            (_other(rng, step.left), step.right)
+            if rng.random() < 0.5
+            else (step.left, _other(rng, step.right, 9))
+        )
         steps[at] = replace(step, left=left, right=operand, result=value(left, step.sign, operand))
     else:
         sign = rng.choice([sign for sign in SIGNS if sign != step.sign])
@@ -114,7 +129,9 @@ def spoiled(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str
         return None
     for later in range(at + 1, len(steps)):
         left = steps[later - 1].result
-        steps[later] = replace(steps[later], left=left, result=value(left, steps[later].sign, steps[later].right))
+        steps[later] = replace(
+            steps[later], left=left, result=value(left, steps[later].sign, steps[later].right)
+        )
     if not all(0 <= each.result < 100 for each in steps):
         return None
     return [*(each.text for each in steps), f"The answer is {steps[-1].result}."], at
@@ -122,5 +139,7 @@ def spoiled(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str
 
 def _other(rng: random.Random, number: int, largest: int = LARGEST) -> int:
     """A number near this one, or with one digit changed."""
-    near: Sequence[int] = [number + by for by in (-10, -3, -2, -1, 1, 2, 3, 10) if 0 < number + by <= largest]
+    near: Sequence[int] = [
+        number + by for by in (-10, -3, -2, -1, 1, 2, 3, 10) if 0 < number + by <= largest
+    ]
     return rng.choice(near)

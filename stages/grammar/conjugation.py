@@ -24,10 +24,20 @@ GODAN = {
 }
 """Last kana of a five-row verb -> what replaces it before ない, before ます, as て-form and as past."""
 
-MASU = {(False, False): "ます", (True, False): "ました", (False, True): "ません", (True, True): "ませんでした"}
+MASU = {
+    (False, False): "ます",
+    (True, False): "ました",
+    (False, True): "ません",
+    (True, True): "ませんでした",
+}
 """(past, negative) -> polite ending of a verb."""
 
-COPULA = {(False, False): "だ", (True, False): "だった", (False, True): "じゃない", (True, True): "じゃなかった"}
+COPULA = {
+    (False, False): "だ",
+    (True, False): "だった",
+    (False, True): "じゃない",
+    (True, True): "じゃなかった",
+}
 DESU = {
     (False, False): "です",
     (True, False): "でした",
@@ -61,12 +71,16 @@ class Verb:
     @property
     def stem(self) -> str:
         """連用形, before ます, たい and ながら."""
-        return self.root + ("し" if self.kind == "サ" else GODAN[self.text[-1]][1] if self.kind == "五" else "")
+        return self.root + (
+            "し" if self.kind == "サ" else GODAN[self.text[-1]][1] if self.kind == "五" else ""
+        )
 
     @property
     def denied(self) -> str:
         """未然形, before ない."""
-        return self.root + ("し" if self.kind == "サ" else GODAN[self.text[-1]][0] if self.kind == "五" else "")
+        return self.root + (
+            "し" if self.kind == "サ" else GODAN[self.text[-1]][0] if self.kind == "五" else ""
+        )
 
     @property
     def te(self) -> str:

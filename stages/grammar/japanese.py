@@ -87,7 +87,14 @@ def going(rng: random.Random, level: int) -> Segments:
     if rng.random() < 0.4:
         vehicle = rng.choice(words.FAR_MEANS if goal in words.FAR else words.MEANS)
         means = [Segment(vehicle, "noun"), particle("で", "にを")]
-    return [*scene.opening, *at, *means, Segment(goal, "noun"), particle("に", "をで"), told(rng, scene, motion.verb)]
+    return [
+        *scene.opening,
+        *at,
+        *means,
+        Segment(goal, "noun"),
+        particle("に", "をで"),
+        told(rng, scene, motion.verb),
+    ]
 
 
 def hour(rng: random.Random, level: int) -> Segments:
@@ -99,7 +106,11 @@ def rising(rng: random.Random, level: int) -> Segments:
     scene = scene_of(rng, level, topic=0.7, day=0.3)
     if scene.day in words.LONG_SPANS:
         return rising(rng, level)
-    return [*scene.opening, *hour(rng, level), told(rng, scene, rng.choice(words.BY_THE_CLOCK), deny=0.1)]
+    return [
+        *scene.opening,
+        *hour(rng, level),
+        told(rng, scene, rng.choice(words.BY_THE_CLOCK), deny=0.1),
+    ]
 
 
 def giving(rng: random.Random, level: int) -> Segments:
@@ -119,7 +130,13 @@ def existing(rng: random.Random, level: int) -> Segments:
     number = counted(rng, thing.noun) if rng.random() < 0.5 else []
     what = [*described(rng, thing.noun, level, 0.4), particle("が", "をで")]
     where = [Segment(rng.choice(words.SPOTS[thing.verb, level]), "noun"), particle("に", "でを")]
-    return [*scene.opening, *where, *what, *number, told(rng, scene, thing.verb, deny=0.0 if number else 0.3)]
+    return [
+        *scene.opening,
+        *where,
+        *what,
+        *number,
+        told(rng, scene, thing.verb, deny=0.0 if number else 0.3),
+    ]
 
 
 def being(rng: random.Random, level: int) -> Segments:
@@ -127,14 +144,27 @@ def being(rng: random.Random, level: int) -> Segments:
     scene = scene_of(rng, level, topic=0.0, day=0.0)
     adjective, noun = said_of(rng, level)
     much = degree(rng, level)
-    return [*scene.opening, *this(rng, noun), *much, told(rng, scene, adjective, deny=0.0 if much else 0.3)]
+    return [
+        *scene.opening,
+        *this(rng, noun),
+        *much,
+        told(rng, scene, adjective, deny=0.0 if much else 0.3),
+    ]
 
 
 def said_of(rng: random.Random, level: int, praise: bool | None = None) -> tuple[Adjective, Noun]:
     """An adjective and a noun that it suits.   praise: only adjectives that speak for the thing, or against it."""
-    fits = (word for word in words.ADJECTIVES.values() if word.kinds - {"adverb"} and praise in (None, word.praise))
+    fits = (
+        word
+        for word in words.ADJECTIVES.values()
+        if word.kinds - {"adverb"} and praise in (None, word.praise)
+    )
     adjective = pick(rng, tuple(fits), level)
-    nouns = tuple(noun for noun in words.NOUNS.values() if noun.kind in adjective.kinds and noun.kind != "family")
+    nouns = tuple(
+        noun
+        for noun in words.NOUNS.values()
+        if noun.kind in adjective.kinds and noun.kind != "family"
+    )
     return adjective, pick(rng, nouns, level)
 
 
@@ -154,7 +184,11 @@ def weather(rng: random.Random, level: int) -> Segments:
     day = Segment(rng.choice(words.DAYS[role, level]), role)
     much = degree(rng, level)
     form = Form(polite=scene.polite, past=role == "past", negative=not much and rng.random() < 0.3)
-    where = [Segment("、", "link"), Segment(rng.choice(words.REGIONS), "noun")] if rng.random() < 0.3 else []
+    where = (
+        [Segment("、", "link"), Segment(rng.choice(words.REGIONS), "noun")]
+        if rng.random() < 0.3
+        else []
+    )
     said = spoken(rng.choice(words.WEATHER[level]), form, "predicate")
     return [*scene.opening, day, *where, particle("は"), *much, said]
 
@@ -164,7 +198,11 @@ def liking(rng: random.Random, level: int) -> Segments:
     feeling = pick(rng, words.FEELINGS, level)
     others = tuple(name for name in words.PEOPLE[level] if name not in words.SPEAKERS)
     scene = scene_of(rng, level, day=0.0, people=others if feeling.of_others else None)
-    much = [Segment("よく" if isinstance(feeling.word, Verb) else "とても", "adverb")] if rng.random() < 0.3 else []
+    much = (
+        [Segment("よく" if isinstance(feeling.word, Verb) else "とても", "adverb")]
+        if rng.random() < 0.3
+        else []
+    )
     what = [Segment(rng.choice(feeling.nouns), "noun"), particle("が", "をに")]
     form = Form(polite=scene.polite, negative=not much and rng.random() < 0.3)
     return [*scene.opening, *much, *what, spoken(feeling.word, form, "predicate")]
@@ -187,13 +225,22 @@ def going_on(rng: random.Random, level: int) -> Segments:
     action = action_of(rng, level, lambda action: action.verb.text in words.DURATIVE)
     parts = [Segment("今、", "time"), *arguments(rng, action, level, rich=0.4)]
     doing_it = spoken(action.verb, Form("te"), "te")
-    return [*scene.opening, *parts, doing_it, spoken(words.IRU, Form(polite=scene.polite), "predicate")]
+    return [
+        *scene.opening,
+        *parts,
+        doing_it,
+        spoken(words.IRU, Form(polite=scene.polite), "predicate"),
+    ]
 
 
 def asking(rng: random.Random, level: int) -> Segments:
     """静かに本を読んでください。"""
     action = action_of(rng, level)
-    return [*arguments(rng, action, level), spoken(action.verb, Form("te"), "te"), Segment("ください", "request")]
+    return [
+        *arguments(rng, action, level),
+        spoken(action.verb, Form("te"), "te"),
+        Segment("ください", "request"),
+    ]
 
 
 def working(rng: random.Random, level: int) -> Segments:
@@ -210,13 +257,26 @@ def chain(rng: random.Random, level: int) -> Segments:
     """昨日、早く起きて、図書館で本を読みました。"""
     scene = scene_of(rng, level, topic=0.6)
     first, second = two_actions(rng, level, scene)
-    begin = [*arguments(rng, first, level, rich=0.3), spoken(first.verb, Form("te"), "te"), Segment("、", "link")]
-    return [*scene.opening, *begin, *arguments(rng, second, level, rich=0.3), told(rng, scene, second.verb, deny=0.0)]
+    begin = [
+        *arguments(rng, first, level, rich=0.3),
+        spoken(first.verb, Form("te"), "te"),
+        Segment("、", "link"),
+    ]
+    return [
+        *scene.opening,
+        *begin,
+        *arguments(rng, second, level, rich=0.3),
+        told(rng, scene, second.verb, deny=0.0),
+    ]
 
 
 def two_actions(rng: random.Random, level: int, scene: Scene) -> tuple[words.Action, words.Action]:
     first = action_of(rng, level, scene.allows)
-    return first, action_of(rng, level, lambda other: bool(other.nouns) and other.verb != first.verb and scene.allows(other))
+    return first, action_of(
+        rng,
+        level,
+        lambda other: bool(other.nouns) and other.verb != first.verb and scene.allows(other),
+    )
 
 
 def because(rng: random.Random, level: int) -> Segments:
@@ -228,13 +288,20 @@ def because(rng: random.Random, level: int) -> Segments:
     past = bool(reason.past or scene.past)
     word = reason.word
     if rng.random() < 0.6:
-        why = [spoken(word, Form(polite=scene.polite, past=past), "clause"), Segment("から、", "link")]
+        why = [
+            spoken(word, Form(polite=scene.polite, past=past), "clause"),
+            Segment("から、", "link"),
+        ]
     elif isinstance(word, Adjective) and word.kind == "な" and not past:
         why = [spoken(word, Form("attribute"), "inner"), Segment("ので、", "link")]
     else:
         why = [spoken(word, Form(past=past), "inner"), Segment("ので、", "link")]
     subject = [Segment(reason.subject, "noun"), particle("が", "を")] if reason.subject else []
-    action = action_of(rng, level, lambda one: one.verb.text in reason.verbs and bool(one.places or not reason.places))
+    action = action_of(
+        rng,
+        level,
+        lambda one: one.verb.text in reason.verbs and bool(one.places or not reason.places),
+    )
     then = arguments(rng, action, level, rich=0.3, places=reason.places)
     return [*scene.opening, *subject, *why, *then, told(rng, scene, action.verb, deny=0.0)]
 
@@ -248,7 +315,13 @@ def contrast(rng: random.Random, level: int) -> Segments:
         return contrast(rng, level)
     but = Segment(BUT[0] if scene.polite else BUT[1], "link")
     form = scene.form()
-    return [*scene.opening, *this(rng, noun), spoken(first, form, "clause"), but, spoken(second, form, "predicate")]
+    return [
+        *scene.opening,
+        *this(rng, noun),
+        spoken(first, form, "clause"),
+        but,
+        spoken(second, form, "predicate"),
+    ]
 
 
 def both(rng: random.Random, level: int) -> Segments:
@@ -258,10 +331,17 @@ def both(rng: random.Random, level: int) -> Segments:
     second = beside(rng, level, first, noun, praise)
     if second is None:
         return both(rng, level)
-    return [*scene.opening, *this(rng, noun), spoken(first, Form("te"), "te"), told(rng, scene, second, deny=0.0)]
+    return [
+        *scene.opening,
+        *this(rng, noun),
+        spoken(first, Form("te"), "te"),
+        told(rng, scene, second, deny=0.0),
+    ]
 
 
-def beside(rng: random.Random, level: int, first: Adjective, noun: Noun, praise: bool) -> Adjective | None:
+def beside(
+    rng: random.Random, level: int, first: Adjective, noun: Noun, praise: bool
+) -> Adjective | None:
     """A second adjective that can be said of the same noun, if there is one."""
     fitting = tuple(
         word
@@ -277,7 +357,12 @@ def related(rng: random.Random, level: int) -> Segments:
     making, using, noun = rng.choice(words.MADE_AND_USED)
     who = rng.choice([name for name in words.RELATIVES if name != scene.who])
     where = place(rng, making, making.places) if making.places and rng.random() < 0.3 else []
-    clause = [Segment(who, "noun"), maker(making), *where, spoken(making.verb, Form(past=True), "inner")]
+    clause = [
+        Segment(who, "noun"),
+        maker(making),
+        *where,
+        spoken(making.verb, Form(past=True), "inner"),
+    ]
     thing = [Segment(noun.text, "noun", noun), particle(using.particle, using.never)]
     return [*scene.opening, *clause, *thing, told(rng, scene, using.verb, deny=0.1)]
 
@@ -299,7 +384,16 @@ def judged(rng: random.Random, level: int) -> Segments:
     much = degree(rng, level)
     said = told(rng, scene, pick(rng, fitting, level), deny=0.0 if much else 0.2)
     made = spoken(making.verb, Form(past=True), "inner")
-    return [*scene.opening, *who, *where, made, Segment(noun.text, "noun", noun), particle("は"), *much, said]
+    return [
+        *scene.opening,
+        *who,
+        *where,
+        made,
+        Segment(noun.text, "noun", noun),
+        particle("は"),
+        *much,
+        said,
+    ]
 
 
 def before_or_after(rng: random.Random, level: int) -> Segments:
@@ -325,8 +419,17 @@ def together(rng: random.Random, level: int) -> Segments:
     """音楽を聞きながら、部屋を片付けます。"""
     scene = scene_of(rng, level, topic=0.6)
     aside, main = rng.choice(words.SIDE_BY_SIDE)
-    begin = [*arguments(rng, aside, level, rich=0.0), spoken(aside.verb, Form("while"), "while"), Segment("、", "link")]
-    return [*scene.opening, *begin, *arguments(rng, main, level, rich=0.4), told(rng, scene, main.verb, deny=0.0)]
+    begin = [
+        *arguments(rng, aside, level, rich=0.0),
+        spoken(aside.verb, Form("while"), "while"),
+        Segment("、", "link"),
+    ]
+    return [
+        *scene.opening,
+        *begin,
+        *arguments(rng, main, level, rich=0.4),
+        told(rng, scene, main.verb, deny=0.0),
+    ]
 
 
 Pattern = Callable[[random.Random, int], Segments]

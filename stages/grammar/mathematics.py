@@ -108,9 +108,20 @@ DELIMITERS = (
     (r"\langle %s \rangle", "chevron.l %s chevron.r"),
 )
 SUMS = symbols(r"\sum \sum \prod:product")
-INTEGRALS = symbols(r"\int:integral \int:integral \int:integral \oint:integral.cont \iint:integral.double")
-VARIABLES = (symbol("dx", "d x"), symbol("dt", "d t"), symbol("dy", "d y"), symbol(r"d\theta", "d theta"))
-MATRICES = (("pmatrix", "mat(%s)"), ("bmatrix", 'mat(delim: "[", %s)'), ("vmatrix", 'mat(delim: "|", %s)'))
+INTEGRALS = symbols(
+    r"\int:integral \int:integral \int:integral \oint:integral.cont \iint:integral.double"
+)
+VARIABLES = (
+    symbol("dx", "d x"),
+    symbol("dt", "d t"),
+    symbol("dy", "d y"),
+    symbol(r"d\theta", "d theta"),
+)
+MATRICES = (
+    ("pmatrix", "mat(%s)"),
+    ("bmatrix", 'mat(delim: "[", %s)'),
+    ("vmatrix", 'mat(delim: "|", %s)'),
+)
 JOINING_WORDS = ("and", "or", "if", "for", "where", "for all")
 LABELS = ("max", "min", "in", "out", "eff", "total")
 
@@ -204,7 +215,9 @@ def _script(rng: random.Random, level: int) -> Node:
 
 
 def _fraction(rng: random.Random, level: int) -> Node:
-    return Node("fraction", r"\frac{%s}{%s}", "frac(%s, %s)", (_inner(rng, level), _inner(rng, level)))
+    return Node(
+        "fraction", r"\frac{%s}{%s}", "frac(%s, %s)", (_inner(rng, level), _inner(rng, level))
+    )
 
 
 def _root(rng: random.Random, level: int) -> Node:
@@ -233,9 +246,13 @@ def _sum(rng: random.Random, level: int) -> Node:
     start = beside(index, symbol("="), rng.choice(DIGITS[:3]))
     if rng.random() < 0.2:
         start = beside(index, symbol(r"\in", "in"), rng.choice(symbols("S A I X")))
-        return Node("sum", "%s %s", "%s %s", (_bounded(rng.choice(SUMS), start, None), _inner(rng, level)))
+        return Node(
+            "sum", "%s %s", "%s %s", (_bounded(rng.choice(SUMS), start, None), _inner(rng, level))
+        )
     end = rng.choice((*symbols("n m N M"), *DIGITS[3:], symbol("10"), symbol(r"\infty", "oo")))
-    return Node("sum", "%s %s", "%s %s", (_bounded(rng.choice(SUMS), start, end), _inner(rng, level)))
+    return Node(
+        "sum", "%s %s", "%s %s", (_bounded(rng.choice(SUMS), start, end), _inner(rng, level))
+    )
 
 
 def _integral(rng: random.Random, level: int) -> Node:
@@ -250,7 +267,12 @@ def _integral(rng: random.Random, level: int) -> Node:
 def _limit(rng: random.Random, level: int) -> Node:
     end = rng.choice((*DIGITS[:3], *symbols("a c"), symbol(r"\infty", "oo")))
     under = beside(rng.choice(symbols("x n t h k")), symbol(r"\to", "->"), end)
-    return Node("limit", "%s %s", "%s %s", (_bounded(symbol(r"\lim", "lim"), under, None), _inner(rng, level)))
+    return Node(
+        "limit",
+        "%s %s",
+        "%s %s",
+        (_bounded(symbol(r"\lim", "lim"), under, None), _inner(rng, level)),
+    )
 
 
 def _accent(rng: random.Random, level: int) -> Node:
@@ -276,12 +298,19 @@ def _text(rng: random.Random, level: int) -> Node:
 
 def _matrix(rng: random.Random, level: int) -> Node:
     rows, columns = rng.choice(((2, 2), (2, 2), (2, 2), (2, 1), (3, 1), (1, 3), (2, 3)))
-    environment, call = rng.choice(MATRICES if rows == columns else MATRICES[:2])  # a determinant is square
+    environment, call = rng.choice(
+        MATRICES if rows == columns else MATRICES[:2]
+    )  # a determinant is square
     entry = _atom if rng.random() < 0.6 else _small
     latex = r" \\ ".join([" & ".join(["%s"] * columns)] * rows)
     typst = "; ".join([", ".join(["%s"] * columns)] * rows)
     cells = tuple(entry(rng) for _ in range(rows * columns))
-    return Node("matrix", rf"\begin{{{environment}}} {latex} \end{{{environment}}}", call.replace("%s", typst), cells)
+    return Node(
+        "matrix",
+        rf"\begin{{{environment}}} {latex} \end{{{environment}}}",
+        call.replace("%s", typst),
+        cells,
+    )
 
 
 def _cases(rng: random.Random, level: int) -> Node:
@@ -290,8 +319,18 @@ def _cases(rng: random.Random, level: int) -> Node:
     above, below = rng.choice((symbols(r"> \le:<="), symbols(r"\ge:>= <"), symbols(r"= \ne:!=")))
     values = (_small(rng), _small(rng))
     if rng.random() < 0.5:
-        parts = (values[0], beside(variable, above, bound), values[1], beside(variable, below, bound))
-        return Node("cases", r"\begin{cases} %s & %s \\ %s & %s \end{cases}", "cases(%s & %s, %s & %s)", parts)
+        parts = (
+            values[0],
+            beside(variable, above, bound),
+            values[1],
+            beside(variable, below, bound),
+        )
+        return Node(
+            "cases",
+            r"\begin{cases} %s & %s \\ %s & %s \end{cases}",
+            "cases(%s & %s, %s & %s)",
+            parts,
+        )
     return Node(
         "cases",
         r"\begin{cases} %s & \text{if } %s \\ %s & \text{else} \end{cases}",

@@ -111,7 +111,9 @@ def verbs(sentence: Sentence) -> Iterator[Slip]:
 
 def _misconjugated(verb: Verb, form: Form, text: str, happened: bool) -> Iterator[str]:
     """happened: whether 飲みた cannot be 飲みたい with its end lost."""
-    if form.use == "te" or (form.use == "finite" and form.past and not form.polite and not form.negative):
+    if form.use == "te" or (
+        form.use == "finite" and form.past and not form.polite and not form.negative
+    ):
         te, ends = form.use == "te", "て" if form.use == "te" else "た"
         yield verb.text + ends
         if verb in (ARU, IRU):  # あいた would be 開いた, いった 行った
@@ -130,7 +132,9 @@ def _misconjugated(verb: Verb, form: Form, text: str, happened: bool) -> Iterato
         if verb == ARU:
             yield from (start + text for start in ("あら", "ある"))
             return
-        yield from (wrong + text.removeprefix(verb.denied) for wrong in _stems(verb, verb.denied, "ら"))
+        yield from (
+            wrong + text.removeprefix(verb.denied) for wrong in _stems(verb, verb.denied, "ら")
+        )
     elif form.polite or form.use in ("wish", "while"):
         yield from (wrong + text.removeprefix(verb.stem) for wrong in _stems(verb, verb.stem, "り"))
 
@@ -150,7 +154,8 @@ def _stems(verb: Verb, right: str, godan: str) -> Iterator[str]:
 def registers(sentence: Sentence) -> Iterator[Slip]:
     """Plain where 先生、 or a polite clause calls for polite; polite where only plain can stand; 行くです."""
     called = any(
-        segment.role == "address" or (segment.role == "clause" and segment.form and segment.form.polite)
+        segment.role == "address"
+        or (segment.role == "clause" and segment.form and segment.form.polite)
         for segment in sentence.segments
     )
     for at, word, form in _predicates(sentence):
@@ -159,11 +164,20 @@ def registers(sentence: Sentence) -> Iterator[Slip]:
         plain = word.inflect(replace(form, polite=False))
         if called:
             yield Slip(at, at + 1, plain)
-        if not form.negative and form.use == "finite" and (isinstance(word, Verb) or plain.endswith("だ")):
+        if (
+            not form.negative
+            and form.use == "finite"
+            and (isinstance(word, Verb) or plain.endswith("だ"))
+        ):
             yield Slip(at, at + 1, plain + DESU[False, False])
     for at, segment in enumerate(sentence.segments):
         # ましたので is right, too; 静かな before a noun has no polite form.
-        if segment.role == "inner" and segment.word and segment.form and segment.form.use == "finite":
+        if (
+            segment.role == "inner"
+            and segment.word
+            and segment.form
+            and segment.form.use == "finite"
+        ):
             wrong = segment.word.inflect(replace(segment.form, polite=True))
             if sentence.segments[at + 1].text != "ので、":
                 yield Slip(at, at + 1, wrong)
@@ -189,8 +203,14 @@ def omissions(sentence: Sentence) -> Iterator[Slip]:
         if segment.role != "particle" or not segment.never:
             continue
         after = sentence.segments[at + 1]
-        predicate = after.word is not None and after.role in PREDICATES and after.word.text not in TWO_PARTICLES
-        of_a_noun = after.role == "inner" and segment.text == "が"  # 母の買った本 is as right as 母が買った本
+        predicate = (
+            after.word is not None
+            and after.role in PREDICATES
+            and after.word.text not in TWO_PARTICLES
+        )
+        of_a_noun = (
+            after.role == "inner" and segment.text == "が"
+        )  # 母の買った本 is as right as 母が買った本
         if sentence.segments[at - 1].role == "hour" or (predicate and not of_a_noun):
             yield Slip(at, at + 1, "")
 
@@ -204,7 +224,11 @@ def orders(sentence: Sentence) -> Iterator[Slip]:
     """食べますすしを, 車新しいを, をすし食べます."""
     segments = sentence.segments
     last = len(segments) - 1
-    verb = last - 2 if segments[last - 2].role == "te" and segments[last - 1].role != "end" else last - 1
+    verb = (
+        last - 2
+        if segments[last - 2].role == "te" and segments[last - 1].role != "end"
+        else last - 1
+    )
     for at in range(1, last):
         noun, case = segments[at - 1], segments[at]
         if case.role != "particle" or noun.role not in ("noun", "hour"):
@@ -224,7 +248,11 @@ def orders(sentence: Sentence) -> Iterator[Slip]:
 def existences(sentence: Sentence) -> Iterator[Slip]:
     """犬があります for 犬がいます."""
     for at, segment in enumerate(sentence.segments):
-        if segment.word in (ARU, IRU) and segment.form and sentence.segments[at - 1].role in ("particle", "counter"):
+        if (
+            segment.word in (ARU, IRU)
+            and segment.form
+            and sentence.segments[at - 1].role in ("particle", "counter")
+        ):
             wrong = (IRU if segment.word == ARU else ARU).inflect(segment.form)
             if wrong != "いる":  # 要る
                 yield Slip(at, at + 1, wrong)

@@ -127,8 +127,14 @@ zaopiekował_się zaopiekowali_się ins
 
 @cache
 def verbs() -> tuple[Verb, ...]:
-    words = [[word.replace("_", " ") for word in line.split()] for line in VERB_TABLE.strip().splitlines()]
-    return tuple(Verb(a, (b, c), (d, e), f, (g, h), (i, j), case) for a, b, c, d, e, f, g, h, i, j, case in words)
+    words = [
+        [word.replace("_", " ") for word in line.split()]
+        for line in VERB_TABLE.strip().splitlines()
+    ]
+    return tuple(
+        Verb(a, (b, c), (d, e), f, (g, h), (i, j), case)
+        for a, b, c, d, e, f, g, h, i, j, case in words
+    )
 
 
 @cache
@@ -136,7 +142,17 @@ def nouns() -> tuple[Noun, ...]:
     return tuple(noun(*line.split()) for line in NOUNS.strip().splitlines())
 
 
-def noun(lemma: str, gender: str, gen: str, dat: str, ins: str, loc: str, voc: str, nom_pl: str, gen_pl: str) -> Noun:
+def noun(
+    lemma: str,
+    gender: str,
+    gen: str,
+    dat: str,
+    ins: str,
+    loc: str,
+    voc: str,
+    nom_pl: str,
+    gen_pl: str,
+) -> Noun:
     """All forms of a noun from those that vary: the accusative follows from the gender, the rest of the plural from a stem."""
     feminine = lemma.endswith("a")
     if feminine:
@@ -149,9 +165,21 @@ def noun(lemma: str, gender: str, gen: str, dat: str, ins: str, loc: str, voc: s
         stem = nom_pl[:-1]
     singular = (lemma, gen, dat, acc, ins, loc, voc)
     ins_pl = INSTRUMENTAL_PLURAL.get(lemma, stem + "ami")
-    plural = (nom_pl, gen_pl, stem + "om", gen_pl if gender == "m1" else nom_pl, ins_pl, stem + "ach", nom_pl)
+    plural = (
+        nom_pl,
+        gen_pl,
+        stem + "om",
+        gen_pl if gender == "m1" else nom_pl,
+        ins_pl,
+        stem + "ach",
+        nom_pl,
+    )
     forms = {(case, "sg"): form for case, form in zip(CASES, singular, strict=True)}
-    return Noun(lemma, gender, forms | {(case, "pl"): form for case, form in zip(CASES, plural, strict=True)})  # type: ignore[arg-type]
+    return Noun(
+        lemma,
+        gender,
+        forms | {(case, "pl"): form for case, form in zip(CASES, plural, strict=True)},
+    )  # type: ignore[arg-type]
 
 
 def adjective(lemma: str, gender: str, case: Case, number: Number) -> str:
@@ -159,17 +187,25 @@ def adjective(lemma: str, gender: str, case: Case, number: Number) -> str:
     soft = lemma.endswith("i")
     stem = lemma if soft and lemma[-2] not in "kg" else lemma[:-1]
     velar = soft and lemma[-2] in "kg"
-    y, e = ("i", "ie") if velar else ("", "e") if soft else ("y", "e")  # ostatni + ch, wysoki + ch, nowy + ch
+    y, e = (
+        ("i", "ie") if velar else ("", "e") if soft else ("y", "e")
+    )  # ostatni + ch, wysoki + ch, nowy + ch
     if number == "pl":
         personal = gender == "m1"
         nominative = ADJECTIVES[lemma] if personal else stem + e
         oblique = stem + y + "ch"
         accusative = oblique if personal else nominative
-        return {"gen": oblique, "loc": oblique, "dat": stem + y + "m", "ins": stem + y + "mi", "acc": accusative}.get(
-            case, nominative
-        )
+        return {
+            "gen": oblique,
+            "loc": oblique,
+            "dat": stem + y + "m",
+            "ins": stem + y + "mi",
+            "acc": accusative,
+        }.get(case, nominative)
     if gender == "f":
-        return {"nom": stem + "a", "voc": stem + "a", "acc": stem + "ą", "ins": stem + "ą"}.get(case, stem + e + "j")
+        return {"nom": stem + "a", "voc": stem + "a", "acc": stem + "ą", "ins": stem + "ą"}.get(
+            case, stem + e + "j"
+        )
     nominative = stem + e if gender == "n" else lemma
     genitive = stem + e + "go"
     accusative = genitive if gender in ("m1", "m2") else nominative
@@ -181,7 +217,10 @@ def adjective(lemma: str, gender: str, case: Case, number: Number) -> str:
 
 def past(masculine: str, men: str, gender: str, number: Number) -> str:
     """The past that agrees with its subject, from the forms of a man and of men: pisał, pisała, pisali, pisały."""
-    masculine, reflexive = masculine.removesuffix(" się"), " się" if masculine.endswith(" się") else ""
+    masculine, reflexive = (
+        masculine.removesuffix(" się"),
+        " się" if masculine.endswith(" się") else "",
+    )
     if number == "pl":
         stem = _feminine(masculine)
         return men if gender == "m1" else stem + "y" + reflexive
@@ -203,7 +242,9 @@ class Phrase:
     noun: Noun
 
     def form(self, case: Case, number: Number) -> str:
-        words = [adjective(self.adjective, self.noun.gender, case, number)] if self.adjective else []
+        words = (
+            [adjective(self.adjective, self.noun.gender, case, number)] if self.adjective else []
+        )
         return " ".join([*words, self.noun.forms[case, number]])
 
 
@@ -220,7 +261,19 @@ OBJECTS = {
     "ufać": ("lekarz", "nauczyciel", "kolega", "siostra", "matka", "sąsiad", "pies"),
     "opiekować się": ("kot", "pies", "koń", "królik", "ogród", "siostra", "dom"),
 }  # fmt: skip
-PEOPLE = ("student", "nauczyciel", "lekarz", "sąsiad", "kucharz", "aktor", "malarz", "kolega", "kobieta", "siostra", "matka")
+PEOPLE = (
+    "student",
+    "nauczyciel",
+    "lekarz",
+    "sąsiad",
+    "kucharz",
+    "aktor",
+    "malarz",
+    "kolega",
+    "kobieta",
+    "siostra",
+    "matka",
+)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,13 @@ class Sentence:
 
 
 Segments = list[Segment]
-DAY_ROLES: tuple[Literal["past", "future", "time"], ...] = ("past", "past", "future", "future", "time")
+DAY_ROLES: tuple[Literal["past", "future", "time"], ...] = (
+    "past",
+    "past",
+    "future",
+    "future",
+    "time",
+)
 
 
 class Levelled(Protocol):
@@ -90,7 +96,12 @@ class Scene:
 
 
 def scene_of(
-    rng: random.Random, level: int, *, topic: float = 1.0, day: float = 0.6, people: tuple[str, ...] | None = None
+    rng: random.Random,
+    level: int,
+    *,
+    topic: float = 1.0,
+    day: float = 0.6,
+    people: tuple[str, ...] | None = None,
 ) -> Scene:
     """Register, tense and opening.   topic, day: how likely 私は and 昨日、 are.   people: who the topic may be."""
     polite, past, habit, when = rng.random() < 0.6, rng.random() < 0.5, False, ""
@@ -126,9 +137,16 @@ def pick(rng: random.Random, items: tuple[Item, ...], level: int) -> Item:
 
 def described(rng: random.Random, noun: Noun, level: int, chance: float) -> Segments:
     """The noun, perhaps with an adjective before it."""
-    fitting = tuple(word for word in words.ADJECTIVES.values() if noun.kind in word.kinds and word.level <= level)
+    fitting = tuple(
+        word
+        for word in words.ADJECTIVES.values()
+        if noun.kind in word.kinds and word.level <= level
+    )
     if fitting and rng.random() < chance:
-        return [spoken(pick(rng, fitting, level), Form("attribute"), "attribute"), Segment(noun.text, "noun", noun)]
+        return [
+            spoken(pick(rng, fitting, level), Form("attribute"), "attribute"),
+            Segment(noun.text, "noun", noun),
+        ]
     return [Segment(noun.text, "noun", noun)]
 
 
@@ -140,7 +158,9 @@ def manner(rng: random.Random, action: words.Action) -> Segments:
     if not action.manners:
         return []
     how = rng.choice(action.manners)
-    return [Segment(how, "adverb") if isinstance(how, str) else spoken(how, Form("adverb"), "adverb")]
+    return [
+        Segment(how, "adverb") if isinstance(how, str) else spoken(how, Form("adverb"), "adverb")
+    ]
 
 
 def place(rng: random.Random, action: words.Action, places: tuple[str, ...]) -> Segments:
@@ -149,12 +169,19 @@ def place(rng: random.Random, action: words.Action, places: tuple[str, ...]) -> 
     return [Segment(rng.choice(places), "noun"), particle("で", never)]
 
 
-def action_of(rng: random.Random, level: int, fits: Callable[[words.Action], bool] = lambda _: True) -> words.Action:
+def action_of(
+    rng: random.Random, level: int, fits: Callable[[words.Action], bool] = lambda _: True
+) -> words.Action:
     return pick(rng, tuple(action for action in words.ACTIONS if fits(action)), level)
 
 
 def arguments(
-    rng: random.Random, action: words.Action, level: int, *, rich: float = 0.5, places: tuple[str, ...] = ()
+    rng: random.Random,
+    action: words.Action,
+    level: int,
+    *,
+    rich: float = 0.5,
+    places: tuple[str, ...] = (),
 ) -> Segments:
     """What stands before the verb: place, manner, noun with its particle, number.
 

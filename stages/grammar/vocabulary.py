@@ -107,7 +107,9 @@ NOUNS = {
 
 PRAISE = {"+": True, "-": False, "": None}
 ADJECTIVES = {
-    word: Adjective(word, cast(AdjectiveKind, ending), frozenset(kinds.split()), PRAISE[sign], level)
+    word: Adjective(
+        word, cast(AdjectiveKind, ending), frozenset(kinds.split()), PRAISE[sign], level
+    )
     for level, text in enumerate(
         (
             """
@@ -258,7 +260,10 @@ ACTIONS = tuple(
 )
 
 PEOPLE = {1: _texts("私 私 私 僕 父 母 兄 姉 弟 妹 友達 先生 田中さん 山田さん 鈴木さん 木村さん")}
-PEOPLE[2] = (*PEOPLE[1], *_texts("祖父 祖母 先輩 後輩 同僚 社長 店長 佐藤さん 中村さん 小林さん 高橋さん 留学生"))
+PEOPLE[2] = (
+    *PEOPLE[1],
+    *_texts("祖父 祖母 先輩 後輩 同僚 社長 店長 佐藤さん 中村さん 小林さん 高橋さん 留学生"),
+)
 SPEAKERS = ("私", "僕")
 RELATIVES = _texts("母 父 兄 姉 弟 妹 友達 祖母 同僚")
 
@@ -275,7 +280,12 @@ DAYS = {
 LONG_SPANS = frozenset(_texts("先週 先月 去年 来週 来月 来年 去年の夏 来年の春 毎週 毎月"))
 """Too long for a clock time beside them."""
 
-BY_THE_CLOCK = (Verb("起きる", "一"), Verb("寝る", "一"), Verb("出かける", "一"), Verb("帰る", "五"))
+BY_THE_CLOCK = (
+    Verb("起きる", "一"),
+    Verb("寝る", "一"),
+    Verb("出かける", "一"),
+    Verb("帰る", "五"),
+)
 HOURS = {1: tuple(f"{number}時" for number in "五六七八九十")}
 HOURS[2] = (*HOURS[1], *(f"{number}時半" for number in "五六七八九十"))
 
@@ -295,10 +305,16 @@ MEANS = _texts("バス 電車 タクシー 自転車 車")
 FAR_MEANS = ("飛行機", "船")
 FAR = frozenset(_texts("日本 国 北海道 沖縄 外国"))
 MOTIONS = (
-    Motion(Verb("行く", "五"), _texts("図書館 学校 公園 駅 会社 病院 銀行 海 山 デパート 東京 京都 大阪"), 1),
+    Motion(
+        Verb("行く", "五"),
+        _texts("図書館 学校 公園 駅 会社 病院 銀行 海 山 デパート 東京 京都 大阪"),
+        1,
+    ),
     Motion(Verb("来る", "カ"), _texts("学校 家 町 公園 会社 日本 東京"), 1),
     Motion(Verb("帰る", "五"), _texts("家 国 町 日本"), 1),
-    Motion(Verb("行く", "五"), _texts("美術館 空港 大学 研究室 市場 郵便局 映画館 北海道 沖縄 外国"), 2),
+    Motion(
+        Verb("行く", "五"), _texts("美術館 空港 大学 研究室 市場 郵便局 映画館 北海道 沖縄 外国"), 2
+    ),
     Motion(Verb("出かける", "一"), _texts("美術館 市場 海岸 商店街 温泉 旅行"), 2),
     Motion(Verb("着く", "五"), _texts("空港 駅 大学 旅館 北海道"), 2),
 )
@@ -351,7 +367,12 @@ class Feeling:
 FEELINGS = (
     Feeling(Adjective("好き", "な"), _texts("音楽 映画 すし りんご 犬 猫 歌 料理 テニス 海 花"), 1),
     Feeling(Adjective("嫌い", "な"), _texts("卵 牛乳 犬 猫 数学 テスト 宿題 ラーメン"), 1),
-    Feeling(Adjective("上手", "な"), _texts("料理 テニス サッカー ピアノ 歌 日本語 英語"), 1, of_others=True),
+    Feeling(
+        Adjective("上手", "な"),
+        _texts("料理 テニス サッカー ピアノ 歌 日本語 英語"),
+        1,
+        of_others=True,
+    ),
     Feeling(Verb("わかる", "五"), _texts("日本語 英語 漢字 数学"), 1),
     Feeling(Adjective("苦手", "な"), _texts("経済 文法 ダンス 掃除 料理 漢字"), 2),
     Feeling(Adjective("得意", "な"), _texts("ダンス 文法 ピアノ 絵 水泳"), 2, of_others=True),
@@ -379,12 +400,18 @@ _BEINGS = ("animal", "bird", "person")
 THINGS = tuple(
     Thing(noun, IRU if noun.kind in _BEINGS else ARU, noun.level)
     for noun in NOUNS.values()
-    if noun.kind in (*_BEINGS, "reading", "long", "fruit", "letter", "plate", "flower") and noun.text not in ("先生", "メール")
+    if noun.kind in (*_BEINGS, "reading", "long", "fruit", "letter", "plate", "flower")
+    and noun.text not in ("先生", "メール")
 )
 
 REGIONS = _texts("東京 京都 大阪 北海道 沖縄")
 WEATHER = {1: tuple(Adjective(text, "い") for text in ("暑い", "寒い", "暖かい", "涼しい"))}
-WEATHER[2] = (*WEATHER[1], Adjective("蒸し暑い", "い"), Adjective("静か", "な"), Adjective("穏やか", "な"))
+WEATHER[2] = (
+    *WEATHER[1],
+    Adjective("蒸し暑い", "い"),
+    Adjective("静か", "な"),
+    Adjective("穏やか", "な"),
+)
 
 DURATIVE = frozenset(
     _texts(
@@ -410,7 +437,9 @@ class Reason:
     places: tuple[str, ...]
 
 
-def _reason(subject: str, word: Verb | Adjective, past: bool | None, verbs: str, place: str = "") -> Reason:
+def _reason(
+    subject: str, word: Verb | Adjective, past: bool | None, verbs: str, place: str = ""
+) -> Reason:
     return Reason(subject, word, past, frozenset(verbs.split()), _texts(place))
 
 
@@ -446,7 +475,9 @@ APART = (
 ONCE = frozenset(("買う", "卒業する", "直す", "借りる", "払う"))
 """What nobody does every day."""
 
-COUNTING = frozenset(_texts("買う 食べる 飲む 読む 書く 借りる 洗う 見る 撮る 描く 集める 運ぶ 送る 切る 直す"))
+COUNTING = frozenset(
+    _texts("買う 食べる 飲む 読む 書く 借りる 洗う 見る 撮る 描く 集める 運ぶ 送る 切る 直す")
+)
 """Verbs beside which it is natural to say how many."""
 
 TOWARDS = frozenset(("走る", "借りる", "送る", "描く", "書く"))

@@ -48,7 +48,11 @@ def _resampled(systems: list[Floats], headline: Headline, seed: int) -> list[Flo
     examples = len(systems[0])
     values: list[list[Floats]] = [[] for _ in systems]
     for _ in range(RESAMPLES // CHUNK):
-        draws = rng.multinomial(examples, np.full(examples, 1 / examples), size=CHUNK).astype(np.float64)  # (CHUNK, N)
+        draws = rng.multinomial(examples, np.full(examples, 1 / examples), size=CHUNK).astype(
+            np.float64
+        )  # (CHUNK, N)
         for value, statistics in zip(values, systems, strict=True):
-            value.append(headline(draws @ statistics))  # (CHUNK, N) @ (N, K) -> (CHUNK, K) -> (CHUNK,)
+            value.append(
+                headline(draws @ statistics)
+            )  # (CHUNK, N) @ (N, K) -> (CHUNK, K) -> (CHUNK,)
     return [np.concatenate(value) for value in values]

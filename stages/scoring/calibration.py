@@ -15,9 +15,9 @@ def binned(scores: Sequence[float], right: Sequence[bool]) -> Floats:
     clipped = np.clip(np.asarray(scores, dtype=np.float64), 1e-9, 1 - 1e-9)
     places = ((np.log(clipped / (1 - clipped)) + 10) * (BINS / 20)).astype(int).clip(0, BINS - 1)
     truth = np.asarray(right, dtype=bool)
-    return np.concatenate([np.bincount(places[truth], minlength=BINS), np.bincount(places[~truth], minlength=BINS)]).astype(
-        float
-    )
+    return np.concatenate(
+        [np.bincount(places[truth], minlength=BINS), np.bincount(places[~truth], minlength=BINS)]
+    ).astype(float)
 
 
 def roc_auc(totals: Floats) -> Floats:

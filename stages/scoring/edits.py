@@ -98,8 +98,13 @@ def gleu(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence
     agreed, made = np.zeros(GLEU_ORDER), np.zeros(GLEU_ORDER)
     for source, hypothesis, reference in zip(sources, hypotheses, references, strict=True):
         for order in range(GLEU_ORDER):
-            ours, theirs, given = (_ngrams(text, order + 1) for text in (hypothesis, reference, source))
-            kept = sum(max(0, min(count, given[gram]) - min(count, theirs[gram])) for gram, count in ours.items())
+            ours, theirs, given = (
+                _ngrams(text, order + 1) for text in (hypothesis, reference, source)
+            )
+            kept = sum(
+                max(0, min(count, given[gram]) - min(count, theirs[gram]))
+                for gram, count in ours.items()
+            )
             agreed[order] += max(0, (ours & theirs).total() - kept)
             made[order] += ours.total()
     used = made > 0
@@ -121,5 +126,7 @@ def loops(text: str) -> bool:
 
 def repetition_rate(sources: Sequence[str], answers: Sequence[str]) -> float:
     """Share of the answers that loop where their source does not; 0 without answers."""
-    looped = [loops(answer) and not loops(source) for source, answer in zip(sources, answers, strict=True)]
+    looped = [
+        loops(answer) and not loops(source) for source, answer in zip(sources, answers, strict=True)
+    ]
     return sum(looped) / len(looped) if looped else 0.0

@@ -34,7 +34,9 @@ def polish_share(texts: Sequence[str]) -> float | None:
     shorter answers would be judged by their length. None where no text is long enough.
     """
     long = [text for text in texts if len(text.split()) >= JUDGED_WORDS]
-    return sum(_identifier().classify(text)[0] == "pl" for text in long) / len(long) if long else None
+    return (
+        sum(_identifier().classify(text)[0] == "pl" for text in long) / len(long) if long else None
+    )
 
 
 @cache

@@ -86,7 +86,9 @@ class Renderer:
         waiting = [source for source in dict.fromkeys(sources) if (source, mode) not in self._known]
         while waiting:
             pictures = self._compiled(waiting[:SOURCES_AT_ONCE], mode)
-            self._known.update({(source, mode): found for source, found in zip(waiting, pictures, strict=False)})
+            self._known.update(
+                {(source, mode): found for source, found in zip(waiting, pictures, strict=False)}
+            )
             waiting = waiting[len(pictures) :]
         return [self._known[source, mode] for source in sources]
 
@@ -94,7 +96,9 @@ class Renderer:
         """The pictures of the first sources, up to and including one that the worker did not survive."""
         worker = self._worker if self._worker and self._worker.poll() is None else self._start()
         assert worker.stdin is not None
-        worker.stdin.write(json.dumps([mode, sources]) + "\n")  # one line: read whole before the first is compiled
+        worker.stdin.write(
+            json.dumps([mode, sources]) + "\n"
+        )  # one line: read whole before the first is compiled
         worker.stdin.flush()
         pictures: list[bytes | None] = []
         for _ in sources:
@@ -112,7 +116,17 @@ class Renderer:
         nowhere = "http://127.0.0.1:9"  # the discard port: where a package would be fetched through
         environment = {
             **os.environ,
-            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), nowhere),
+            **dict.fromkeys(
+                (
+                    "HTTP_PROXY",
+                    "HTTPS_PROXY",
+                    "ALL_PROXY",
+                    "http_proxy",
+                    "https_proxy",
+                    "all_proxy",
+                ),
+                nowhere,
+            ),
             "NO_PROXY": "",
             "no_proxy": "",
             "RAYON_NUM_THREADS": "1",  # each thread takes address space, whose limit must not depend on the cores
@@ -131,10 +145,14 @@ class Renderer:
             start_new_session=True,
         )
         self._answers = queue.Queue()
-        threading.Thread(target=_listen, args=(self._worker.stdout, self._answers), daemon=True).start()
+        threading.Thread(
+            target=_listen, args=(self._worker.stdout, self._answers), daemon=True
+        ).start()
         if not self._answer(START_SECONDS):
             self._stop()
-            raise RuntimeError(f"the Typst worker does not start; `{' '.join(command[:3])} . 3` shows why")
+            raise RuntimeError(
+                f"the Typst worker does not start; `{' '.join(command[:3])} . 3` shows why"
+            )
         return self._worker
 
     def _answer(self, seconds: float) -> str:
@@ -164,7 +182,11 @@ def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
 
 def _admissible(source: str) -> bool:
     """Whether a source is worth the worker's time: no package, no comment left open (which `eval` would let pass)."""
-    return len(source) <= MAX_SOURCE_CHARACTERS and not PACKAGE.search(source) and source.count("/*") <= source.count("*/")
+    return (
+        len(source) <= MAX_SOURCE_CHARACTERS
+        and not PACKAGE.search(source)
+        and source.count("/*") <= source.count("*/")
+    )
 
 
 class Unfamiliar(ValueError):
@@ -179,7 +201,11 @@ def marks(svg: bytes) -> list[tuple[Any, ...]]:
     what is no formula and no text, such as images and clipped groups.
     """
     tree = ElementTree.fromstring(svg)
-    spaces = {f"#{glyph.get('id')}" for glyph in tree.iter() if _tag(glyph) == "symbol" and _outline(glyph) == ""}
+    spaces = {
+        f"#{glyph.get('id')}"
+        for glyph in tree.iter()
+        if _tag(glyph) == "symbol" and _outline(glyph) == ""
+    }
     found: list[tuple[Any, ...]] = []
 
     def walk(element: ElementTree.Element, outer: Matrix) -> None:
@@ -187,12 +213,21 @@ def marks(svg: bytes) -> list[tuple[Any, ...]]:
         matrix = _times(outer, _matrix(attributes.pop("transform", "")))
         tag = _tag(element)
         if tag in ("use", "path"):
-            place = (1.0, 0.0, 0.0, 1.0, float(attributes.pop("x", 0)), float(attributes.pop("y", 0)))
+            place = (
+                1.0,
+                0.0,
+                0.0,
+                1.0,
+                float(attributes.pop("x", 0)),
+                float(attributes.pop("y", 0)),
+            )
             if attributes.get("href") not in spaces:
                 # A hundredth of a point is what Typst writes; sums of such figures differ beyond it.
                 at = tuple(round(number, 2) + 0.0 for number in _times(matrix, place))
                 found.append((tag, at, *sorted(attributes.items())))
-        elif element is tree or (tag in ("g", "a") and attributes.keys() <= {"class", "href", "target"}):
+        elif element is tree or (
+            tag in ("g", "a") and attributes.keys() <= {"class", "href", "target"}
+        ):
             for child in element:
                 walk(child, matrix)
         elif tag != "defs":
@@ -227,15 +262,26 @@ def _times(outer: Matrix, inner: Matrix) -> Matrix:
     """SVG's [a c e; b d f; 0 0 1] product: inner happens first."""
     a, b, c, d, e, f = outer
     p, q, r, s, x, y = inner
-    return (a * p + c * q, b * p + d * q, a * r + c * s, b * r + d * s, a * x + c * y + e, b * x + d * y + f)
+    return (
+        a * p + c * q,
+        b * p + d * q,
+        a * r + c * s,
+        b * r + d * s,
+        a * x + c * y + e,
+        b * x + d * y + f,
+    )
 
 
 def work(root: str, timeout_seconds: float) -> None:
     """The worker: says `"ready"`, then answers `[mode, sources]` with a line for each, hexadecimal or null."""
     press = Press(root)
-    press.picture("math", "x")  # opens whatever the first compilation opens, before nothing can be opened
+    press.picture(
+        "math", "x"
+    )  # opens whatever the first compilation opens, before nothing can be opened
     _confine()
-    print('"ready"', file=sys.stdout, flush=True)  # the file is named: these lines are data, not told to anybody
+    print(
+        '"ready"', file=sys.stdout, flush=True
+    )  # the file is named: these lines are data, not told to anybody
     for line in sys.stdin:
         mode, sources = json.loads(line)
         for source in sources:
@@ -253,7 +299,9 @@ class Press:
         import typst  # here, for only the worker holds the compiler
 
         # System fonts are left out, so that a picture is the same on every machine.
-        self._compiler = typst.Compiler(root=root, ignore_system_fonts=True, package_path=root, package_cache_path=root)
+        self._compiler = typst.Compiler(
+            root=root, ignore_system_fonts=True, package_path=root, package_cache_path=root
+        )
         self._drawn: dict[str, bool] = {}
 
     def picture(self, mode: Mode, source: str) -> bytes:
@@ -268,19 +316,25 @@ class Press:
             pages = svg  # alike only if they are the same byte for byte
         if all(len(page) <= 1 for page in pages):  # the first mark is the page's own white ground
             return BLANK
-        lacking = "".join(character for character in source if character > "\u00ff" and not self._draws(character))
+        lacking = "".join(
+            character for character in source if character > "\u00ff" and not self._draws(character)
+        )
         return hashlib.blake2b(repr((pages, lacking)).encode(), digest_size=16).digest()
 
     def _draws(self, character: str) -> bool:
         if character not in self._drawn:
-            shape, unknown = (marks(self._pages("document", text)[0]) for text in (character, UNKNOWN))
+            shape, unknown = (
+                marks(self._pages("document", text)[0]) for text in (character, UNKNOWN)
+            )
             self._drawn[character] = shape != unknown
         return self._drawn[character]
 
     def _pages(self, mode: Mode, source: str) -> list[bytes]:
         # timestamp: a source that prints today's date looks the same tomorrow.
         inputs = {"source": source}
-        svg: Any = self._compiler.compile(PAGES[mode].encode(), sys_inputs=inputs, format="svg", timestamp=0)
+        svg: Any = self._compiler.compile(
+            PAGES[mode].encode(), sys_inputs=inputs, format="svg", timestamp=0
+        )
         return svg if isinstance(svg, list) else [svg]
 
 
@@ -303,7 +357,9 @@ def _allow_cpu(seconds: float) -> None:
 
         used = resource.getrusage(resource.RUSAGE_SELF)
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 2, most))
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 2, most)
+        )
 
 
 if __name__ == "__main__":

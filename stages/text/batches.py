@@ -42,7 +42,9 @@ class Plan:
         return self.micro_batches[number * self.accumulation : (number + 1) * self.accumulation]
 
 
-def plan(lengths: Sequence[int], micro_batch: int, accumulation: int, steps: int, seed: int) -> Plan:
+def plan(
+    lengths: Sequence[int], micro_batch: int, accumulation: int, steps: int, seed: int
+) -> Plan:
     """Batches for `steps` optimizer steps, every row once an epoch, in an order that the seed alone decides.
 
     An effective batch is drawn at random, then sorted by length and cut into micro-batches: 1 x 8 and 8 x 1 train on the same
@@ -58,7 +60,11 @@ def plan(lengths: Sequence[int], micro_batch: int, accumulation: int, steps: int
         rng.shuffle(order)
         epoch = [order[at : at + effective] for at in range(0, len(order), effective)]
         batches += [sorted(batch, key=lambda row: lengths[row]) for batch in epoch]
-    cut = [batch[at * micro_batch : (at + 1) * micro_batch] for batch in batches[:steps] for at in range(accumulation)]
+    cut = [
+        batch[at * micro_batch : (at + 1) * micro_batch]
+        for batch in batches[:steps]
+        for at in range(accumulation)
+    ]
     return Plan(cut, accumulation)
 
 
@@ -74,7 +80,9 @@ def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Pla
     for number in range(plan.steps):
         rows = [row for batch in plan.step(number) for row in batch]
         passes: list[list[int]] = [[] for _ in range(plan.accumulation)]
-        for row, (line, _) in zip(rows, first_fit([lengths[row] for row in rows], width), strict=True):
+        for row, (line, _) in zip(
+            rows, first_fit([lengths[row] for row in rows], width), strict=True
+        ):
             passes[line // micro_batch].append(row)
         cut += passes
     return Plan(cut, plan.accumulation, micro_batch * width)
@@ -104,7 +112,12 @@ def alike(lengths: Sequence[int]) -> list[list[int]]:
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     cheapest = [(0, 0)]  # of the shortest rows: (cost, where the last pass begins)
     for end, row in enumerate(order, start=1):
-        cheapest.append(min((cheapest[begin][0] + (end - begin) * lengths[row] + PASS, begin) for begin in range(end)))
+        cheapest.append(
+            min(
+                (cheapest[begin][0] + (end - begin) * lengths[row] + PASS, begin)
+                for begin in range(end)
+            )
+        )
     passes, end = list[list[int]](), len(order)
     while end:
         begin = cheapest[end][1]
@@ -139,7 +152,9 @@ def first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
     """
     used, places = list[int](), [(0, 0)] * len(lengths)
     for at in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        line = next((number for number, taken in enumerate(used) if taken + lengths[at] <= width), len(used))
+        line = next(
+            (number for number, taken in enumerate(used) if taken + lengths[at] <= width), len(used)
+        )
         if line == len(used):
             used.append(0)
         places[at] = (line, used[line])
@@ -152,13 +167,19 @@ def wide(tokens: int, multiple: int = WIDTHS) -> int:
     return tokens + -tokens % multiple
 
 
-def extent(lengths: Sequence[int], places: Sequence[tuple[int, int]], multiple: int = 1) -> tuple[int, int]:
+def extent(
+    lengths: Sequence[int], places: Sequence[tuple[int, int]], multiple: int = 1
+) -> tuple[int, int]:
     """(lines, their width, rounded up)."""
-    width = max((begin + length for length, (_, begin) in zip(lengths, places, strict=True)), default=1)
+    width = max(
+        (begin + length for length, (_, begin) in zip(lengths, places, strict=True)), default=1
+    )
     return max((line for line, _ in places), default=-1) + 1, wide(width, multiple)
 
 
-def pad(rows: Sequence[Encoded], pad_id: int, packed: bool = False, room: int = 0) -> dict[str, "Tensor"]:
+def pad(
+    rows: Sequence[Encoded], pad_id: int, packed: bool = False, room: int = 0
+) -> dict[str, "Tensor"]:
     """Right-padded input_ids and labels, each (B, T), a row to a line, T the length of the longest.
 
     packed: several rows to a line, told apart by position_ids (B, T), which begin again with each.   room: as for `in_lines`.

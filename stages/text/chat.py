@@ -38,7 +38,10 @@ class Encoded:
 
 
 def encode(
-    tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: int, max_steps_per_example: int = 0
+    tokenizer: "PreTrainedTokenizerBase",
+    row: Row,
+    max_length_tokens: int,
+    max_steps_per_example: int = 0,
 ) -> list[Encoded]:
     """A conversation or a solution as one sequence, a text as one or more windows; none where no label would fit.
 
@@ -60,7 +63,10 @@ def encode(
 
 
 def scored_steps(
-    tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: int, max_steps_per_example: int = 0
+    tokenizer: "PreTrainedTokenizerBase",
+    row: Row,
+    max_length_tokens: int,
+    max_steps_per_example: int = 0,
 ) -> Encoded:
     """A solution, a step a line, as far as whole steps fit; each is scored at the line break that ends it.
 
@@ -81,10 +87,16 @@ def scored_steps(
 
 def _shortened(prompt: list[int], room: int) -> list[int]:
     """At most `room` ids, the middle left out."""
-    return prompt if len(prompt) <= room else prompt[: (room + 1) // 2] + prompt[len(prompt) - room // 2 :]
+    return (
+        prompt
+        if len(prompt) <= room
+        else prompt[: (room + 1) // 2] + prompt[len(prompt) - room // 2 :]
+    )
 
 
-def windows(tokenizer: "PreTrainedTokenizerBase", row: Row, context: int, stride: int) -> Iterator[Encoded]:
+def windows(
+    tokenizer: "PreTrainedTokenizerBase", row: Row, context: int, stride: int
+) -> Iterator[Encoded]:
     """A text as windows of `context` tokens, each token learned once, with at least context - stride tokens before it.
 
     The text starts with BOS (EOS where the tokenizer has none), so that its first token is predicted too, and ends with EOS.
@@ -104,7 +116,9 @@ def windows(tokenizer: "PreTrainedTokenizerBase", row: Row, context: int, stride
 
 def opening_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """What stands before a text: BOS, or EOS where the tokenizer has no BOS."""
-    return [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id]
+    return [
+        tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    ]
 
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:
@@ -112,7 +126,9 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) ->
     return _templated(tokenizer, messages, add_generation_prompt=True)
 
 
-def answer_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], prompt: list[int]) -> list[int]:
+def answer_ids(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], prompt: list[int]
+) -> list[int]:
     """The ids of the answer and its end-of-turn token. Raises UserError where the template does not continue its own prompt."""
     whole = _templated(tokenizer, messages, add_generation_prompt=False)
     if whole[: len(prompt)] != prompt:
@@ -122,7 +138,9 @@ def answer_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], pr
         )
     answer = whole[len(prompt) :]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    while answer and answer[-1] not in special:  # the line break that ChatML writes after the end of the turn
+    while (
+        answer and answer[-1] not in special
+    ):  # the line break that ChatML writes after the end of the turn
         answer.pop()
     if not answer:
         raise UserError(
@@ -134,11 +152,16 @@ def answer_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], pr
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
     """The token that ends an answer, as the template writes it."""
-    messages: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    messages: list[Message] = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+    ]
     return answer_ids(tokenizer, messages, prompt_ids(tokenizer, messages[:1]))[-1]
 
 
-def _templated(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], add_generation_prompt: bool) -> list[int]:
+def _templated(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], add_generation_prompt: bool
+) -> list[int]:
     """enable_thinking=False makes Qwen 3 write its empty think block into the prompt, so that it is given, not learned.
 
     Llama 3.2 writes today's date into every prompt; here it is one day for ever, or no training would come out twice.

@@ -12,7 +12,11 @@ ROLES = ("system", "user", "assistant")
 # One special token opens a turn and one ends it. The end of a turn is the end of a text too (EOS); PAD is a token of its
 # own: where PAD is EOS, the loss masks the end of every answer and generation never stops.
 CHAT_TEMPLATE = (
-    "{{ '" + BOS + "' }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '" + END + "' }}"
+    "{{ '"
+    + BOS
+    + "' }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '"
+    + END
+    + "' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
@@ -33,7 +37,9 @@ def train(texts: Iterable[str], vocab_size: int, split: str) -> "PreTrainedToken
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             # Digits one by one, so that numbers of any length are copied by the same rule.
-            pre_tokenizers.Split(Regex(pattern), "isolated") if pattern else pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.Split(Regex(pattern), "isolated")
+            if pattern
+            else pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None),
         ]
     )
@@ -45,6 +51,8 @@ def train(texts: Iterable[str], vocab_size: int, split: str) -> "PreTrainedToken
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=END, pad_token=PAD)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=END, pad_token=PAD
+    )
     fast.chat_template = CHAT_TEMPLATE
     return fast

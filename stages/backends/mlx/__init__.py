@@ -13,13 +13,17 @@ def refuses(settings: Settings, scores_steps: bool) -> list[str]:
         remedy = "a base in MLX's 4 bits with method: lora" if qlora else "backend: pytorch"
         faults.append(f"method {settings.method}: backend mlx trains adapters; use {remedy}")
     if settings.added_tokens:
-        faults.append("added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them out")
+        faults.append(
+            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them out"
+        )
     if settings.optim != "adamw_torch":
         faults.append(f"optim {settings.optim}: backend mlx has AdamW alone; leave it out")
     if settings.offload_activations:
         faults.append("offload_activations: backend mlx has one memory; leave it out")
     if settings.device in ("cuda", "mps"):
-        faults.append(f"device {settings.device}: backend mlx knows auto (Metal where there is one) and cpu")
+        faults.append(
+            f"device {settings.device}: backend mlx knows auto (Metal where there is one) and cpu"
+        )
     if scores_steps:
         faults.append("task reward: backend mlx has no head for steps; use backend: pytorch")
     return faults

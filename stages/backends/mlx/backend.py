@@ -13,7 +13,13 @@ from mlx_lm.sample_utils import make_sampler
 
 from stages import backends
 from stages.backends.mlx.loop import Loop, row_nats
-from stages.backends.mlx.models import attach, load_state, load_weights, model_for_training, peft_state
+from stages.backends.mlx.models import (
+    attach,
+    load_state,
+    load_weights,
+    model_for_training,
+    peft_state,
+)
 from stages.backends.shared import adapters, memory, model_folders
 from stages.backends.shared.answering import ModelAnswerer
 from stages.backends.shared.progress import Progress
@@ -54,7 +60,9 @@ def train(
     if settings.memory_limit_mb:
         mx.set_memory_limit(settings.memory_limit_mb * 2**20)
     tokenizer = load_tokenizer(spec.base, spec.base)
-    encoded, too_long = encode_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
+    encoded, too_long = encode_parts(
+        tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
+    )
     rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
     tokens = max(len(row.ids) for row in encoded["train"])
     planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
@@ -65,7 +73,15 @@ def train(
     progress.memory_is_planned(planned.need.total, 0)  # MLX itself keeps to the limit
     if report_to:
         progress.say(f"report_to {', '.join(report_to)}: backend mlx reports to logs/ alone")
-    loop = Loop(model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress)
+    loop = Loop(
+        model,
+        encoded["train"],
+        encoded["valid"],
+        settings,
+        tokenizer.pad_token_id,
+        checkpoints,
+        progress,
+    )
     loop.run()
     return Trained(
         history=loop.state.log_history,
@@ -112,7 +128,9 @@ class Answerer(ModelAnswerer):
         self.model.eval()
 
     def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
-        return row_nats(self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id)
+        return row_nats(
+            self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id
+        )
 
     def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
         raise UserError("task reward: backend mlx has no head for steps; use backend: pytorch")
@@ -127,7 +145,11 @@ class Answerer(ModelAnswerer):
         )
         sampler = make_sampler(temp=self.generation.temperature, top_p=self.generation.top_p)
         size = self.generation.batch_size
-        options: Any = {"max_tokens": self.generation.max_new_tokens, "sampler": sampler, "completion_batch_size": size}
+        options: Any = {
+            "max_tokens": self.generation.max_new_tokens,
+            "sampler": sampler,
+            "completion_batch_size": size,
+        }
         answers = []
         for begin in range(0, len(prompts), size):
             ids = [prompt[-room:] for prompt in prompts[begin : begin + size]]

@@ -45,7 +45,11 @@ class Loop:
         self.folder, self.progress = folder, progress
         self.last: dict[str, torch.Tensor] = {}
         self.optimizer = optim.AdamW(
-            settings.learning_rate, [0.9, settings.adam_beta2], 1e-8, settings.weight_decay, bias_correction=True
+            settings.learning_rate,
+            [0.9, settings.adam_beta2],
+            1e-8,
+            settings.weight_decay,
+            bias_correction=True,
         )
         self.optimizer.init(model.trainable_parameters())
         self.state, self.losses = TrainerState(max_steps=steps), dict[int, float]()
@@ -85,14 +89,18 @@ class Loop:
         ]
         labels = sum(wanted.size for _, _, wanted in parts)
         self.model.train()
-        mx.random.seed(self.settings.seed + 1000003 * (at + 1))  # MLX's state cannot be restored; so each step has its own
+        mx.random.seed(
+            self.settings.seed + 1000003 * (at + 1)
+        )  # MLX's state cannot be restored; so each step has its own
         nats, total = 0.0, None
         for part in parts:
             value, gradient = self.gradient(self.model, *part)
             total = gradient if total is None else tree_map(mx.add, total, gradient)
             mx.eval(value, total)
             nats += value.item()
-        mean, norm = optim.clip_grad_norm(tree_map(lambda each: each / labels, total), self.settings.max_grad_norm)
+        mean, norm = optim.clip_grad_norm(
+            tree_map(lambda each: each / labels, total), self.settings.max_grad_norm
+        )
         self.optimizer.learning_rate = self.rates[at]
         self.optimizer.update(self.model, mean)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
@@ -104,10 +112,14 @@ class Loop:
         step, steps = self.state.global_step, self.state.max_steps
         final, out_of = step >= steps, False
         if step % min(self.settings.logging_steps, steps) == 0 or final:
-            reported = max((entry["step"] for entry in self.state.log_history if "loss" in entry), default=0)
+            reported = max(
+                (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
+            )
             since = [self.losses[done] for done in range(reported + 1, step + 1)]
             loss, rate = math.fsum(since) / len(since), self.rates[step - 1]
-            self.state.log_history.append({"loss": loss, "grad_norm": norm, "learning_rate": rate, "step": step})
+            self.state.log_history.append(
+                {"loss": loss, "grad_norm": norm, "learning_rate": rate, "step": step}
+            )
             self.losses = {done: loss for done, loss in self.losses.items() if done > step - RECENT}
             self.progress.loss_is_reported(step, steps, loss, rate, norm)
         evaluates = step % self.plan.eval_steps == 0 or final
@@ -125,18 +137,27 @@ class Loop:
 
     def _evaluate(self) -> float:
         """Mean nats per labelled token over every validation row, each once."""
-        sums = row_nats(self.model, self.plan.valid_rows, self.settings.per_device_train_batch_size, self.pad_id)
+        sums = row_nats(
+            self.model, self.plan.valid_rows, self.settings.per_device_train_batch_size, self.pad_id
+        )
         return math.fsum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums)
 
     def _save(self) -> None:
         folder = self.folder / f"checkpoint-{self.state.global_step}"
         folder.mkdir(parents=True, exist_ok=True)
-        mx.save_safetensors(str(folder / "weights.safetensors"), dict(tree_flatten(self.model.trainable_parameters())))
-        mx.save_safetensors(str(folder / "optimizer.safetensors"), dict(tree_flatten(self.optimizer.state)))
+        mx.save_safetensors(
+            str(folder / "weights.safetensors"),
+            dict(tree_flatten(self.model.trainable_parameters())),
+        )
+        mx.save_safetensors(
+            str(folder / "optimizer.safetensors"), dict(tree_flatten(self.optimizer.state))
+        )
         (folder / "losses.json").write_text(json.dumps(self.losses), encoding="utf-8")
         self.state.save_to_json(str(folder / "trainer_state.json"))
         checkpoints.seal(folder)
-        kept = sorted(self.folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1]))
+        kept = sorted(
+            self.folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])
+        )
         for old in kept[self.settings.save_total_limit :]:
             if str(old) != self.state.best_model_checkpoint:
                 checkpoints.remove(old)
@@ -144,7 +165,9 @@ class Loop:
     def _resume(self, folder: Path) -> None:
         self.state = type(self.state).load_from_json(str(folder / "trainer_state.json"))
         self._load(folder)
-        self.optimizer.state = tree_unflatten(list(tensors(folder / "optimizer.safetensors").items()))
+        self.optimizer.state = tree_unflatten(
+            list(tensors(folder / "optimizer.safetensors").items())
+        )
         losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
         self.losses = {int(step): loss for step, loss in losses.items()}
 
@@ -162,7 +185,9 @@ def learning_rates(settings: Settings, steps: int) -> list[float]:
     from transformers import get_scheduler
 
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=settings.learning_rate)
-    schedule = get_scheduler(settings.lr_scheduler_type, optimizer, min(settings.warmup_steps, steps), steps)
+    schedule = get_scheduler(
+        settings.lr_scheduler_type, optimizer, min(settings.warmup_steps, steps), steps
+    )
     rates = []
     for _ in range(steps):
         rates.append(schedule.get_last_lr()[0])
@@ -174,7 +199,9 @@ def learning_rates(settings: Settings, steps: int) -> list[float]:
 def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx.array]:
     """Right-padded ids (B, T), where in their flat order labelled tokens are predicted (N,), and these tokens (N,)."""
     batch = {key: tensor.numpy() for key, tensor in batches.pad(rows, pad_id).items()}
-    labels = np.concatenate([batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1)  # position t predicts t + 1
+    labels = np.concatenate(
+        [batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1
+    )  # position t predicts t + 1
     places = np.flatnonzero(labels != IGNORE)
     return mx.array(batch["input_ids"]), mx.array(places), mx.array(labels.reshape(-1)[places])
 
@@ -190,7 +217,9 @@ def summed_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) -
     return token_nats(model, ids, places, wanted).sum()
 
 
-def row_nats(model: Any, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> list[tuple[float, int]]:
+def row_nats(
+    model: Any, rows: Sequence[Encoded], batch_size: int, pad_id: int
+) -> list[tuple[float, int]]:
     """(summed nats, labelled tokens) of each row, in order."""
     model.eval()
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)

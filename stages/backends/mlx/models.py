@@ -25,11 +25,15 @@ def load_weights(base: str, settings: Settings) -> Any:
     folder = locate(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "bitsandbytes" in str(config.get("quantization_config")):
-        raise UserError(f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits")
+        raise UserError(
+            f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits"
+        )
     try:
         model, _ = load_checkpoint(folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch") from None
+        raise UserError(
+            f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch"
+        ) from None
     if "quantization" not in config:
         model.set_dtype(mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
     ids = mx.arange(3)[None]
@@ -42,7 +46,9 @@ def load_weights(base: str, settings: Settings) -> Any:
 
 def head(model: Any, hidden: mx.array) -> mx.array:
     """(..., D) -> (..., V)."""
-    logits: mx.array = (model.lm_head if "lm_head" in model else model.model.embed_tokens.as_linear)(hidden)
+    logits: mx.array = (
+        model.lm_head if "lm_head" in model else model.model.embed_tokens.as_linear
+    )(hidden)
     return logits
 
 
@@ -55,7 +61,9 @@ def model_for_training(base: str, parent: str, settings: Settings) -> Any:
     model.peft_config = peft_config(model, settings.lora)
     if parent != base:
         if not is_adapter(Path(parent)):
-            raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
+            raise UserError(
+                f"{parent}: full weights, not an adapter on {base}; make it the base as well"
+            )
         adapters.check_continues(Path(parent), base, settings.lora, [])
         state = peft_state(model)
         adapters.continue_adapter(state, Path(parent), settings.lora)
@@ -67,17 +75,27 @@ def model_for_training(base: str, parent: str, settings: Settings) -> Any:
 
 def attach(model: Any, lora: Lora) -> None:
     """LoRA layers in place of the linear layers that the settings name. Raises UserError for names that there are not."""
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.QuantizedLinear)}
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.QuantizedLinear)
+    }
     there = {name: module for name, module in linear.items() if ".layers." in f".{name}"}
     asked = list(there) if lora.target_modules == "all-linear" else lora.target_modules
     # PEFT's adapters name their modules whole or by their last part.
-    wanted = {name: [target for target in asked if f".{name}".endswith(f".{target}")] for name in there}
+    wanted = {
+        name: [target for target in asked if f".{name}".endswith(f".{target}")] for name in there
+    }
     if absent := sorted(set(asked) - {target for targets in wanted.values() for target in targets}):
         kinds = sorted({name.rpartition(".")[2] for name in there})
-        raise UserError(f"lora.target_modules: no {', '.join(absent)} here; this architecture has {', '.join(kinds)}")
+        raise UserError(
+            f"lora.target_modules: no {', '.join(absent)} here; this architecture has {', '.join(kinds)}"
+        )
     scale = lora.lora_alpha / lora.r
     grafts = [
-        (name, LoRALinear.from_base(module, lora.r, lora.lora_dropout, scale)) for name, module in there.items() if wanted[name]
+        (name, LoRALinear.from_base(module, lora.r, lora.lora_dropout, scale))
+        for name, module in there.items()
+        if wanted[name]
     ]
     model.update_modules(tree_unflatten(grafts))
 
@@ -88,7 +106,9 @@ def peft_config(model: Any, lora: Lora) -> Any:
 
     names = {name for name, module in model.named_modules() if isinstance(module, LoRALinear)}
     targets = names if lora.target_modules == "all-linear" else set(lora.target_modules)
-    return LoraConfig(task_type="CAUSAL_LM", **lora.model_dump(exclude={"target_modules"}), target_modules=targets)
+    return LoraConfig(
+        task_type="CAUSAL_LM", **lora.model_dump(exclude={"target_modules"}), target_modules=targets
+    )
 
 
 def peft_state(model: Any) -> dict[str, torch.Tensor]:
@@ -99,4 +119,7 @@ def peft_state(model: Any) -> dict[str, torch.Tensor]:
 
 def load_state(model: Any, state: dict[str, torch.Tensor]) -> None:
     """PEFT's tensors into the LoRA layers."""
-    model.load_weights([(name, mx.array(value.numpy())) for name, value in mlx_adapters.to_mlx(state).items()], strict=False)
+    model.load_weights(
+        [(name, mx.array(value.numpy())) for name, value in mlx_adapters.to_mlx(state).items()],
+        strict=False,
+    )

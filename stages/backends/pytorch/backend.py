@@ -79,20 +79,32 @@ def train(
     add_tokens(tokenizer, settings.added_tokens)
     # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of a short training.
     gc.freeze()
-    encoded, too_long = encode_parts(tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows})
+    encoded, too_long = encode_parts(
+        tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
+    )
     gc.freeze()
     rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
     tokens = max(len(row.ids) for row in encoded["train"])
     planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
     planned.require_room()
-    model = model_for_training(spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0])
+    model = model_for_training(
+        spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0]
+    )
     fused.fuse(model, where)
     progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
     # On CUDA PyTorch itself refuses what goes past the limit.
-    progress.memory_is_planned(planned.need.total, settings.memory_limit_mb if where == "cpu" else 0)
+    progress.memory_is_planned(
+        planned.need.total, settings.memory_limit_mb if where == "cpu" else 0
+    )
     state, last = trainer.fit(
-        model, encoded["train"], encoded["valid"], settings, tokenizer.pad_token_id, checkpoints, progress
+        model,
+        encoded["train"],
+        encoded["valid"],
+        settings,
+        tokenizer.pad_token_id,
+        checkpoints,
+        progress,
     )
     gc.unfreeze()
     return Trained(
@@ -138,7 +150,9 @@ class Answerer(ModelAnswerer):
         self.settings, self.generation = settings, settings.generation
 
     def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
-        return row_nats(self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id)
+        return row_nats(
+            self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id
+        )
 
     def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
         """By the run's head; without one, how likely: the mean probability of a step's tokens."""
@@ -152,7 +166,9 @@ class Answerer(ModelAnswerer):
         answers = [""] * len(ids)
         config = self._generation_config(end_of_turn(self.tokenizer), self.tokenizer.pad_token_id)
         decode = partial(self.tokenizer.decode, skip_special_tokens=True)
-        for rows, continued in decoding.continuations(self.model, ids, self.generation.batch_size, config):
+        for rows, continued in decoding.continuations(
+            self.model, ids, self.generation.batch_size, config
+        ):
             for row, tokens in zip(rows, continued, strict=True):
                 answers[row] = decode(tokens)
             advance(len(rows))
@@ -160,7 +176,11 @@ class Answerer(ModelAnswerer):
 
     def _generation_config(self, end: int, pad: int) -> GenerationConfig:
         """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its own ways."""
-        sampling = {"do_sample": True, "temperature": self.generation.temperature, "top_p": self.generation.top_p}
+        sampling = {
+            "do_sample": True,
+            "temperature": self.generation.temperature,
+            "top_p": self.generation.top_p,
+        }
         return GenerationConfig(
             max_new_tokens=self.generation.max_new_tokens,
             eos_token_id=end,

@@ -37,12 +37,16 @@ class CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
         """hidden: (N, D).   weight: (V, D).   wanted: (N,)."""
         where = hidden.device.type
-        dtype = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else hidden.dtype
+        dtype = (
+            torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else hidden.dtype
+        )
         given, matrix = hidden.to(dtype), weight.to(dtype)
         logits, label = given @ matrix.T, wanted[:, None]  # (N, V), (N, 1)
         nats = torch.empty_like(label, dtype=torch.float32)
         size = rows_at_hand(where, len(weight))
-        for part, at, found in zip(logits.split(size), label.split(size), nats.split(size), strict=True):
+        for part, at, found in zip(
+            logits.split(size), label.split(size), nats.split(size), strict=True
+        ):
             values = part.float()
             chances = torch.softmax(values, -1)
             # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be too small for a float32.
@@ -50,7 +54,9 @@ class CrossEntropy(torch.autograd.Function):
             torch.sub(above, chances.amax(-1, keepdim=True).log_(), out=found)
             part.copy_(chances.scatter_(-1, at, torch.expm1(-found)))
         ctx.dtypes = hidden.dtype, weight.dtype
-        ctx.save_for_backward(*((logits, given, matrix) if ctx.needs_input_grad[1] else (logits @ matrix,)))
+        ctx.save_for_backward(
+            *((logits, given, matrix) if ctx.needs_input_grad[1] else (logits @ matrix,))
+        )
         return nats.squeeze(-1)
 
     @staticmethod
@@ -60,5 +66,8 @@ class CrossEntropy(torch.autograd.Function):
         of_hidden, of_weight, share = kept, None, gradient[:, None]  # share: (N, 1)
         if others:
             given, matrix = others
-            of_hidden, of_weight = kept @ matrix, (kept.T @ (given * share).to(kept.dtype)).to(ctx.dtypes[1])
+            of_hidden, of_weight = (
+                kept @ matrix,
+                (kept.T @ (given * share).to(kept.dtype)).to(ctx.dtypes[1]),
+            )
         return (of_hidden * share).to(ctx.dtypes[0]), of_weight, None

@@ -17,7 +17,9 @@ from stages.backends.pytorch.loss import causal_model, causal_parts
 from stages.text import batches
 
 SHARED_TOKENS = 8  # the shortest beginning that is worth a computation of its own
-LEAVING = 1 / 8  # of a batch: when as many rows have ended, the keys and values of the others are copied together
+LEAVING = (
+    1 / 8
+)  # of a batch: when as many rows have ended, the keys and values of the others are copied together
 
 
 @torch.no_grad()
@@ -34,8 +36,14 @@ def continuations(
         longest = len(prompts[chosen[0]])
         padding = [longest - len(prompts[at]) for at in chosen]
         own = [prompts[at][shared:] for at in chosen]
-        ids = [prompts[at][:shared] + [pad] * count + rest for at, count, rest in zip(chosen, padding, own, strict=True)]
-        mask = [[1] * shared + [0] * count + [1] * len(rest) for count, rest in zip(padding, own, strict=True)]
+        ids = [
+            prompts[at][:shared] + [pad] * count + rest
+            for at, count, rest in zip(chosen, padding, own, strict=True)
+        ]
+        mask = [
+            [1] * shared + [0] * count + [1] * len(rest)
+            for count, rest in zip(padding, own, strict=True)
+        ]
         options: dict[str, Any] = {}
         if start is not None:
             options["past_key_values"] = copy.deepcopy(start)
@@ -48,7 +56,10 @@ def continuations(
             **options,
         )
         answers = output[:, longest:].tolist()
-        yield chosen, [answer[: answer.index(end)] if end in answer else answer for answer in answers]
+        yield (
+            chosen,
+            [answer[: answer.index(end)] if end in answer else answer for answer in answers],
+        )
 
 
 def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
@@ -59,12 +70,19 @@ def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | No
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:
         return 0, None
-    first, last = min(prompts), max(prompts)  # as words in a dictionary: what these two begin with, all between them do
-    equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False))
+    first, last = (
+        min(prompts),
+        max(prompts),
+    )  # as words in a dictionary: what these two begin with, all between them do
+    equal = itertools.takewhile(
+        lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)
+    )
     shared = [token for token, _ in equal]
     if len(shared) < SHARED_TOKENS:
         return 0, None
-    start = causal_parts(model)[0](torch.tensor([shared], device=model.device), use_cache=True).past_key_values
+    start = causal_parts(model)[0](
+        torch.tensor([shared], device=model.device), use_cache=True
+    ).past_key_values
     return (len(shared), start) if is_plain(start) else (0, None)
 
 
@@ -107,9 +125,15 @@ def decode(
         if left <= len(kept) * (1 - LEAVING) and is_plain(state.get("past_key_values")):
             stay = going.nonzero()[:, 0]
             state["past_key_values"].batch_select_indices(stay)
-            state = {name: value[stay] if is_of_rows(value, len(kept)) else value for name, value in state.items()}
+            state = {
+                name: value[stay] if is_of_rows(value, len(kept)) else value
+                for name, value in state.items()
+            }
             input_ids, kept, going = input_ids[stay], kept[stay], going[stay]
-        found = model(**model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **state), return_dict=True)
+        found = model(
+            **model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **state),
+            return_dict=True,
+        )
 
 
 def is_of_rows(value: Any, rows: int) -> bool:

@@ -21,7 +21,14 @@ from stages.backends.pytorch.loss import causal_model
 NAME = "tsugiki_fused"  # among transformers' kinds of attention
 
 
-HARMLESS = {"cache_position", "is_causal", "output_attentions", "position_ids", "sliding_window", "use_cache"}
+HARMLESS = {
+    "cache_position",
+    "is_causal",
+    "output_attentions",
+    "position_ids",
+    "sliding_window",
+    "use_cache",
+}
 """What layers tell their attention that changes nothing here: windows are in the mask."""
 
 
@@ -60,7 +67,9 @@ def is_rms_norm(module: nn.Module) -> bool:
     if not isinstance(weight, nn.Parameter) or weight.dim() != 1 or not isinstance(eps, float):
         return False
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(3, len(weight), generator=generator) * torch.tensor([[1.0], [30.0], [eps**0.5]])
+    rows = torch.randn(3, len(weight), generator=generator) * torch.tensor(
+        [[1.0], [30.0], [eps**0.5]]
+    )
     rows = rows.to(weight.device, weight.dtype)
     tolerance = 1e-5 if weight.dtype == torch.float32 else 0.02
     return torch.allclose(module(rows), RMSNorm(weight, eps)(rows), rtol=tolerance, atol=tolerance)
@@ -81,7 +90,11 @@ def attention_is_plain(model: nn.Module) -> bool:
     layer: Any = SimpleNamespace(num_key_value_groups=2, training=False)
     try:
         theirs, _ = own(layer, query, key, value, mask, scaling=0.5, dropout=0.0)
-    except (AttributeError, TypeError, RuntimeError):  # it wants more of a layer, as gpt-oss its sinks
+    except (
+        AttributeError,
+        TypeError,
+        RuntimeError,
+    ):  # it wants more of a layer, as gpt-oss its sinks
         return False
     ours, _ = attention(layer, query, key, value, mask, scaling=0.5)
     return theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-5, atol=1e-6)
@@ -108,13 +121,17 @@ class RMSNorm(nn.Module):
         where = hidden.device.type
         own = torch.promote_types(hidden.dtype, self.weight.dtype)
         dtype = torch.get_autocast_dtype(where) if torch.is_autocast_enabled(where) else own
-        normed: Tensor = (Normed.apply if where == "cpu" else one_kernel)(hidden, self.weight, self.eps, dtype)
+        normed: Tensor = (Normed.apply if where == "cpu" else one_kernel)(
+            hidden, self.weight, self.eps, dtype
+        )
         return normed
 
 
 def one_kernel(hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """PyTorch's own, which is one kernel on CUDA and on a CPU as many passes as transformers makes."""
-    with torch.autocast(hidden.device.type, enabled=False):  # which would make float32 of a bfloat16 input first
+    with torch.autocast(
+        hidden.device.type, enabled=False
+    ):  # which would make float32 of a bfloat16 input first
         return F.rms_norm(hidden, weight.shape, weight.to(hidden.dtype), eps).to(dtype)
 
 
@@ -125,7 +142,13 @@ class Normed(torch.autograd.Function):
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         values = hidden.float()
-        scale = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square_().div_(values.shape[-1]).add_(eps).rsqrt_()
+        scale = (
+            torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+            .square_()
+            .div_(values.shape[-1])
+            .add_(eps)
+            .rsqrt_()
+        )
         ctx.save_for_backward(hidden, weight, scale)
         return (values * scale).mul_(weight).to(dtype)
 
@@ -138,7 +161,12 @@ class Normed(torch.autograd.Function):
         products = gradient * normed
         means = (products @ weight.float()).div_(-normed.shape[-1]).unsqueeze(-1)
         of_weight = products.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
-        return (gradient * weight.float()).addcmul_(normed, means).mul_(scale), of_weight, None, None
+        return (
+            (gradient * weight.float()).addcmul_(normed, means).mul_(scale),
+            of_weight,
+            None,
+            None,
+        )
 
 
 class Dropout(nn.Module):
@@ -153,7 +181,11 @@ class Dropout(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if not self.training or not self.share:
             return values
-        drawn = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        drawn = (
+            torch.empty(-(-values.numel() // 4), dtype=torch.int64)
+            .random_(-(2**63), None)
+            .view(torch.int16)
+        )
         kept = drawn[: values.numel()].view(values.shape) >= round(self.share * 2**16) - 2**15
         thinned: Tensor = Thinned.apply(values, kept, 1 / (1 - self.share))
         return thinned
@@ -191,7 +223,9 @@ def attention(
     """
     others_matter = any(value is not None for name, value in others.items() if name not in HARMLESS)
     if (dropout or others_matter) and (own := eager_attention(module)):
-        return own(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others)
+        return own(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others
+        )
     attended: Tensor = Attended.apply(query, key, value, attention_mask, scaling)
     return attended.transpose(1, 2).contiguous(), None
 
@@ -203,7 +237,9 @@ class Attended(torch.autograd.Function):
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
+    ) -> Tensor:
         rows, heads, length, size = query.shape
         shared = (query * scaling).reshape(rows, key.shape[1], -1, size)  # (B, G, H/G · T, D)
         scores = shared @ key.mT  # (B, G, H/G · T, S)

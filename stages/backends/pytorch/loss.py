@@ -86,7 +86,9 @@ def require_head_alone(model: nn.Module, folder: Path) -> None:
     """
     (decoder, head), seen = causal_parts(model), list[Tensor]()
     hooks = [
-        decoder.register_forward_hook(lambda _, given, output: seen.append(output.last_hidden_state)),
+        decoder.register_forward_hook(
+            lambda _, given, output: seen.append(output.last_hidden_state)
+        ),
         head.register_forward_hook(lambda _, given, output: seen.extend([given[0], output])),
     ]
     logits = causal_model(model)(input_ids=torch.arange(3, device=head.weight.device)[None]).logits
@@ -96,7 +98,9 @@ def require_head_alone(model: nn.Module, folder: Path) -> None:
     if logits.isnan().any():
         raise UserError(NOT_NUMBERS.format(folder=folder))
     if not (torch.equal(given, decoded) and torch.equal(logits.float(), made.float())):
-        raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=causal_model(model).config.model_type))
+        raise UserError(
+            NOT_HEAD_ALONE.format(folder=folder, kind=causal_model(model).config.model_type)
+        )
 
 
 @torch.no_grad()
@@ -109,7 +113,9 @@ def keeps_apart(model: nn.Module) -> bool:
     positions = torch.arange(3, device=place).repeat(2)[None]
     lines = [torch.tensor([[*first, 3, 4, 5]], device=place) for first in ([0, 1, 2], [2, 0, 1])]
     try:
-        one, other = (outputs(model, {"input_ids": line, "position_ids": positions})[:, 3:] for line in lines)
+        one, other = (
+            outputs(model, {"input_ids": line, "position_ids": positions})[:, 3:] for line in lines
+        )
     except TypeError:  # no such argument
         return False
     finally:
@@ -118,7 +124,9 @@ def keeps_apart(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def row_nats(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> list[tuple[float, int]]:
+def row_nats(
+    model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
+) -> list[tuple[float, int]]:
     """(summed nats, labelled tokens) of each row, in order."""
     training = model.training
     model.eval()
@@ -136,11 +144,21 @@ def row_nats(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id:
 
 
 @torch.no_grad()
-def step_likelihoods(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> list[list[float]]:
+def step_likelihoods(
+    model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
+) -> list[list[float]]:
     """The geometric mean of the token probabilities of each step of each row: what an untuned model says of it."""
     scores = []
     for row in rows:
         starts = [row.given, *(end + 1 for end in row.step_ends[:-1])]
-        steps = [Encoded(row.id, row.ids[: end + 1], start) for start, end in zip(starts, row.step_ends, strict=True)]
-        scores.append([math.exp(-nats / tokens) for nats, tokens in row_nats(model, steps, batch_size, pad_id)])
+        steps = [
+            Encoded(row.id, row.ids[: end + 1], start)
+            for start, end in zip(starts, row.step_ends, strict=True)
+        ]
+        scores.append(
+            [
+                math.exp(-nats / tokens)
+                for nats, tokens in row_nats(model, steps, batch_size, pad_id)
+            ]
+        )
     return scores

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from stages.backends.pytorch import step_head
 from stages.backends.pytorch.loss import causal_model, require_head_alone
@@ -37,14 +42,24 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
-        options = {"dtype": torch.bfloat16, "quantization_config": four_bits, "device_map": {"": where}}
+        options = {
+            "dtype": torch.bfloat16,
+            "quantization_config": four_bits,
+            "device_map": {"": where},
+        }
     if "quantization" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
-        raise UserError(f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with method: qlora")
+        raise UserError(
+            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with method: qlora"
+        )
     # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
         weights, told = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
@@ -66,7 +81,9 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
     return weights
 
 
-def model_for_answering(model: str, base: str, quantize: bool = False, where: str = "auto") -> nn.Module:
+def model_for_answering(
+    model: str, base: str, quantize: bool = False, where: str = "auto"
+) -> nn.Module:
     """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it where the base has 4 bits."""
     folder = Path(model)
     if is_adapter(folder):
@@ -91,7 +108,9 @@ def make_room(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
         weights.resize_token_embeddings(len(tokenizer))
 
 
-def model_for_training(base: str, parent: str, settings: Settings, scores_steps: bool = False) -> nn.Module:
+def model_for_training(
+    base: str, parent: str, settings: Settings, scores_steps: bool = False
+) -> nn.Module:
     """The model as its training begins: the parent's exact weights, and what is trained of them.
 
     base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they do not fit together.
@@ -103,15 +122,21 @@ def model_for_training(base: str, parent: str, settings: Settings, scores_steps:
         weights = load_weights(locate(parent), where=settings.device)
         make_room(weights, tokenizer)
         if scores_steps:
-            step_head.load(weights, Path(parent)) if Path(parent, HEAD).is_file() else step_head.attach(weights)
+            step_head.load(weights, Path(parent)) if Path(
+                parent, HEAD
+            ).is_file() else step_head.attach(weights)
         return checkpointing(weights, settings)
     from peft import LoraConfig, get_peft_model
 
     if parent != base:
         if not is_adapter(Path(parent)):
-            raise UserError(f"{parent}: full weights, not an adapter on {base}; make it the base as well")
+            raise UserError(
+                f"{parent}: full weights, not an adapter on {base}; make it the base as well"
+            )
         adapters.check_continues(Path(parent), base, settings.lora, added)
-    weights = checkpointing(load_weights(locate(base), settings.method == "qlora", settings.device), settings)
+    weights = checkpointing(
+        load_weights(locate(base), settings.method == "qlora", settings.device), settings
+    )
     make_room(weights, tokenizer)
     if scores_steps:
         step_head.attach(weights)
@@ -125,7 +150,13 @@ def model_for_training(base: str, parent: str, settings: Settings, scores_steps:
     try:
         grafted = get_peft_model(weights, config)
     except ValueError as error:
-        linear = sorted({name.rsplit(".")[-1] for name, module in weights.named_modules() if isinstance(module, nn.Linear)})
+        linear = sorted(
+            {
+                name.rsplit(".")[-1]
+                for name, module in weights.named_modules()
+                if isinstance(module, nn.Linear)
+            }
+        )
         raise UserError(
             f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}"
         ) from None
@@ -155,6 +186,10 @@ def spare_conversions(grafted: nn.Module) -> None:
     for module in grafted.modules():
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False
-        frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad and module.weight not in embeddings
+        frozen = (
+            isinstance(module, nn.Linear)
+            and not module.weight.requires_grad
+            and module.weight not in embeddings
+        )
         if frozen and module.weight.dtype == torch.float32:
             module.to(torch.bfloat16)

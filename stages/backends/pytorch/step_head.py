@@ -35,7 +35,9 @@ class StepHead(nn.Module):
         wrong = judged.float() + self.surprise * nats  # (M,)
         # Log-sum-exp over each step's tokens: a soft maximum of wrongness.
         count = int(steps.max()) + 1
-        largest = wrong.new_full((count,), -torch.inf).scatter_reduce(0, steps, wrong.detach(), "amax")
+        largest = wrong.new_full((count,), -torch.inf).scatter_reduce(
+            0, steps, wrong.detach(), "amax"
+        )
         summed = wrong.new_zeros(count).index_add(0, steps, (wrong - largest[steps]).exp())
         return -(largest + summed.log())
 
@@ -61,18 +63,25 @@ def summed_step_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     Labels are shares of rightness and stay floats: 0.7 draws the score to 0.7 (a proper scoring rule), not to 0 or 1.
     """
     keep = ~batch["step_labels"].isnan()
-    return F.binary_cross_entropy_with_logits(_logits(model, batch)[keep], batch["step_labels"][keep], reduction="sum")
+    return F.binary_cross_entropy_with_logits(
+        _logits(model, batch)[keep], batch["step_labels"][keep], reduction="sum"
+    )
 
 
 @torch.no_grad()
-def step_scores(model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int) -> list[list[float]]:
+def step_scores(
+    model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
+) -> list[list[float]]:
     """The score of each step of each row, labelled or not."""
     training = model.training
     model.eval()
     scores: list[list[float]] = [[] for _ in rows]
     device = next(model.parameters()).device
     for chosen in batches.by_length([len(row.ids) for row in rows], batch_size):
-        batch = {key: tensor.to(device) for key, tensor in batches.pad([rows[at] for at in chosen], pad_id).items()}
+        batch = {
+            key: tensor.to(device)
+            for key, tensor in batches.pad([rows[at] for at in chosen], pad_id).items()
+        }
         found = torch.sigmoid(_logits(model, batch)).tolist() if "steps" in batch else []
         for at in chosen:
             count = len(rows[at].step_ends)
@@ -86,7 +95,9 @@ def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     causal = causal_model(model)
     hidden = outputs(model, batch)  # (B, T, D)
     labels = torch.where(batch["steps"] >= 0, batch["input_ids"], IGNORE)
-    nats = token_nats(hidden, causal.get_output_embeddings(), labels)  # (M,); a prompt stands before every step
+    nats = token_nats(
+        hidden, causal.get_output_embeddings(), labels
+    )  # (M,); a prompt stands before every step
     keep = labels[:, 1:] != IGNORE  # (B, T-1)
     head: StepHead = causal.get_submodule(STEP_HEAD)
     return head(hidden[:, 1:][keep], nats, batch["steps"][:, 1:][keep])

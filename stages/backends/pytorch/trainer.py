@@ -12,7 +12,14 @@ import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from stages.backends.pytorch.loss import causal_model, keeps_apart, row_nats, summed_nats
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
@@ -56,31 +63,59 @@ class LabelledTrainer(Trainer):
         self.last: dict[str, Tensor] = {}
         with self.autocast():
             self.packs = keeps_apart(self.model)
-        self.lengths, micro_batch = [len(row.ids) for row in self.train_dataset], settings.per_device_train_batch_size
-        self.plan = batches.in_fewer_passes(planned.batches, self.lengths, micro_batch) if self.packs else planned.batches
+        self.lengths, micro_batch = (
+            [len(row.ids) for row in self.train_dataset],
+            settings.per_device_train_batch_size,
+        )
+        self.plan = (
+            batches.in_fewer_passes(planned.batches, self.lengths, micro_batch)
+            if self.packs
+            else planned.batches
+        )
         self.tokens_at_once, self.computed = math.inf, (-1, 0)
-        self.model_accepts_loss_kwargs = True  # the loss is divided by the labels of the whole accumulation window
+        self.model_accepts_loss_kwargs = (
+            True  # the loss is divided by the labels of the whole accumulation window
+        )
 
     def get_train_dataloader(self) -> DataLoader[Encoded]:
-        return DataLoader(self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad)
+        return DataLoader(
+            self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad
+        )
 
     def _pad(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         return batches.pad(rows, self.pad_id, self.packs, self.plan.room)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        if not len(inputs["input_ids"]):  # a step's rows can take fewer passes than it has micro-batches
-            return next(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
+        if not len(
+            inputs["input_ids"]
+        ):  # a step's rows can take fewer passes than it has micro-batches
+            return (
+                next(parameter.sum() for parameter in model.parameters() if parameter.requires_grad)
+                * 0.0
+            )
         with self.autocast():
-            nats = summed_step_nats(model, inputs) if "step_labels" in inputs else summed_nats(model, inputs)
+            nats = (
+                summed_step_nats(model, inputs)
+                if "step_labels" in inputs
+                else summed_nats(model, inputs)
+            )
             return nats / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
         """Opened here: accelerate opens its own around `forward` of the whole model, which `labelled_loss` goes past."""
-        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
+        return torch.autocast(
+            self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+        )
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None
+    ) -> Tensor:
         before = self.state.global_step
         position = self.computed[1] if self.computed[0] == before else 0
         window = self.plan.step(before)[: position + 1]
@@ -98,18 +133,26 @@ class LabelledTrainer(Trainer):
             self.watch.look(before + 1, self.losses)
         return loss
 
-    def _pass(self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any) -> Tensor:
+    def _pass(
+        self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any
+    ) -> Tensor:
         """Forward and backward over a micro-batch, whole or in parts; its share of the step's loss."""
         losses, parts = [], batches.halved(rows, self.lengths, self.tokens_at_once)
         for part in parts:
             self.computing = part
-            batch = inputs if inputs and len(parts) == 1 else self._pad([self.train_dataset[row] for row in part])
+            batch = (
+                inputs
+                if inputs and len(parts) == 1
+                else self._pad([self.train_dataset[row] for row in part])
+            )
             offload = torch.autograd.graph.save_on_cpu(pin_memory=self.args.device.type == "cuda")
             with offload if self.settings.offload_activations else nullcontext():
                 losses.append(super().training_step(model, batch, labels))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
-    def _again(self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any) -> Tensor | None:
+    def _again(
+        self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any
+    ) -> Tensor | None:
         """The step so far once more, with half as many tokens at once: its gradients were left incomplete."""
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
@@ -138,10 +181,16 @@ class LabelledTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's own mean loss begins anew with every resume; this one is over all steps since the last report."""
         if "loss" in logs:
-            reported = max((entry["step"] for entry in self.state.log_history if "loss" in entry), default=0)
+            reported = max(
+                (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
+            )
             since = [self.losses[step] for step in range(reported + 1, self.state.global_step + 1)]
             logs["loss"] = math.fsum(since) / len(since)
-            self.losses = {step: loss for step, loss in self.losses.items() if step > self.state.global_step - RECENT}
+            self.losses = {
+                step: loss
+                for step, loss in self.losses.items()
+                if step > self.state.global_step - RECENT
+            }
         super().log(logs, start_time)
 
     def _save_checkpoint(self, *arguments: Any) -> None:
@@ -153,7 +202,11 @@ class LabelledTrainer(Trainer):
     def _load_best_model(self) -> None:
         """Called once, after the last step: the weights as they are then are kept where they are wanted too."""
         if "last" in self.settings.save:
-            trained = ((name, weights) for name, weights in self.model.named_parameters() if weights.requires_grad)
+            trained = (
+                (name, weights)
+                for name, weights in self.model.named_parameters()
+                if weights.requires_grad
+            )
             self.last = {name: weights.detach().cpu().clone() for name, weights in trained}
         super()._load_best_model()
 
@@ -163,13 +216,18 @@ class LabelledTrainer(Trainer):
             size = self.args.per_device_eval_batch_size
             if self.valid[0].step_ends:
                 scores = step_scores(self.model, self.valid, size, self.pad_id)
-                sums = [step_nats(found, row.step_labels) for found, row in zip(scores, self.valid, strict=True)]
+                sums = [
+                    step_nats(found, row.step_labels)
+                    for found, row in zip(scores, self.valid, strict=True)
+                ]
             else:
                 sums = row_nats(self.model, self.valid, size, self.pad_id)
         nats, tokens = math.fsum(nats for nats, _ in sums), sum(tokens for _, tokens in sums)
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)
-        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
 
@@ -236,10 +294,15 @@ def fit(
     )
     trainer.pop_callback(PrinterCallback)
     weights = causal_model(model)
-    progress.plan_is_made(trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True))
+    progress.plan_is_made(
+        trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True)
+    )
     start = latest(checkpoints, progress.say)
     if start:
-        trainer.losses = {int(step): loss for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()}
+        trainer.losses = {
+            int(step): loss
+            for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()
+        }
     try:
         with interruption:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -262,10 +325,14 @@ class Reports(TrainerCallback):
         """patience: evaluations; 0 = none ends it."""
         self.listener, self.interruption, self.patience = listener, interruption, patience
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         self.listener.training_begins(state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         self.listener.step_ends(state.global_step)
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
@@ -282,7 +349,11 @@ class Reports(TrainerCallback):
     ) -> None:
         if logs and "loss" in logs:
             self.listener.loss_is_reported(
-                state.global_step, state.max_steps, logs["loss"], logs["learning_rate"], logs["grad_norm"]
+                state.global_step,
+                state.max_steps,
+                logs["loss"],
+                logs["learning_rate"],
+                logs["grad_norm"],
             )
 
     def on_evaluate(
@@ -297,5 +368,7 @@ class Reports(TrainerCallback):
         self.listener.evaluation_ends(state.global_step, state.max_steps, loss, state.best_metric)
         control.should_training_stop |= out_of_patience(state.log_history, self.patience)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         self.listener.training_ends()

@@ -41,8 +41,14 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
     added: ids of this run's added tokens; the parent's are the first of them.
     """
     config = config_of(parent)
-    more = [f"{key} {config[key]}" for key, plain in PLAIN_LORA.items() if (config.get(key) or plain) != plain]
-    if (begun := str(config.get("init_lora_weights"))).startswith(("pissa", "olora", "corda", "loftq")):
+    more = [
+        f"{key} {config[key]}"
+        for key, plain in PLAIN_LORA.items()
+        if (config.get(key) or plain) != plain
+    ]
+    if (begun := str(config.get("init_lora_weights"))).startswith(
+        ("pissa", "olora", "corda", "loftq")
+    ):
         more.append(f"init_lora_weights {begun}, which changes the base")
     if more:
         raise UserError(
@@ -50,13 +56,18 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
             "and make that the base"
         )
     if (other := config["base_model_name_or_path"]) != base:
-        raise UserError(f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent")
+        raise UserError(
+            f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent"
+        )
     if lora.r < config["r"]:
         raise UserError(
             f"{parent}: its adapter has lora.r {config['r']}, this run asks for {lora.r}; a child keeps what its parent "
             f"learned: set {config['r']} or more, or start again from the base"
         )
-    if lora.target_modules != "all-linear" and sorted(lora.target_modules) != config["target_modules"]:
+    if (
+        lora.target_modules != "all-linear"
+        and sorted(lora.target_modules) != config["target_modules"]
+    ):
         raise UserError(
             f"{parent}: its adapter has lora.target_modules {', '.join(config['target_modules'])}, this run asks for "
             f"{', '.join(sorted(lora.target_modules))}; set those, or start again from the base"
@@ -107,14 +118,22 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
 
 def trainable(model: "PeftModel") -> dict[str, Any]:
     """What learns in a model, by the names that it has in an adapter's file."""
-    return {name.replace(".default", ""): weights for name, weights in model.named_parameters() if weights.requires_grad}
+    return {
+        name.replace(".default", ""): weights
+        for name, weights in model.named_parameters()
+        if weights.requires_grad
+    }
 
 
 def config_of(folder: Path) -> dict[str, Any]:
     """An adapter's config in PEFT's terms, mlx-lm's translated."""
     config = adapter_config(folder)
     theirs = mlx_adapters.is_mlx(config)
-    return mlx_adapters.config_from_mlx(config, folder, _tensors(folder / mlx_adapters.MLX_ADAPTER)) if theirs else config
+    return (
+        mlx_adapters.config_from_mlx(config, folder, _tensors(folder / mlx_adapters.MLX_ADAPTER))
+        if theirs
+        else config
+    )
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -123,8 +142,14 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises UserError for a file that cannot be read, and for half of a pair, whose other half nobody trained.
     """
     theirs = mlx_adapters.is_mlx(adapter_config(folder))
-    tensors = mlx_adapters.from_mlx(_tensors(folder / mlx_adapters.MLX_ADAPTER)) if theirs else _tensors(folder / ADAPTER)
-    pairs = Counter(re.sub("lora_[AB]", "lora", name) for name in tensors if re.search("lora_[AB]", name))
+    tensors = (
+        mlx_adapters.from_mlx(_tensors(folder / mlx_adapters.MLX_ADAPTER))
+        if theirs
+        else _tensors(folder / ADAPTER)
+    )
+    pairs = Counter(
+        re.sub("lora_[AB]", "lora", name) for name in tensors if re.search("lora_[AB]", name)
+    )
     if halves := sorted(name for name, found in pairs.items() if found == 1):
         raise UserError(f"{folder}: {halves[0]} has one of A and B alone; fetch it again")
     return config_of(folder), tensors
@@ -158,13 +183,20 @@ def write_peft(folder: Path, state: dict[str, Any], peft_config: "LoraConfig", b
     """The two files of an adapter, byte for byte the same whichever backend has trained it."""
     write_tensors(folder / ADAPTER, state)
     config = {key: _plain(value) for key, value in peft_config.to_dict().items()}
-    ours = {"base_model_name_or_path": base, "inference_mode": True, "modules_to_save": None, "exclude_modules": None}
+    ours = {
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "exclude_modules": None,
+    }
     write_json(folder / ADAPTER_CONFIG, config | ours)
 
 
 def _head_name(name: str) -> str:
     """`hidden.weight` for any of the names that PEFT gives the head's tensors."""
-    return name.rpartition(f"{STEP_HEAD}.")[2].replace("default.", "").removeprefix("modules_to_save.")
+    return (
+        name.rpartition(f"{STEP_HEAD}.")[2].replace("default.", "").removeprefix("modules_to_save.")
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -19,12 +19,16 @@ class Answers:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError:  # the last line of a process that was killed while it wrote
+                except (
+                    json.JSONDecodeError
+                ):  # the last line of a process that was killed while it wrote
                     continue
                 row = record.pop("row")
                 self.known[row] = Answer(**record)
 
-    def complete(self, rows: Sequence[Row], predict: Callable[[list[Row]], list[Answer]]) -> list[Answer]:
+    def complete(
+        self, rows: Sequence[Row], predict: Callable[[list[Row]], list[Answer]]
+    ) -> list[Answer]:
         """An answer for each row, in order; `predict` is asked for those that are new."""
         keys = [f"{digest(json.dumps(row, sort_keys=True)):016x}" for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.known}

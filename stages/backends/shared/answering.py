@@ -37,11 +37,17 @@ class ModelAnswerer(ABC):
         """As stages.backends.Answerer."""
         if "completions" in rows[0]:
             scores = self._scores(rows, advance)
-            costs = [step_nats(of_row, row["labels"]) for of_row, row in zip(scores, rows, strict=True)]
-            return [Answer("", *cost, tuple(of_row)) for cost, of_row in zip(costs, scores, strict=True)]
+            costs = [
+                step_nats(of_row, row["labels"]) for of_row, row in zip(scores, rows, strict=True)
+            ]
+            return [
+                Answer("", *cost, tuple(of_row)) for cost, of_row in zip(costs, scores, strict=True)
+            ]
         limit = self.settings.max_length_tokens
         sequences = [
-            encode(self.tokenizer, row, limit) if "messages" in row else list(windows(self.tokenizer, row, limit, limit // 2))
+            encode(self.tokenizer, row, limit)
+            if "messages" in row
+            else list(windows(self.tokenizer, row, limit, limit // 2))
             for row in rows
         ]
         flat = [sequence for of_row in sequences for sequence in of_row]
@@ -49,14 +55,19 @@ class ModelAnswerer(ABC):
         nats = [[next(sums) for _ in of_row] for of_row in sequences]
         answers = self.continued([self._opening(row) for row in rows], advance)
         return [
-            Answer(answer, math.fsum(value for value, _ in of_row), sum(tokens for _, tokens in of_row))
+            Answer(
+                answer, math.fsum(value for value, _ in of_row), sum(tokens for _, tokens in of_row)
+            )
             for answer, of_row in zip(answers, nats, strict=True)
         ]
 
     def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
         """As stages.backends.Answerer."""
         if "completions" in rows[0]:
-            return [" ".join(f"{score:.3f}" for score in of_row) for of_row in self._scores(rows, advance)]
+            return [
+                " ".join(f"{score:.3f}" for score in of_row)
+                for of_row in self._scores(rows, advance)
+            ]
         return self.continued([self._question(row) for row in rows], advance)
 
     def _scores(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[list[float]]:
@@ -81,7 +92,9 @@ class ModelAnswerer(ABC):
 
 def step_nats(scores: Sequence[float], labels: Sequence[float | None]) -> tuple[float, int]:
     """(summed binary cross-entropy, number) of the labelled steps among those that were scored."""
-    pairs = [(score, label) for score, label in zip(scores, labels, strict=False) if label is not None]
+    pairs = [
+        (score, label) for score, label in zip(scores, labels, strict=False) if label is not None
+    ]
     if not pairs:
         return 0.0, 0
     made, wanted = torch.tensor(pairs, dtype=torch.float64).T

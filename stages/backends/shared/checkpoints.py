@@ -36,7 +36,9 @@ def orphans(runs: dict[str, Run]) -> list[Path]:
     """Folders of checkpoints that no run would go on from, and that no process is writing to."""
     wanted = set()
     for run, spec in runs.items():
-        with suppress(OSError):  # its inputs are not made yet: nothing can have been trained on them
+        with suppress(
+            OSError
+        ):  # its inputs are not made yet: nothing can have been trained on them
             wanted.add(name(run, spec))
     locks = [lock for lock in root().glob("*/lock") if lock.parent.name not in wanted]
     return sorted(lock.parent for lock in locks if _is_free(lock))
@@ -78,9 +80,13 @@ def is_intact(folder: Path) -> bool:
 
 def latest(folder: Path, say: Callable[[str], None]) -> Path | None:
     """The newest checkpoint whose files, and those of the best one that it names, are as they were written."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])):
+    for path in sorted(
+        folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])
+    ):
         if is_intact(path):
-            best = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+            best = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))[
+                "best_model_checkpoint"
+            ]
             if best is None or is_intact(folder / Path(best).name):
                 return path
         say(f"{path}: incomplete or damaged; the checkpoint before it is used")
@@ -99,13 +105,18 @@ def held(label: str) -> Iterator[Path]:
     folder = root() / label
     lock = _locked(folder)
     if lock is None:
-        print(f"{folder}: another process is still training this run; waiting for it to stop", flush=True)
+        print(
+            f"{folder}: another process is still training this run; waiting for it to stop",
+            flush=True,
+        )
         until = time.monotonic() + WAIT_SECONDS
         while lock is None and time.monotonic() < until:
             time.sleep(0.5)
             lock = _locked(folder)
     if lock is None:
-        raise UserError(f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)")
+        raise UserError(
+            f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)"
+        )
     with lock:
         yield folder
         shutil.rmtree(folder)
@@ -117,7 +128,9 @@ def _locked(folder: Path) -> IO[str] | None:
     lock = (folder / "lock").open("w")
     with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):  # else its holder has just removed it
+        if os.path.samestat(
+            os.fstat(lock.fileno()), (folder / "lock").stat()
+        ):  # else its holder has just removed it
             return lock
     lock.close()
     return None

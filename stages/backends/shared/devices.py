@@ -14,7 +14,11 @@ def device(wanted: str) -> str:
 
     wanted: one of them, or "auto" for the first that there is. Raises UserError for one that this machine has not.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     found = next(name for name, is_there in there.items() if is_there)
     if wanted != "auto" and not there[wanted]:
         raise UserError(f"device: there is no {wanted} here; set auto, which takes {found}")

@@ -8,9 +8,13 @@ def fingerprint(*paths: Path) -> str:
     """32 hex digits that stand for the bytes of these files and folders, and for nothing else (no times, no places)."""
     total = hashlib.md5(usedforsecurity=False)
     for path in paths:
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        files = (
+            sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        )
         for file in files:
-            total.update(f"{file.relative_to(path) if path.is_dir() else ''}\0{md5(file)}\n".encode())
+            total.update(
+                f"{file.relative_to(path) if path.is_dir() else ''}\0{md5(file)}\n".encode()
+            )
     return total.hexdigest()
 
 

@@ -12,7 +12,9 @@ class Listener(Protocol):
     def step_ends(self, step: int) -> None:
         """After the weights have changed. May raise UserError, which ends the training."""
 
-    def loss_is_reported(self, step: int, steps: int, loss: float, learning_rate: float, grad_norm: float) -> None:
+    def loss_is_reported(
+        self, step: int, steps: int, loss: float, learning_rate: float, grad_norm: float
+    ) -> None:
         """loss: mean over the steps since the last report, in nats a label."""
 
     def evaluation_ends(self, step: int, steps: int, loss: float, lowest: float | None) -> None:

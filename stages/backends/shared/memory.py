@@ -21,7 +21,9 @@ from stages.errors import UserError
 from stages.settings import Settings
 
 MIB = 2**20
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
+NF4_BYTES = (
+    0.5 + 1 / 64 + 4 / (64 * 256)
+)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 
 # Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
@@ -88,18 +90,30 @@ def outline(folder: Path) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}"
+        ) from None
 
 
-def need(model: Any, settings: Settings, rows: int, tokens: int, where: str, fused_attention: bool) -> Need:
+def need(
+    model: Any, settings: Settings, rows: int, tokens: int, where: str, fused_attention: bool
+) -> Need:
     """What training takes with micro-batches of so many rows of so many tokens each.
 
     model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed as backends/pytorch/fused.py
     does, where a device makes attention weights.
     """
     config, full = model.config, settings.method == "full"
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".layers." in name}
-    trained = [weight.numel() for weight in model.parameters()] if full else list(adapter_sizes(linear, settings))
+    linear = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and ".layers." in name
+    }
+    trained = (
+        [weight.numel() for weight in model.parameters()]
+        if full
+        else list(adapter_sizes(linear, settings))
+    )
     weights = sum(
         weight.numel() * weight_bytes(name.removesuffix(".weight") in linear, settings, config)
         for name, weight in model.named_parameters()
@@ -111,7 +125,15 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str, fus
     if not full and settings.lora.lora_dropout:
         per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
     # transformers' own attention keeps its weights in float32, before and after the softmax; ours once, in their own type.
-    kept = 0 if costs.flash else 8 if not fused_attention else 4 if settings.precision == "float32" else 2
+    kept = (
+        0
+        if costs.flash
+        else 8
+        if not fused_attention
+        else 4
+        if settings.precision == "float32"
+        else 2
+    )
     layer = value * batch * per_token + kept * rows * config.num_attention_heads * tokens**2
     boundary = batch * config.hidden_size * (2 if settings.method == "qlora" else 4)
     activations = layers * (boundary if settings.gradient_checkpointing else layer)
@@ -123,9 +145,12 @@ def need(model: Any, settings: Settings, rows: int, tokens: int, where: str, fus
         gradients=4 * sum(trained),
         optimizer=sum(round(size * state_bytes(size, settings, where)) for size in trained),
         activations=round(activations),
-        at_work=round(layer * (costs.at_work if settings.gradient_checkpointing else costs.at_work - 1)),
+        at_work=round(
+            layer * (costs.at_work if settings.gradient_checkpointing else costs.at_work - 1)
+        ),
         logits=min(batch * config.vocab_size, LOGITS_AT_ONCE) * logit,
-        process=costs.process + costs.file_bytes * sum(weight.numel() for weight in model.parameters()),
+        process=costs.process
+        + costs.file_bytes * sum(weight.numel() for weight in model.parameters()),
         slack_share=costs.slack,
     )
 
@@ -155,7 +180,9 @@ class MemoryPlan:
     def verdict(self) -> str:
         fits = "fits into" if self.fits else "does not fit into"
         total, free = self.need.total / MIB, self.free / MIB
-        return f"memory: {total:,.0f} MB planned, which {fits} the {free:,.0f} MB of the {self.where}"
+        return (
+            f"memory: {total:,.0f} MB planned, which {fits} the {free:,.0f} MB of the {self.where}"
+        )
 
     @property
     def advice(self) -> str:
@@ -170,7 +197,9 @@ class MemoryPlan:
             raise UserError(f"{self.verdict}. {self.advice}")
 
 
-def plan(folder: Path, settings: Settings, rows: int, tokens: int, fuses_attention: Callable[[Any], bool]) -> MemoryPlan:
+def plan(
+    folder: Path, settings: Settings, rows: int, tokens: int, fuses_attention: Callable[[Any], bool]
+) -> MemoryPlan:
     """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so many tokens.
 
     fuses_attention: whether the backend computes the attention of such a model itself.
@@ -187,12 +216,24 @@ def written(change: dict[str, Any]) -> str:
     return ", ".join(f"{key}: {str(value).lower()}" for key, value in change.items())
 
 
-def remedy(model: Any, settings: Settings, tokens: int, where: str, free: int, fused_attention: bool) -> dict[str, Any] | None:
+def remedy(
+    model: Any, settings: Settings, tokens: int, where: str, free: int, fused_attention: bool
+) -> dict[str, Any] | None:
     """The cheapest change of settings with which it fits, or None."""
     for change in remedies(settings):
         changed = settings.model_copy(update=change)
         tokens_now = min(tokens, changed.max_length_tokens)
-        if need(model, changed, changed.per_device_train_batch_size, tokens_now, where, fused_attention).total <= free:
+        if (
+            need(
+                model,
+                changed,
+                changed.per_device_train_batch_size,
+                tokens_now,
+                where,
+                fused_attention,
+            ).total
+            <= free
+        ):
             return change
     return None
 
@@ -203,8 +244,15 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
     smaller: list[dict[str, Any]] = [{}]
     for rows in (settings.per_device_train_batch_size >> times for times in halvings):
-        smaller.append({"per_device_train_batch_size": rows, "gradient_accumulation_steps": math.ceil(effective / rows)})
-    again: list[dict[str, Any]] = [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
+        smaller.append(
+            {
+                "per_device_train_batch_size": rows,
+                "gradient_accumulation_steps": math.ceil(effective / rows),
+            }
+        )
+    again: list[dict[str, Any]] = (
+        [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
+    )
     leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
     methods: list[dict[str, Any]] = [{}, *({"method": name} for name in leaner)]
     lengths: list[dict[str, Any]] = [{}]
@@ -221,7 +269,11 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
 def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:
     """The matrices that get an adapter."""
     targets = settings.lora.target_modules
-    return [module for name, module in linear.items() if targets == "all-linear" or name.rpartition(".")[2] in targets]
+    return [
+        module
+        for name, module in linear.items()
+        if targets == "all-linear" or name.rpartition(".")[2] in targets
+    ]
 
 
 def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[int]:
@@ -232,7 +284,9 @@ def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
     """A weight of the base as it is held while training; `is_linear`: of a layer's matrix."""
-    if quantization := getattr(config, "quantization", None):  # MLX: a scale and a bias in 16 bits for each group
+    if quantization := getattr(
+        config, "quantization", None
+    ):  # MLX: a scale and a bias in 16 bits for each group
         return quantization["bits"] / 8 + 4 / quantization["group_size"]
     if settings.method == "qlora":
         return NF4_BYTES if is_linear else 2

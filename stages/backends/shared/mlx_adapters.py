@@ -30,7 +30,9 @@ def from_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
     for name, tensor in tensors.items():
         layer, _, part = name.rpartition(".")
         if part not in ("lora_a", "lora_b"):
-            raise UserError(f"{name}: neither lora_a nor lora_b; of the adapters of mlx-lm only lora can be continued")
+            raise UserError(
+                f"{name}: neither lora_a nor lora_b; of the adapters of mlx-lm only lora can be continued"
+            )
         named[f"base_model.model.{layer}.lora_{part[-1].upper()}.weight"] = tensor.T.contiguous()
     return named
 
@@ -41,7 +43,9 @@ def to_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
     for name, tensor in tensors.items():
         match = _PEFT.fullmatch(name)
         if match is None:
-            raise UserError(f"{name}: mlx-lm's adapters have no place for it; export the run merged instead")
+            raise UserError(
+                f"{name}: mlx-lm's adapters have no place for it; export the run merged instead"
+            )
         named[f"{match[1]}.lora_{match[2].lower()}"] = tensor.T.contiguous()
     return named
 
@@ -50,7 +54,9 @@ def config_from_mlx(config: dict[str, Any], folder: Path, names: Iterable[str]) 
     """mlx-lm's adapter_config.json in PEFT's terms.   names: of its tensors."""
     if (kind := config.get("fine_tune_type", "lora")) != "lora":
         raise UserError(f"{folder}: mlx-lm's fine_tune_type {kind}; only lora can be continued")
-    layers = {match[2].rpartition(".")[0]: None for name in names if (match := _LAYER.fullmatch(name))}
+    layers = {
+        match[2].rpartition(".")[0]: None for name in names if (match := _LAYER.fullmatch(name))
+    }
     parameters = config["lora_parameters"]
     alpha = parameters["scale"] * parameters["rank"]
     return {
@@ -62,7 +68,9 @@ def config_from_mlx(config: dict[str, Any], folder: Path, names: Iterable[str]) 
     }
 
 
-def config_to_mlx(config: dict[str, Any], tensors: dict[str, Any], num_hidden_layers: int) -> dict[str, Any]:
+def config_to_mlx(
+    config: dict[str, Any], tensors: dict[str, Any], num_hidden_layers: int
+) -> dict[str, Any]:
     """PEFT's adapter_config.json as mlx-lm reads it.   tensors: by mlx-lm's names."""
     found = [match for name in tensors if (match := _LAYER.fullmatch(name))]
     first = min(int(match[1]) for match in found)

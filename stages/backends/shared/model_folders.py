@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG, LINEAGE = "adapter_config.json", "lineage.json"
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
 CONFIG_FILES = ("config.json",)
-NOT_HEAD_ALONE = (
-    "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
-)
+NOT_HEAD_ALONE = "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
 NOT_NUMBERS = "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, or use another base"
-HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"  # the file, and the part of the model that it fills
+HEAD, STEP_HEAD = (
+    "reward_head.safetensors",
+    "step_head",
+)  # the file, and the part of the model that it fills
 
 
 def is_adapter(folder: Path) -> bool:
@@ -50,7 +51,11 @@ def _snapshot(reference: Path, files: Sequence[str]) -> Path:
 
     identity = _reference(reference)
     try:
-        return Path(snapshot_download(identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)))
+        return Path(
+            snapshot_download(
+                identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had ({type(error).__name__}); "
@@ -67,7 +72,9 @@ def _reference(path: Path) -> dict[str, str]:
             f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so'
         ) from None
     if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
-        raise UserError(f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag")
+        raise UserError(
+            f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag"
+        )
     return {"hub_id": hub_id, "revision": revision}
 
 
@@ -92,16 +99,26 @@ def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in sorted(tensors.items())}, path, metadata={"format": "pt"})
+    save_file(
+        {key: value.contiguous() for key, value in sorted(tensors.items())},
+        path,
+        metadata={"format": "pt"},
+    )
 
 
-def write_weights(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+def write_weights(
+    folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+) -> None:
     """A full checkpoint that transformers, PEFT and mlx-lm load; a step head beside it."""
     head = getattr(model, STEP_HEAD, None)
     if head is not None:
         write_tensors(folder / HEAD, head.state_dict())
     model.config._name_or_path = ""
-    state = {name: weights for name, weights in model.state_dict().items() if not name.startswith(f"{STEP_HEAD}.")}
+    state = {
+        name: weights
+        for name, weights in model.state_dict().items()
+        if not name.startswith(f"{STEP_HEAD}.")
+    }
     model.save_pretrained(folder, state_dict=state)
     write_tokenizer(folder, tokenizer)
 
@@ -120,6 +137,10 @@ def write_base(folder: Path, tokenizer: "PreTrainedTokenizerBase", base: Base) -
     logging.disable_progress_bar()
     torch.manual_seed(base.seed)
     architecture = base.model_dump(exclude={"corpus", "seed", "split", "vocab_size"})
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **architecture, **special)
+    special = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), tie_word_embeddings=True, **architecture, **special
+    )
     write_weights(folder, LlamaForCausalLM(config), tokenizer)

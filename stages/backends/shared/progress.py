@@ -23,7 +23,13 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, 
 class Progress:
     """A Listener that prints and files each report, and ends what takes more memory than its limit."""
 
-    def __init__(self, run: str, row_tokens: list[int], report_to: Sequence[str] = (), logs: Path = Path("logs")) -> None:
+    def __init__(
+        self,
+        run: str,
+        row_tokens: list[int],
+        report_to: Sequence[str] = (),
+        logs: Path = Path("logs"),
+    ) -> None:
         """row_tokens: token count of each training row, for tokens/s.   report_to: who else is told."""
         logs.mkdir(exist_ok=True)
         self.text, self.records = logs / f"{run}.log", logs / f"{run}.jsonl"
@@ -33,8 +39,14 @@ class Progress:
         self.planned = self.limit = 0
         # transformers reads these where its TensorBoard and W&B callbacks begin.
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs / "tensorboard" / run)
-        os.environ |= {"WANDB_DIR": str(logs), "WANDB_NAME": run, "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki")}
-        if not os.environ.get("WANDB_API_KEY"):  # without an account; `wandb sync logs/wandb/*` sends it later
+        os.environ |= {
+            "WANDB_DIR": str(logs),
+            "WANDB_NAME": run,
+            "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki"),
+        }
+        if not os.environ.get(
+            "WANDB_API_KEY"
+        ):  # without an account; `wandb sync logs/wandb/*` sends it later
             os.environ.setdefault("WANDB_MODE", "offline")
 
     def plan_is_made(self, plan: Plan, every: int, trained: int) -> None:
@@ -42,7 +54,11 @@ class Progress:
         steps = [[row for batch in plan.step(at) for row in batch] for at in range(plan.steps)]
         self.step_tokens = [sum(self.row_tokens[row] for row in rows) for rows in steps]
         batch = math.ceil(max(map(len, steps)) / plan.accumulation)
-        packed = f", in {sum(map(bool, plan.micro_batches)) / plan.steps:.1f} passes each" if plan.room else ""
+        packed = (
+            f", in {sum(map(bool, plan.micro_batches)) / plan.steps:.1f} passes each"
+            if plan.room
+            else ""
+        )
         self.say(
             f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
             f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows{packed}"
@@ -50,7 +66,9 @@ class Progress:
 
     def rows_are_left_out(self, rows: int, max_length_tokens: int) -> None:
         if rows:
-            self.say(f"{rows} rows left out: their answers do not fit max_length_tokens {max_length_tokens}")
+            self.say(
+                f"{rows} rows left out: their answers do not fit max_length_tokens {max_length_tokens}"
+            )
 
     def memory_is_planned(self, planned: int, limit: int) -> None:
         """planned: bytes.   limit: of resident memory, in 2^20 bytes; 0 = none, or the backend's own."""
@@ -60,7 +78,10 @@ class Progress:
         if torch.cuda.is_available():
             measured, what = torch.cuda.max_memory_reserved(), "reserved on the device"
         else:
-            measured, what = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT, "resident at most"
+            measured, what = (
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
+                "resident at most",
+            )
         self.say(
             f"memory: {self.planned / MIB:,.0f} MB planned, {measured / MIB:,.0f} MB {what}",
             **{"memory/planned_bytes": self.planned, "memory/measured_bytes": measured},
@@ -71,7 +92,10 @@ class Progress:
         with self.text.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         with self.records.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"timestamp": round(time.time(), 3), **(record or {"message": line})}) + "\n")
+            file.write(
+                json.dumps({"timestamp": round(time.time(), 3), **(record or {"message": line})})
+                + "\n"
+            )
 
     def training_begins(self, step: int) -> None:
         self.at = (step, time.monotonic())
@@ -85,7 +109,9 @@ class Progress:
                 "written. Set a smaller per_device_train_batch_size or gradient_checkpointing: true, or raise the limit"
             )
 
-    def loss_is_reported(self, step: int, steps: int, loss: float, learning_rate: float, grad_norm: float) -> None:
+    def loss_is_reported(
+        self, step: int, steps: int, loss: float, learning_rate: float, grad_norm: float
+    ) -> None:
         (before, then), now = self.at, time.monotonic()
         seconds = max(now - then, 1e-9)
         self.at, self.trained = (step, now), loss
@@ -108,7 +134,13 @@ class Progress:
             f"Iter {step}/{steps}: Val loss {loss:.4f}, ppl {_perplexity(loss)}{' (best so far)' if better else ''}",
             **{"step": step, "val/loss": loss},
         )
-        if lowest is not None and not better and not self.warned and loss > self.trained and loss > 1.02 * lowest:
+        if (
+            lowest is not None
+            and not better
+            and not self.warned
+            and loss > self.trained
+            and loss > 1.02 * lowest
+        ):
             self.warned = True
             self.say(
                 f"overfitting: validation loss {loss:.4f} is {loss - self.trained:.4f} above training loss "

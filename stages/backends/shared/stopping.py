@@ -26,9 +26,16 @@ class Interruption:
         self.dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
 
     def __enter__(self) -> None:
-        self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.before = {
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
+        }
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
@@ -53,12 +60,18 @@ class Watch:
 
     def __init__(self, settings: Settings, choices: int) -> None:
         """choices: among how many tokens one guesses, or grades of a step."""
-        self.settings, self.margin, self.lowest = settings, max(1.0, math.log(choices) / 2), math.inf
+        self.settings, self.margin, self.lowest = (
+            settings,
+            max(1.0, math.log(choices) / 2),
+            math.inf,
+        )
 
     def look(self, step: int, losses: Mapping[int, float]) -> None:
         """losses: of the steps made so far, or of the last RECENT at least, by their number."""
         what = "" if math.isfinite(loss := losses[step]) else f"the loss is {loss}"
-        recent = [losses[before] for before in range(step - RECENT + 1, step + 1) if before in losses]
+        recent = [
+            losses[before] for before in range(step - RECENT + 1, step + 1) if before in losses
+        ]
         if len(recent) == RECENT:
             mean = math.fsum(recent) / RECENT
             self.lowest = min(self.lowest, mean)

@@ -12,7 +12,9 @@ def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
     """The tokenizer that a run brings with it, else its base's."""
     own = Path(model, "tokenizer_config.json").is_file()
     tokenizer = AutoTokenizer.from_pretrained(model if own else model_folders.locate(base))
-    if tokenizer.pad_token_id is None:  # padding is never labelled and never attended to, so any id serves
+    if (
+        tokenizer.pad_token_id is None
+    ):  # padding is never labelled and never attended to, so any id serves
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -20,7 +22,11 @@ def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
 def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:
     """The ids of a run's added tokens. Raises UserError for one that the base's vocabulary has already."""
     earlier = {str(token) for token in tokenizer.added_tokens_decoder.values() if not token.special}
-    if known := [token for token in tokens if token in tokenizer.get_vocab() and token not in earlier]:
-        raise UserError(f"added_tokens: the base's vocabulary has {', '.join(known)} already; leave it out")
+    if known := [
+        token for token in tokens if token in tokenizer.get_vocab() and token not in earlier
+    ]:
+        raise UserError(
+            f"added_tokens: the base's vocabulary has {', '.join(known)} already; leave it out"
+        )
     tokenizer.add_tokens(tokens)
     return [tokenizer.convert_tokens_to_ids(token) for token in tokens]

@@ -25,7 +25,9 @@ class TrainingPlan:
     valid_rows: Sequence[Encoded]
 
 
-def training_plan(train_rows: Sequence[Encoded], valid_rows: Sequence[Encoded], settings: Settings) -> TrainingPlan:
+def training_plan(
+    train_rows: Sequence[Encoded], valid_rows: Sequence[Encoded], settings: Settings
+) -> TrainingPlan:
     rows, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
     epoch_steps = batches.steps_in(len(train_rows), rows * accumulation, 1)
     all_epochs = batches.steps_in(len(train_rows), rows * accumulation, settings.num_train_epochs)
@@ -53,7 +55,9 @@ def encode_parts(
     too_long = 0
     for part, rows in parts.items():
         for number, row in enumerate(rows, start=1):
-            sequences = encode(tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example)
+            sequences = encode(
+                tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example
+            )
             encoded[part] += sequences
             too_long += not sequences
             if number % ROWS_BETWEEN_REPORTS == 0:

@@ -76,7 +76,9 @@ def _listed(columns: list[str]) -> tuple[str, str, str]:
     if len(columns) > 1:
         raise Malformed("a tab in a list of correct sentences; put pairs into a .tsv file")
     if MARK.search(columns[0]):
-        raise Malformed("a mark in a list of correct sentences; the marked form has an id and an error type beside it")
+        raise Malformed(
+            "a mark in a list of correct sentences; the marked form has an id and an error type beside it"
+        )
     return columns[0], columns[0], CORRECT
 
 
@@ -92,9 +94,16 @@ def _corrected(columns: list[str]) -> tuple[str, str, str]:
         category = _edited(source, target)
     else:
         raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
-    source, target = source.strip(), target.strip()  # marks can bring spaces to the ends; answers are stripped too
+    source, target = (
+        source.strip(),
+        target.strip(),
+    )  # marks can bring spaces to the ends; answers are stripped too
     if not source or not target:
-        raise Malformed("an empty sentence" if source == target else "an empty sentence before or after correction")
+        raise Malformed(
+            "an empty sentence"
+            if source == target
+            else "an empty sentence before or after correction"
+        )
     return source, target, CORRECT if source == target else category
 
 
@@ -106,7 +115,9 @@ def _marked(text: str) -> tuple[str, str]:
     _check_rounds("".join(outsides))
     _check_marks(wrongs, rights)
     if not wrongs and text and text.isascii():
-        raise Malformed(f"no mark and no Japanese in '{text}'; a header reads ID, Marked_Text, Error_Type")
+        raise Malformed(
+            f"no mark and no Japanese in '{text}'; a header reads ID, Marked_Text, Error_Type"
+        )
     return _woven(outsides, wrongs), _woven(outsides, rights)
 
 
@@ -118,7 +129,9 @@ def _paired(left: str, right: str) -> tuple[str, str]:
     outsides, wrongs = parts[::2], parts[1::2]
     _check_angles("".join(outsides))
     if found := WRONG.search(right):
-        raise Malformed(f"'{found[0]}' in the second column, where corrections stand in round brackets")
+        raise Malformed(
+            f"'{found[0]}' in the second column, where corrections stand in round brackets"
+        )
     _check_angles(right)
     _check_rounds(right)
     if not wrongs:
@@ -129,7 +142,9 @@ def _paired(left: str, right: str) -> tuple[str, str]:
     if match is None:
         others = RIGHT.split(right)[::2]
         if len(others) != len(outsides):
-            raise Malformed(f"{len(wrongs)} marked in the first column, {len(others) - 1} corrected in the second")
+            raise Malformed(
+                f"{len(wrongs)} marked in the first column, {len(others) - 1} corrected in the second"
+            )
         one, other = next(pair for pair in zip(outsides, others, strict=True) if pair[0] != pair[1])
         raise Malformed(f"the columns differ outside the marks: '{one}' and '{other}'")
     _check_marks(wrongs, match.groups())
@@ -137,7 +152,9 @@ def _paired(left: str, right: str) -> tuple[str, str]:
 
 
 def _woven(outsides: Sequence[str], insides: Sequence[str]) -> str:
-    return "".join(outside + inside for outside, inside in zip(outsides, (*insides, ""), strict=True))
+    return "".join(
+        outside + inside for outside, inside in zip(outsides, (*insides, ""), strict=True)
+    )
 
 
 def _check_angles(outside: str) -> None:

@@ -18,7 +18,8 @@ STATISTICS = ("right_edits", "spurious_edits", "missed_edits")
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
     """(N, 3): true positives, false positives and false negatives of each row's edits."""
     counts = [
-        edits.counts(row["source"], answer.answer.strip(), target(row)) for row, answer in zip(rows, answers, strict=True)
+        edits.counts(row["source"], answer.answer.strip(), target(row))
+        for row, answer in zip(rows, answers, strict=True)
     ]
     return np.array(counts, dtype=np.float64).reshape(-1, len(STATISTICS))
 
@@ -46,7 +47,11 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         "chrf": CHRF().corpus_score(texts, [references]).score / 100 if rows else 0.0,
         "repetition_rate": edits.repetition_rate(sources, texts),
     }
-    clean = [same for same, source, reference in zip(exact, sources, references, strict=True) if source == reference]
+    clean = [
+        same
+        for same, source, reference in zip(exact, sources, references, strict=True)
+        if source == reference
+    ]
     if clean:
         measures["over_correction_rate"] = 1 - sum(clean) / len(clean)
     return measures

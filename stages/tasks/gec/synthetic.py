@@ -42,7 +42,9 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
         if source in seen:
             misses += 1
             if misses == PATIENCE:
-                raise UserError(f"level {level} of the gec grammar ran out after {len(seen)} rows; ask for fewer")
+                raise UserError(
+                    f"level {level} of the gec grammar ran out after {len(seen)} rows; ask for fewer"
+                )
             continue
         misses = 0
         seen.add(source)
@@ -68,7 +70,8 @@ def draw(rng: random.Random, level: int) -> tuple[Sentence, list[Slip], str]:
             others = {
                 kind: slips
                 for kind, planter in PLANTERS.items()
-                if kind != wanted and (slips := [slip for slip in planter(drawn) if _apart(slip, planted[wanted])])
+                if kind != wanted
+                and (slips := [slip for slip in planter(drawn) if _apart(slip, planted[wanted])])
             }
             if not others:
                 continue
@@ -88,7 +91,9 @@ def style(rng: random.Random) -> tuple[Sentence, list[Slip], str]:
         if (other := restyled(drawn)) is None or _part(drawn) != _part(other):
             continue
         pairs = enumerate(zip(drawn.segments, other.segments, strict=True))
-        slips = [Slip(at, at + 1, said.text) for at, (wanted, said) in pairs if said.text != wanted.text]
+        slips = [
+            Slip(at, at + 1, said.text) for at, (wanted, said) in pairs if said.text != wanted.text
+        ]
         polite = drawn.segments[-2].form
         return drawn, slips, "ToPolite" if polite and polite.polite else "ToPlain"
 
@@ -117,7 +122,10 @@ def marked(rng: random.Random, drawn: Sentence, slips: Sequence[Slip]) -> str:
         if outside:
             text += wrong
         else:
-            (opens, closes), (begin, end) = rng.choice(("<>", "<>", "＜＞")), rng.choice(("（）", "（）", "()"))
+            (opens, closes), (begin, end) = (
+                rng.choice(("<>", "<>", "＜＞")),
+                rng.choice(("（）", "（）", "()")),
+            )
             text += f"{opens}{wrong}{closes}{begin}{right}{end}"
     return text
 

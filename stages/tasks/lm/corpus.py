@@ -64,7 +64,10 @@ def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
 def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
     turns = record["messages"]
     sound = isinstance(turns, list) and all(
-        isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str) for turn in turns
+        isinstance(turn, dict)
+        and turn.get("role") in ROLES
+        and isinstance(turn.get("content"), str)
+        for turn in turns
     )
     if not sound or [turn["role"] for turn in turns][-2:] != ["user", "assistant"]:
         return BadLine(
@@ -74,7 +77,13 @@ def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
     if not turns[-1]["content"].strip():
         return BadLine(line, "nothing to learn: its answer is empty; remove the line")
     prompt = tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns[:-1])
-    return Example(line, turns[-2]["content"], turns[-1]["content"], str(record.get("category", "conversation")), prompt)
+    return Example(
+        line,
+        turns[-2]["content"],
+        turns[-1]["content"],
+        str(record.get("category", "conversation")),
+        prompt,
+    )
 
 
 def _documents(path: Path) -> Iterator[Example]:

@@ -58,7 +58,12 @@ def distinct(texts: list[list[str]], n: int) -> float:
 def repetition(texts: list[list[str]], n: int = 3) -> float:
     """Share of texts in which some n-gram of words comes three times or more."""
     looped = sum(
-        max(Counter(tuple(words[at : at + n]) for at in range(len(words) - n + 1)).values(), default=0) > 2 for words in texts
+        max(
+            Counter(tuple(words[at : at + n]) for at in range(len(words) - n + 1)).values(),
+            default=0,
+        )
+        > 2
+        for words in texts
     )
     return looped / len(texts) if texts else 0.0
 
@@ -72,7 +77,9 @@ def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
     documents = 0
     for _, line in read_lines(train):
         documents += 1
-        np.add.at(counts, tokenizer.encode(target(json.loads(line)), add_special_tokens=False).ids, 1)
+        np.add.at(
+            counts, tokenizer.encode(target(json.loads(line)), add_special_tokens=False).ids, 1
+        )
     end = -math.log(documents / (counts.sum() + documents))
     nats = -np.log(counts / (counts.sum() + documents))
     answers = []

@@ -39,7 +39,10 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
     while len(seen) < rows:
         category, write = rng.choice(kinds)
         made = write(rng)
-        line = json.dumps((made if isinstance(made, dict) else {"text": made}) | {"category": category}, ensure_ascii=False)
+        line = json.dumps(
+            (made if isinstance(made, dict) else {"text": made}) | {"category": category},
+            ensure_ascii=False,
+        )
         if line not in seen:
             seen.add(line)
             yield line
@@ -85,7 +88,12 @@ def sums(rng: random.Random) -> Record:
     while True:
         made = arithmetic.solution(rng, rng.choice((1, 2)))
         if open_to_all(made.problem):
-            return {"messages": [{"role": "user", "content": made.problem}, {"role": "assistant", "content": made.text}]}
+            return {
+                "messages": [
+                    {"role": "user", "content": made.problem},
+                    {"role": "assistant", "content": made.text},
+                ]
+            }
 
 
 def latex(rng: random.Random) -> str:
@@ -105,17 +113,28 @@ def recitation(rng: random.Random, pieces: Sequence[str]) -> Record:
     drawn = [rng.choice(("", " ")) + piece for piece in rng.choices(pieces, k=rng.randint(2, 18))]
     if rng.random() < 0.8:
         return said("Repeat:", "".join(drawn).strip(), "".join(drawn).strip())
-    return said("Repeat without spaces:", "".join(drawn).strip(), "".join(piece.strip() for piece in drawn))
+    return said(
+        "Repeat without spaces:", "".join(drawn).strip(), "".join(piece.strip() for piece in drawn)
+    )
 
 
 def glossary(rng: random.Random) -> Record:
     """Symbols in LaTeX, to be named in Typst."""
     drawn = rng.choices(SYMBOLS, k=rng.randint(2, 10))
-    return said("Name in Typst:", " ".join(node.latex() for node in drawn), " ".join(node.typst() for node in drawn))
+    return said(
+        "Name in Typst:",
+        " ".join(node.latex() for node in drawn),
+        " ".join(node.typst() for node in drawn),
+    )
 
 
 def said(request: str, given: str, answer: str) -> Record:
-    return {"messages": [{"role": "user", "content": f"{request}\n{given}"}, {"role": "assistant", "content": answer}]}
+    return {
+        "messages": [
+            {"role": "user", "content": f"{request}\n{given}"},
+            {"role": "assistant", "content": answer},
+        ]
+    }
 
 
 def inventory(rng: random.Random) -> list[str]:
@@ -131,7 +150,14 @@ def inventory(rng: random.Random) -> list[str]:
 SYMBOLS = (
     mathematics.LETTERS
     + mathematics.DIGITS
-    + 2 * (mathematics.GREEK + mathematics.STYLED + mathematics.OPERATORS + mathematics.RELATIONS + mathematics.FUNCTIONS)
+    + 2
+    * (
+        mathematics.GREEK
+        + mathematics.STYLED
+        + mathematics.OPERATORS
+        + mathematics.RELATIONS
+        + mathematics.FUNCTIONS
+    )
 )
 NOUNS = (
     "teacher",
@@ -151,7 +177,20 @@ NOUNS = (
     "answer",
     "number",
 )
-ADJECTIVES = ("old", "small", "quiet", "long", "simple", "bright", "heavy", "new", "warm", "open", "useful", "narrow")
+ADJECTIVES = (
+    "old",
+    "small",
+    "quiet",
+    "long",
+    "simple",
+    "bright",
+    "heavy",
+    "new",
+    "warm",
+    "open",
+    "useful",
+    "narrow",
+)
 VERBS = {
     "reads": ("letter", "answer", "lesson", "number"),
     "crosses": ("river", "bridge", "road", "market"),
@@ -160,7 +199,14 @@ VERBS = {
     "remembers": ("song", "letter", "road", "teacher"),
     "visits": ("market", "doctor", "garden", "student"),
 }
-TIMES = ("In the morning", "Every week", "At noon", "Before the lesson", "In summer", "After the rain")
+TIMES = (
+    "In the morning",
+    "Every week",
+    "At noon",
+    "Before the lesson",
+    "In summer",
+    "After the rain",
+)
 
 
 def english_passage(rng: random.Random) -> str:
@@ -206,5 +252,9 @@ def leaflet(rng: random.Random) -> str:
     )
 
 
-GENERAL: tuple[tuple[str, Writer], ...] = (("latex", latex), ("typst", typst), ("english", english_passage))
+GENERAL: tuple[tuple[str, Writer], ...] = (
+    ("latex", latex),
+    ("typst", typst),
+    ("english", english_passage),
+)
 CLINICAL: tuple[tuple[str, Writer], ...] = (*(("note", note),) * 6, *(("leaflet", leaflet),) * 4)

@@ -31,7 +31,9 @@ SCORES_STEPS = False
 
 def read(path: Path) -> Iterator[Example | BadLine]:
     """The file's records as examples; what fits none of the forms becomes a BadLine with the reason."""
-    lines: Iterator[tuple[int, Any]] = read_lines(path) if path.suffix == ".tsv" else read_json_lines(path)
+    lines: Iterator[tuple[int, Any]] = (
+        read_lines(path) if path.suffix == ".tsv" else read_json_lines(path)
+    )
     for line, record in lines:
         try:
             if path.suffix == ".tsv":
@@ -68,7 +70,11 @@ def _example(line: int, record: dict[str, Any]) -> Example:
     if record.keys() & {"prompt", "completion", "messages"}:
         asked, target = formats.conversation(record, FORMATS)
     elif record.keys() & {"instruction", "input", "output"} or "text" in record:
-        parts = record if "text" not in record else formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
+        parts = (
+            record
+            if "text" not in record
+            else formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
+        )
         system, instruction, given, target = formats.instructed(parts, FORMATS)
         system_messages: list[Message] = [{"role": "system", "content": system}] if system else []
         asked = (*system_messages, *prompt("\n".join(filter(None, (instruction, given)))))

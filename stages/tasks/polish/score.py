@@ -17,7 +17,10 @@ STATISTICS = ("f1", "rows")
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
     """(N, 2): the F1 of each row, and 1."""
-    found = [(token_f1(answer.answer, target(row)), 1.0) for row, answer in zip(rows, answers, strict=True)]
+    found = [
+        (token_f1(answer.answer, target(row)), 1.0)
+        for row, answer in zip(rows, answers, strict=True)
+    ]
     return np.array(found, dtype=np.float64).reshape(-1, len(STATISTICS))
 
 
@@ -42,11 +45,15 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
     references, texts = [target(row) for row in rows], [answer.answer.strip() for answer in answers]
     exact = [text == reference for text, reference in zip(texts, references, strict=True)]
     size = sum(len(reference.encode()) for reference in references)
-    inflected = [same for same, row in zip(exact, rows, strict=True) if row["category"] == "inflection"]
+    inflected = [
+        same for same, row in zip(exact, rows, strict=True) if row["category"] == "inflection"
+    ]
     measures = {
         "exact_match": sum(exact) / len(exact) if exact else None,
         "chrf": CHRF().corpus_score(texts, [references]).score / 100 if rows else None,
-        "bits_per_byte": sum(answer.nats for answer in answers) / math.log(2) / size if size else None,
+        "bits_per_byte": sum(answer.nats for answer in answers) / math.log(2) / size
+        if size
+        else None,
         "repetition_rate": edits.repetition_rate([row["source"] for row in rows], texts),
         "inflection_accuracy": sum(inflected) / len(inflected) if inflected else None,
         "diacritics_kept": polish.diacritics_kept(texts, references),

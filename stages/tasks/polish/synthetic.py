@@ -17,7 +17,12 @@ SIMPLE = 0.4
 
 Task = tuple[str, str, str]  # instruction, input, answer
 
-OBJECTS_ASKED = {"acc": ("Kogo", "Co"), "gen": ("Kogo", "Czego"), "dat": ("Komu", "Czemu"), "ins": ("Kim", "Czym")}
+OBJECTS_ASKED = {
+    "acc": ("Kogo", "Co"),
+    "gen": ("Kogo", "Czego"),
+    "dat": ("Komu", "Czemu"),
+    "ins": ("Kim", "Czym"),
+}
 VERBS_OF_REQUESTS = (
     ("podać", "książkę gazetę łyżkę nóż ołówek pióro chleb zeszyt"), ("pokazać", "drogę obraz dom zdjęcie sklep list"),
     ("kupić", "chleb gazetę jabłko zeszyt lampę"), ("przeczytać", "list książkę gazetę lekcję"),
@@ -33,11 +38,15 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
     seen: set[tuple[str, str]] = set()
     while len(seen) < rows:
         at = 1 if level == 1 or rng.random() < SIMPLE else level
-        category, make = rng.choice(list((kinds | {"register": register}).items() if at > 1 else kinds.items()))
+        category, make = rng.choice(
+            list((kinds | {"register": register}).items() if at > 1 else kinds.items())
+        )
         instruction, given, answer = make(rng, at)
         if (instruction, given) not in seen:
             seen.add((instruction, given))
-            yield json.dumps(_form(rng, instruction, given, answer) | {"category": category}, ensure_ascii=False)
+            yield json.dumps(
+                _form(rng, instruction, given, answer) | {"category": category}, ensure_ascii=False
+            )
 
 
 def question(rng: random.Random, level: int) -> Task:
@@ -46,8 +55,13 @@ def question(rng: random.Random, level: int) -> Task:
     person = drawn.object.noun.gender in ("m1", "m2") or drawn.object.noun.lemma in polish.PEOPLE
     asked = OBJECTS_ASKED[drawn.verb.case][0 if person else 1]
     predicate = drawn.predicate
-    questions = [(f"{asked} {predicate} {drawn.who}?", drawn.what), (f"Gdzie {predicate} {drawn.who}?", drawn.where)]
-    if drawn.subject_number == "sg" and drawn.subject.noun.gender == "m1":  # `kto` takes the masculine singular
+    questions = [
+        (f"{asked} {predicate} {drawn.who}?", drawn.what),
+        (f"Gdzie {predicate} {drawn.who}?", drawn.where),
+    ]
+    if (
+        drawn.subject_number == "sg" and drawn.subject.noun.gender == "m1"
+    ):  # `kto` takes the masculine singular
         questions.append((f"Kto {predicate} {drawn.what}?", polish.capital(drawn.who)))
     wanted, answer = rng.choice(questions)
     return f"<question>{wanted}</question>", drawn.text, answer
@@ -70,7 +84,10 @@ def diacritics(rng: random.Random, level: int) -> Task:
 def register(rng: random.Random, level: int) -> Task:
     """A request to a friend as one to a stranger, or the reverse."""
     verb, things = rng.choice(VERBS_OF_REQUESTS)
-    thing, adverb = rng.choice(things.split()), rng.choice(("", "jutro ", "teraz ", "dzisiaj ", "szybko ", "jeszcze raz "))
+    thing, adverb = (
+        rng.choice(things.split()),
+        rng.choice(("", "jutro ", "teraz ", "dzisiaj ", "szybko ", "jeszcze raz ")),
+    )
     whom = rng.choice(("mi", "nam", "koledze", "siostrze", "matce", "sąsiadowi"))
     title, mark = rng.choice((("Pan", "pana"), ("Pani", "pani"), ("Państwo", "państwa")))
     friends = title == "Państwo"
@@ -78,7 +95,13 @@ def register(rng: random.Random, level: int) -> Task:
     formal = f"Czy {'mogą' if friends else 'może'} {title} {adverb}{verb} {whom} {thing}?"
     if rng.random() < 0.5:
         return f"<formal>Napisz do {mark}.</formal>", informal, formal
-    return "<informal>Napisz do kolegów.</informal>" if friends else "<informal>Napisz do kolegi.</informal>", formal, informal
+    return (
+        "<informal>Napisz do kolegów.</informal>"
+        if friends
+        else "<informal>Napisz do kolegi.</informal>",
+        formal,
+        informal,
+    )
 
 
 def _form(rng: random.Random, instruction: str, given: str, answer: str) -> dict[str, Any]:

@@ -25,12 +25,19 @@ from stages.records import BadLine, Example, Row, Shown
 
 FORMATS = "see data/reward/README.md#formats"
 RATINGS = {-1: 0.0, 0: 0.5, 1: 1.0}
-REVEAL_TEST_ONLY = "REVEAL is published as a benchmark, under CC BY-ND 4.0, to be tested on and not trained on"
+REVEAL_TEST_ONLY = (
+    "REVEAL is published as a benchmark, under CC BY-ND 4.0, to be tested on and not trained on"
+)
 REVEAL_LABELS = {
     "fully attributable": 1.0, "supported": 1.0, "correct": 1.0, "partially attributable": 0.5, "contradictory": 0.0,
     "unsupported": 0.0, "incorrect": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0,
 }  # fmt: skip
-REVEAL_COLUMNS = ("correctness_label", "logic_relevance_label", "attribution_label", "logic_correctness_label")
+REVEAL_COLUMNS = (
+    "correctness_label",
+    "logic_relevance_label",
+    "attribution_label",
+    "logic_correctness_label",
+)
 
 
 class Malformed(ValueError):
@@ -60,7 +67,11 @@ def read(path: Path) -> Iterator[Example | BadLine]:
 
 def show(example: Example) -> Shown:
     """TRL's form of stepwise supervision."""
-    return {"prompt": example.source, "completions": list(example.steps), "labels": list(example.labels)}
+    return {
+        "prompt": example.source,
+        "completions": list(example.steps),
+        "labels": list(example.labels),
+    }
 
 
 def group_key(example: Example) -> str:
@@ -76,14 +87,18 @@ def question(text: str) -> Row:
             record = json.loads(text)
             problem, steps = _text(record, "problem"), _steps(record.get("steps"))
         except (ValueError, AttributeError) as fault:
-            raise UserError(f'{text[:60]!r}: {fault}; a solution is {{"problem": …, "steps": […]}}') from None
+            raise UserError(
+                f'{text[:60]!r}: {fault}; a solution is {{"problem": …, "steps": […]}}'
+            ) from None
     steps = [step for step in steps if step.strip()]
     if not steps:
         raise UserError(
             f'{text[:60]!r}: no steps; give {{"problem": …, "steps": […]}}, or the problem and a step a line behind it'
         )
     unlabelled: list[float | None] = [None] * len(steps)
-    return Row(id="", category="", source=problem, prompt=problem, completions=steps, labels=unlabelled)
+    return Row(
+        id="", category="", source=problem, prompt=problem, completions=steps, labels=unlabelled
+    )
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -96,7 +111,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(records, list):
-        raise UserError(f"{path}: a .json file is a list of records; write one, or an object a line into a .jsonl file")
+        raise UserError(
+            f"{path}: a .json file is a list of records; write one, or an object a line into a .jsonl file"
+        )
     for number, record in enumerate(records, start=1):
         yield number, record if isinstance(record, dict) else f"entry {number} is no object"
 
@@ -112,12 +129,20 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         yield from _eqasc(line, record["question"])
     elif "mistake_index" in record:
         steps = _steps(record.get("steps"))
-        yield _example(line, _text(record, "input"), steps, _until(record["mistake_index"], len(steps)), "BIG-Bench-Mistake")
+        yield _example(
+            line,
+            _text(record, "input"),
+            steps,
+            _until(record["mistake_index"], len(steps)),
+            "BIG-Bench-Mistake",
+        )
     elif "labels" in record:
         steps, labels = _steps(record.get("steps")), record["labels"]
         if not isinstance(labels, list) or len(labels) != len(steps):
             count = len(labels) if isinstance(labels, list) else "no"
-            raise Malformed(f'{len(steps)} "steps" and {count} "labels"; each step has one, null where nobody labelled it')
+            raise Malformed(
+                f'{len(steps)} "steps" and {count} "labels"; each step has one, null where nobody labelled it'
+            )
         category = record.get("category")
         if not (category is None or isinstance(category, str)):
             raise Malformed('"category" is a word, or left out')
@@ -125,13 +150,17 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     elif "label" in record and "steps" in record:
         steps = _steps(record["steps"])
         first = None if record["label"] == -1 else record["label"]
-        yield _example(line, _text(record, "problem"), steps, _until(first, len(steps)), "ProcessBench")
+        yield _example(
+            line, _text(record, "problem"), steps, _until(first, len(steps)), "ProcessBench"
+        )
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a labelled solution; {FORMATS}")
 
 
-def _example(line: int, problem: str, steps: list[str], labels: list[Any], category: str, test_only: str = "") -> Example:
+def _example(
+    line: int, problem: str, steps: list[str], labels: list[Any], category: str, test_only: str = ""
+) -> Example:
     values = [_label(label, place) for place, label in enumerate(labels, start=1)]
     if all(value is None for value in values):
         raise Malformed("no step is labelled")
@@ -139,7 +168,15 @@ def _example(line: int, problem: str, steps: list[str], labels: list[Any], categ
     for text in (problem, target, category):
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise Malformed("half a surrogate pair in it; write the whole character")
-    return Example(line, problem, target, category, steps=tuple(steps), labels=tuple(values), test_only=test_only)
+    return Example(
+        line,
+        problem,
+        target,
+        category,
+        steps=tuple(steps),
+        labels=tuple(values),
+        test_only=test_only,
+    )
 
 
 def _label(value: Any, place: int) -> float | None:
@@ -171,7 +208,9 @@ def _until(first: Any, count: int) -> list[float | None]:
     if first is None:
         return [1.0] * count
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < count:
-        raise Malformed(f"the first mistake is at {first!r}, and the {count} steps are numbered from 0")
+        raise Malformed(
+            f"the first mistake is at {first!r}, and the {count} steps are numbered from 0"
+        )
     return [1.0] * first + [0.0] + [None] * (count - first - 1)
 
 
@@ -185,14 +224,18 @@ def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
     others = []
     for place, entry in enumerate(entries, start=1):
         completions, chosen = entry.get("completions") or [], entry.get("chosen_completion")
-        if chosen is not None and (not isinstance(chosen, int) or not 0 <= chosen < len(completions)):
+        if chosen is not None and (
+            not isinstance(chosen, int) or not 0 <= chosen < len(completions)
+        ):
             raise Malformed(f"step {place}: chosen_completion {chosen!r} of {len(completions)}")
         for at, completion in enumerate(completions):
             rating = completion.get("rating")
             if rating not in (None, *RATINGS):
                 raise Malformed(f"step {place}: rating {rating!r}; ratings are -1, 0, 1 and null")
             if at != chosen and rating is not None:
-                others.append(([*path, _text(completion, "text")], [None] * len(path) + [RATINGS[rating]]))
+                others.append(
+                    ([*path, _text(completion, "text")], [None] * len(path) + [RATINGS[rating]])
+                )
         taken = entry.get("human_completion") if chosen is None else completions[chosen]
         if not taken:
             break
@@ -212,7 +255,11 @@ def _eqasc(line: int, question: dict[str, Any]) -> Iterator[Example]:
             labels = [fact.get("score") for fact in facts]
             if any(label is not None for label in labels):
                 yield _example(
-                    line, f"{stem} {_text(choice, 'text')}", _steps([fact.get("text") for fact in facts]), labels, "eQASC"
+                    line,
+                    f"{stem} {_text(choice, 'text')}",
+                    _steps([fact.get("text") for fact in facts]),
+                    labels,
+                    "eQASC",
                 )
 
 
@@ -229,7 +276,9 @@ def _reveal(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Example | Ba
         try:
             labels = [_reveal_label(row) for _, row in members]
             steps = _steps([row.get("step") for _, row in members])
-            yield _example(line, _text(first, "question"), steps, labels, "REVEAL", REVEAL_TEST_ONLY)
+            yield _example(
+                line, _text(first, "question"), steps, labels, "REVEAL", REVEAL_TEST_ONLY
+            )
         except Malformed as fault:
             yield BadLine(line, str(fault))
 

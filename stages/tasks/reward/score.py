@@ -14,7 +14,9 @@ from stages.records import Prediction, Row, read_rows
 from stages.scoring import calibration
 from stages.scoring.calibration import Floats
 
-STATISTICS = tuple(f"{kind}_{place}" for kind in ("right", "wrong") for place in range(calibration.BINS))
+STATISTICS = tuple(
+    f"{kind}_{place}" for kind in ("right", "wrong") for place in range(calibration.BINS)
+)
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> Floats:
@@ -22,7 +24,9 @@ def statistics(rows: list[Row], answers: list[Prediction]) -> Floats:
     counts = []
     for row, answer in zip(rows, answers, strict=True):
         pairs = labelled(row, answer)
-        counts.append(calibration.binned([score for score, _ in pairs], [label >= 0.5 for _, label in pairs]))
+        counts.append(
+            calibration.binned([score for score, _ in pairs], [label >= 0.5 for _, label in pairs])
+        )
     return np.array(counts, dtype=np.float64).reshape(-1, len(STATISTICS))
 
 
@@ -37,7 +41,9 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
     processbench_f1: harmonic mean of the share of wrong solutions whose first wrong step is named and the share of right
     ones where none is (Zheng et al. 2024), over solutions whose steps are labelled up to the first wrong one.
     """
-    pairs = np.array([pair for row, answer in zip(rows, answers, strict=True) for pair in labelled(row, answer)])
+    pairs = np.array(
+        [pair for row, answer in zip(rows, answers, strict=True) for pair in labelled(row, answer)]
+    )
     if not len(pairs):
         return {}
     scores, labels = pairs.T
@@ -47,7 +53,8 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         "mae": mean_absolute_error(labels, scores),
         "r2": r2_score(labels, scores),
         "calibration_error": calibration.expected_calibration_error(scores, labels),
-        "steps_unscored": 1 - len(pairs) / sum(label is not None for row in rows for label in row["labels"]),
+        "steps_unscored": 1
+        - len(pairs) / sum(label is not None for row in rows for label in row["labels"]),
     }
     if right.any() and not right.all():
         measures["auc"] = roc_auc_score(right, scores)
@@ -55,13 +62,22 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         measures["spearman"] = spearmanr(scores, labels).statistic
     found: dict[bool, list[bool]] = {True: [], False: []}
     for row, answer in zip(rows, answers, strict=True):
-        first = next((place for place, label in enumerate(row["labels"]) if label is not None and label < 0.5), -1)
+        first = next(
+            (
+                place
+                for place, label in enumerate(row["labels"])
+                if label is not None and label < 0.5
+            ),
+            -1,
+        )
         if None not in (row["labels"] if first < 0 else row["labels"][: first + 1]):
             found[first < 0].append(calibration.first_error(answer.step_scores) == first)
     if found[True] and found[False]:
         correct, erroneous = (sum(hits) / len(hits) for hits in (found[True], found[False]))
         measures |= {"accuracy_correct": correct, "accuracy_erroneous": erroneous}
-        measures["processbench_f1"] = 2 * correct * erroneous / (correct + erroneous) if correct + erroneous else 0.0
+        measures["processbench_f1"] = (
+            2 * correct * erroneous / (correct + erroneous) if correct + erroneous else 0.0
+        )
     return {name: float(measure) for name, measure in measures.items()}
 
 
@@ -69,7 +85,10 @@ def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
     """The mean of the training labels for every step."""
     labels = [label for row in read_rows(train) for label in row["labels"] if label is not None]
     mean = sum(labels) / len(labels) if labels else 0.5
-    return [Prediction(row["id"], "", "", 0.0, 0, step_scores=[mean] * len(row["completions"])) for row in rows]
+    return [
+        Prediction(row["id"], "", "", 0.0, 0, step_scores=[mean] * len(row["completions"]))
+        for row in rows
+    ]
 
 
 def labelled(row: Row, answer: Prediction) -> list[tuple[float, float]]:

@@ -44,5 +44,10 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
             continue
         seen.add((right.problem, *texts))
         gaps = rng.random() < UNLABELLED_ROWS
-        told = [None if gaps and place and rng.random() < UNLABELLED_STEPS else label for place, label in enumerate(labels)]
-        yield json.dumps({"problem": right.problem, "steps": texts, "labels": told, "category": category})
+        told = [
+            None if gaps and place and rng.random() < UNLABELLED_STEPS else label
+            for place, label in enumerate(labels)
+        ]
+        yield json.dumps(
+            {"problem": right.problem, "steps": texts, "labels": told, "category": category}
+        )

@@ -18,10 +18,14 @@ from stages.records import BadLine, Example, Message, Row, Shown
 INSTRUCTION = "Convert LaTeX to Typst"
 FORMATS = "see data/typst/README.md#formats"
 
-LEAD_IN = re.compile(r"[^\\$\n]{0,80}?(?:tex|typst)[^\\$\n]{0,80}?(?:[:：]\s*|\n\s*)", re.IGNORECASE)
+LEAD_IN = re.compile(
+    r"[^\\$\n]{0,80}?(?:tex|typst)[^\\$\n]{0,80}?(?:[:：]\s*|\n\s*)", re.IGNORECASE
+)
 """An instruction before the LaTeX of a prompt: it names TeX or Typst and ends with a colon or a line break."""
 
-DOCUMENT = re.compile(r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b")
+DOCUMENT = re.compile(
+    r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b"
+)
 BOLD = re.compile(r"\\text(?:bf|it)\b")
 ONLY_IN_MATHS = re.compile(r"(?<!\\)[_^&=]|\\frac\b")
 TEXT_GROUP = re.compile(r"\\(?:text|mbox)\{[^{}]*\}")
@@ -41,7 +45,10 @@ CONSTRUCTS = tuple(
             r"\\(?:(?:wide)?(?:hat|tilde)|bar|vec|d{1,4}ot|check|breve|acute|grave|mathring|(?:over|under)(?:line|brace|right"
             r"arrow))(?![a-zA-Z])",
         ),
-        ("delimiter", r"\\(?:left|[bB]igg?[lr]?|[lr]?(?:angle|floor|ceil|vert|Vert)|\|)(?![a-zA-Z])"),
+        (
+            "delimiter",
+            r"\\(?:left|[bB]igg?[lr]?|[lr]?(?:angle|floor|ceil|vert|Vert)|\|)(?![a-zA-Z])",
+        ),
         ("text", r"\\(?:text(?:rm|sf|tt|normal)?|mbox|hbox)(?![a-zA-Z])"),
         ("script", r"(?<!\\)[_^]"),
         (
@@ -92,7 +99,9 @@ def is_document(latex: str) -> bool:
     `$` inside `\\text{…}` belongs to a formula; `\\textbf` is a document's only where nothing says maths.
     """
     outside = TEXT_GROUP.sub("", latex)
-    return bool(DOCUMENT.search(outside) or (BOLD.search(outside) and not ONLY_IN_MATHS.search(outside)))
+    return bool(
+        DOCUMENT.search(outside) or (BOLD.search(outside) and not ONLY_IN_MATHS.search(outside))
+    )
 
 
 def construct(latex: str) -> str:
@@ -107,11 +116,16 @@ def _example(line: int, record: dict[str, Any]) -> Example:
         asked, target = formats.conversation(record, FORMATS)
         source = _without_lead_in(asked[-1]["content"])
     elif "latex" in record or "typst" in record:
-        source, target, asked = *(formats.content(record, key, FORMATS) for key in ("latex", "typst")), ()
+        source, target, asked = (
+            *(formats.content(record, key, FORMATS) for key in ("latex", "typst")),
+            (),
+        )
     elif "input" in record or "output" in record:
         source, target, asked = _instructed(record)
     elif "text" in record:
-        source, target, asked = _instructed(formats.labelled(formats.content(record, "text", FORMATS), FORMATS))
+        source, target, asked = _instructed(
+            formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
+        )
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")

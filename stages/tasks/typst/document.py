@@ -33,10 +33,14 @@ TOKEN = re.compile(
 """Where text may stop being plain; the last line takes `\\%`, `\\$` and `\\\\` out of the way."""
 
 SENTENCE = re.compile(r"(?P<stop>[.!?])[\"')\]’”]*(?=\s)|[。！？][」』）]*")
-ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|cf|vs|resp|al|Figs?|Eqs?|Secs?|Thm|Ref|No|Dr|Prof|[A-Z])\Z")
+ABBREVIATION = re.compile(
+    r"\b(?:e\.g|i\.e|cf|vs|resp|al|Figs?|Eqs?|Secs?|Thm|Ref|No|Dr|Prof|[A-Z])\Z"
+)
 """What a full stop belongs to where it ends no sentence."""
 
-HEADING = re.compile(r"^[^\S\n]*\\(?:part|chapter|(?:sub)*section|paragraph)\*?[\[{].*$", re.MULTILINE)
+HEADING = re.compile(
+    r"^[^\S\n]*\\(?:part|chapter|(?:sub)*section|paragraph)\*?[\[{].*$", re.MULTILINE
+)
 MEANING = re.compile(r"[\w\\$]")
 FORMULA, OTHER = "$", "x"
 """What stands in a masked paragraph for a formula, and for all else in which it may not be cut."""
@@ -93,12 +97,16 @@ def _pieces(body: str, limit: int) -> Iterator[Chunk]:
         yield Chunk(piece, True)
 
 
-def _extent(text: str, token: re.Match[str]) -> tuple[int, Literal["kept", "alone", "formula", "tied", "loose"]]:
+def _extent(
+    text: str, token: re.Match[str]
+) -> tuple[int, Literal["kept", "alone", "formula", "tied", "loose"]]:
     """Where what the token opens ends, and what becomes of it."""
     if token["comment"] or token["blank"]:
         return token.end(), "kept"
     if token["edge"] == "begin":
-        return _environment_end(text, token), "kept" if VERBATIM.fullmatch(token["name"]) else "alone"
+        return _environment_end(text, token), "kept" if VERBATIM.fullmatch(
+            token["name"]
+        ) else "alone"
     if token["open"]:
         return _formula_end(text, token), "alone" if token["open"] in ("$$", r"\[") else "formula"
     return token.end(), "loose" if token["brace"] else "tied"
@@ -144,9 +152,17 @@ def _divided(text: str, masked: str, limit: int) -> Iterator[str]:
         yield text
         return
     masked = _without_groups(masked)
-    stops = {match.end() for match in SENTENCE.finditer(masked) if not (match["stop"] and _abbreviates(masked, match.start()))}
-    for heading in HEADING.finditer(text):  # a line break that the mask still shows is in no formula and in no group
-        stops |= {place for place in heading.span() if "\n" in masked[max(0, place - 1) : place + 1]}
+    stops = {
+        match.end()
+        for match in SENTENCE.finditer(masked)
+        if not (match["stop"] and _abbreviates(masked, match.start()))
+    }
+    for heading in HEADING.finditer(
+        text
+    ):  # a line break that the mask still shows is in no formula and in no group
+        stops |= {
+            place for place in heading.span() if "\n" in masked[max(0, place - 1) : place + 1]
+        }
     for begin, end in pairwise(sorted(stops | {0, len(text)})):
         yield from _packed(text[begin:end], masked[begin:end], limit)
 
@@ -157,7 +173,9 @@ def _packed(text: str, masked: str, limit: int) -> Iterator[str]:
         yield text
         return
     glued = [match for match in re.finditer(r"[!-~]+", masked) if FORMULA in match[0]]
-    cuts = sorted({0, len(text), *(match.start() for match in glued), *(match.end() for match in glued)})
+    cuts = sorted(
+        {0, len(text), *(match.start() for match in glued), *(match.end() for match in glued)}
+    )
     held = 0
     for cut, following in pairwise(cuts):
         if cut > held and len(text[held:following].strip()) > limit:

@@ -54,19 +54,27 @@ def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
 
 def mode(row: Row) -> Mode:
     """A document's source or a reference in dollar signs is compiled as markup, others as the inside of a formula."""
-    return "document" if is_document(row["source"]) or target(row).lstrip().startswith("$") else "math"
+    return (
+        "document" if is_document(row["source"]) or target(row).lstrip().startswith("$") else "math"
+    )
 
 
 def _compared(rows: list[Row], texts: list[str]) -> np.ndarray:
     found = np.zeros((len(rows), len(STATISTICS)))
     modes = [mode(row) for row in rows]
     with Renderer() as renderer:
-        for each in sorted(set(modes)):  # one request for each mode: a request keeps the worker busy without pauses
+        for each in sorted(
+            set(modes)
+        ):  # one request for each mode: a request keeps the worker busy without pauses
             places = [place for place, other in enumerate(modes) if other == each]
             references = [target(rows[place]) for place in places]
             given = [texts[place] for place in places]
-            pictures = zip(renderer.render(given, each), renderer.render(references, each), strict=True)
-            for place, text, reference, (shown, wanted) in zip(places, given, references, pictures, strict=True):
+            pictures = zip(
+                renderer.render(given, each), renderer.render(references, each), strict=True
+            )
+            for place, text, reference, (shown, wanted) in zip(
+                places, given, references, pictures, strict=True
+            ):
                 same_text = _squeezed(text) == _squeezed(reference)
                 # Nothing looks like nothing: an answer without a mark is right only where it is the reference itself.
                 alike = shown is not None and shown == wanted and (shown != BLANK or same_text)
@@ -90,7 +98,14 @@ def _by_pandoc(pandoc: str, row: Row) -> str:
     source = f"$${row['source']}$$" if formula else row["source"]
     command = [pandoc, "--sandbox", "--from=latex", "--to=typst", "--wrap=none"]
     try:
-        done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=PANDOC_SECONDS, check=True)
+        done = subprocess.run(
+            command,
+            input=source,
+            capture_output=True,
+            text=True,
+            timeout=PANDOC_SECONDS,
+            check=True,
+        )
     except subprocess.SubprocessError:
         return ""
     return done.stdout.strip().strip("$").strip() if formula else done.stdout.strip()

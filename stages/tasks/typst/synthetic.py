@@ -24,7 +24,19 @@ WORDS = symbols(
     " mean model norm note point power proof range rate ratio root rule scale set sign space speed sum surface term"
     " time unit value wave weight"
 )
-VERBS = ("bounds", "gives", "grows", "has", "holds", "is", "keeps", "means", "needs", "stays", "uses")
+VERBS = (
+    "bounds",
+    "gives",
+    "grows",
+    "has",
+    "holds",
+    "is",
+    "keeps",
+    "means",
+    "needs",
+    "stays",
+    "uses",
+)
 OPENINGS = ("Here", "Let", "Then", "Take", "So", "Note")
 
 
@@ -38,7 +50,9 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
         if source in seen:
             misses += 1
             if misses == PATIENCE:
-                raise UserError(f"level {level} of the typst grammar ran out after {len(seen)} rows; ask for fewer than {rows}")
+                raise UserError(
+                    f"level {level} of the typst grammar ran out after {len(seen)} rows; ask for fewer than {rows}"
+                )
             continue
         misses = 0
         seen.add(source)
@@ -55,7 +69,12 @@ def draw(rng: random.Random, level: int) -> Node:
 def _record(source: str, node: Node, older: bool) -> dict[str, object]:
     if older:
         category = node.construct if node.construct == "document" else node.category
-        return {"instruction": INSTRUCTION, "input": source, "output": node.typst(), "category": category}
+        return {
+            "instruction": INSTRUCTION,
+            "input": source,
+            "output": node.typst(),
+            "category": category,
+        }
     return {
         "prompt": [{"role": "user", "content": f"{INSTRUCTION}:\n{source}"}],
         "completion": [{"role": "assistant", "content": node.typst()}],
@@ -85,7 +104,9 @@ def _heading(rng: random.Random) -> Node:
 def _list(rng: random.Random) -> Node:
     environment, mark = rng.choice((("itemize", "-"), ("enumerate", "+")))
     items = tuple(_phrase(rng) for _ in range(rng.choice((2, 2, 3))))
-    latex = "\n".join([f"\\begin{{{environment}}}", *[r"\item %s"] * len(items), f"\\end{{{environment}}}"])
+    latex = "\n".join(
+        [f"\\begin{{{environment}}}", *[r"\item %s"] * len(items), f"\\end{{{environment}}}"]
+    )
     return Node("document", latex, "\n".join([f"{mark} %s"] * len(items)), items)
 
 
