@@ -93,15 +93,11 @@ ACCENTS = (
 )  # fmt: skip
 LINES = ((r"\overline{%s}", "overline(%s)"), (r"\underline{%s}", "underline(%s)"))
 DELIMITERS = (
-    (r"\left( %s \right)", "(%s)"),
-    (r"\left[ %s \right]", "[%s]"),
-    (r"\left\{ %s \right\}", "{%s}"),
-    (r"\left| %s \right|", "abs(%s)"),
-    (r"\left\| %s \right\|", "norm(%s)"),
-    (r"\lfloor %s \rfloor", "floor(%s)"),
-    (r"\lceil %s \rceil", "ceil(%s)"),
-    (r"\langle %s \rangle", "chevron.l %s chevron.r"),
-)
+    (r"\left( %s \right)", "(%s)"), (r"\left[ %s \right]", "[%s]"),
+    (r"\left\{ %s \right\}", "{%s}"), (r"\left| %s \right|", "abs(%s)"),
+    (r"\left\| %s \right\|", "norm(%s)"), (r"\lfloor %s \rfloor", "floor(%s)"),
+    (r"\lceil %s \rceil", "ceil(%s)"), (r"\langle %s \rangle", "chevron.l %s chevron.r"),
+)  # fmt: skip
 SUMS = symbols(r"\sum \sum \prod:product")
 INTEGRALS = symbols(
     r"\int:integral \int:integral \int:integral \oint:integral.cont \iint:integral.double"
@@ -293,12 +289,8 @@ def _matrix(rng: random.Random, level: int) -> Node:
     latex = r" \\ ".join([" & ".join(["%s"] * columns)] * rows)
     typst = "; ".join([", ".join(["%s"] * columns)] * rows)
     cells = tuple(entry(rng) for _ in range(rows * columns))
-    return Node(
-        "matrix",
-        rf"\begin{{{environment}}} {latex} \end{{{environment}}}",
-        call.replace("%s", typst),
-        cells,
-    )
+    latex = rf"\begin{{{environment}}} {latex} \end{{{environment}}}"
+    return Node("matrix", latex, call.replace("%s", typst), cells)
 
 
 def _cases(rng: random.Random, level: int) -> Node:
@@ -309,12 +301,8 @@ def _cases(rng: random.Random, level: int) -> Node:
     if rng.random() < 0.5:
         upper = values[0], beside(variable, above, bound)
         lower = values[1], beside(variable, below, bound)
-        return Node(
-            "cases",
-            r"\begin{cases} %s & %s \\ %s & %s \end{cases}",
-            "cases(%s & %s, %s & %s)",
-            (*upper, *lower),
-        )
+        latex = r"\begin{cases} %s & %s \\ %s & %s \end{cases}"
+        return Node("cases", latex, "cases(%s & %s, %s & %s)", (*upper, *lower))
     return Node(
         "cases",
         r"\begin{cases} %s & \text{if } %s \\ %s & \text{else} \end{cases}",

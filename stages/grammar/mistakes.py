@@ -161,7 +161,7 @@ def _stems(verb: Verb, right: str, godan: str) -> Iterator[str]:
 
 
 def registers(sentence: Sentence) -> Iterator[Slip]:
-    """行くです; plain forms after 先生、 or a polite clause; polite ones where only plain is right."""
+    """行くです; plain after 先生、 or a polite clause; polite where only plain is right."""
     called = any(
         segment.role == "address"
         or (segment.role == "clause" and segment.form and segment.form.polite)
