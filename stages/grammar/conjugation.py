@@ -118,8 +118,8 @@ class Verb:
 class Adjective:
     """text: the dictionary form, 高い; of a な-adjective without な, 静か.
 
-    kinds: the kinds of noun that it can describe.   praise: whether it is positive or negative, as
-    contrasts such as "expensive, but good" need it; None for neither (赤い).
+    kinds: the kinds of noun that it can describe.   praise: True if it is positive, False if it is
+    negative, None if neither (赤い); contrasts such as "expensive, but good" need one of each.
     """
 
     text: str

@@ -31,8 +31,8 @@ def interval(statistics: Floats, headline: Headline, seed: int = 0) -> tuple[flo
 class Difference:
     """The child's headline minus the parent's, on the same examples.
 
-    low, high: its 95 % interval.   verdict: "better", "worse" or "no difference shown", which
-    is said where the interval contains 0.
+    low, high: its 95 % interval.   verdict: "better", "worse", or "no difference shown" where the
+    interval contains 0.
     """
 
     difference: float

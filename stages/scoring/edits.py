@@ -99,8 +99,7 @@ def gleu(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence
 
     Napoles et al. 2015, in the form without tuning that they published in 2016. It is BLEU against
     the reference, of 1- to 4-grams, with a penalty for n-grams that the hypothesis kept from the
-    source
-    and the reference did not:
+    source and the reference did not:
 
         p_n = sum_C [ min(C, R) - max(0, min(C, S) - min(C, R)) ] / sum_C C
 

@@ -118,13 +118,11 @@ class Renderer:
             **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
             "NO_PROXY": "",
             "no_proxy": "",
-            # Each thread takes address space; MEMORY_LIMIT_MB must suffice with any number of
-            # cores.
+            # Each thread takes address space: with one, the limit does not depend on the cores.
             "RAYON_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
         }
-        # With a session of its own the worker does not get Ctrl-C; the parent gets it and stops
-        # the worker.
+        # In a session of its own the worker gets no Ctrl-C: the parent does, and stops it.
         self._worker = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

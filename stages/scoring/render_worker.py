@@ -182,10 +182,9 @@ class Fingerprinter:
 
 
 def _confine() -> None:
-    """Limit this process: it can open nothing, write no file, and not exceed MEMORY_LIMIT_MB
-    (POSIX).
+    """Limit this process: it can open nothing, write no file, and not exceed MEMORY_LIMIT_MB.
 
-    On Windows, which has no such limits, the time limit and the empty root folder remain.
+    The limits are POSIX; on Windows only the time limit and the empty root folder remain.
     """
     try:
         import resource

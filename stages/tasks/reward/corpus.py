@@ -1,8 +1,7 @@
 """reward: a process reward model's data: solutions with a label, 0 to 1, of how right each step is.
 
 Files are .jsonl (an object on each line), .json (a list of objects) or REVEAL's .csv. One file may
-mix
-these forms:
+mix these forms:
     {"problem": …, "steps": […], "labels": [1, 0.7, null, …]}
         null: the step is not labelled
     PRM800K: {"question": {"problem": …},
