@@ -625,7 +625,7 @@ def configured_in(folder: Path, anew: bool = False) -> dict[str, str]:
 
 TRAINER, FILES = "stages/backends/pytorch/trainer.py", "stages/files.py"
 EDITS = {
-    "a comment": (line(TRAINER, "LOSSES = ", "# Of each step.\nLOSSES = "), of()),
+    "a comment": (line(TRAINER, "KEPT = ", "# Of each step.\nKEPT = "), of()),
     "a docstring": (line(TRAINER, '"""Tells a listener what', '"""Tells it what'), of()),
     "a type hint": (line(TRAINER, "patience: int) -> None", "patience: float) -> None"), of()),
     "another style in every file": (reformat, of()),

@@ -26,6 +26,7 @@ class Trained(ABC):
     history: what was logged, a record for each report and each evaluation, with its "step".
     steps: optimizer steps made.   best_step: the one whose weights are kept.
     rows: sequences trained on.   rows_too_long: rows without room for a label.
+    first_steps_md5: of the trained weights after FIRST_STEPS steps, or all where there are fewer.
     """
 
     history: list[dict[str, float]]
@@ -33,6 +34,7 @@ class Trained(ABC):
     best_step: int
     rows: int
     rows_too_long: int
+    first_steps_md5: str
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -76,10 +78,12 @@ class Backend(Protocol):
         valid_rows: list[Row],
         checkpoints: Path,
         report_to: Sequence[str] = (),
+        first_steps_only: bool = False,
     ) -> Trained:
         """The parent's weights, trained on the rows; a training that was killed goes on from `checkpoints`.
 
         report_to: "tensorboard", "wandb"; what they are told lies in logs/.
+        first_steps_only: whether it ends after the steps that `first_steps_md5` is of.
         """
 
     def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":

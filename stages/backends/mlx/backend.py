@@ -54,6 +54,7 @@ def train(
     valid_rows: list[Row],
     checkpoints: Path,
     report_to: Sequence[str] = (),
+    first_steps_only: bool = False,
 ) -> Trained:
     """As stages.backends.Backend; `report_to` is told nothing beyond logs/."""
     use_device(settings.device)
@@ -82,13 +83,14 @@ def train(
         checkpoints,
         progress,
     )
-    loop.run()
+    loop.run(first_steps_only)
     return Trained(
         history=loop.state.log_history,
         steps=loop.state.global_step,
         best_step=loop.state.best_global_step,
         rows=len(encoded["train"]),
         rows_too_long=too_long,
+        first_steps_md5=loop.first_steps_md5,
         model=model,
         base=spec.base,
         last=loop.last,

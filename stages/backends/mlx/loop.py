@@ -15,12 +15,15 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from stages.backends.mlx.models import head, peft_state
 from stages.backends.shared import checkpoints
+from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
 from stages.backends.shared.training_plan import training_plan
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
+
+KEPT = "kept.json"  # of a checkpoint: what stands neither in its weights nor in its TrainerState
 
 
 class Loop:
@@ -44,6 +47,7 @@ class Loop:
         self.rates = learning_rates(settings, steps)
         self.folder, self.progress = folder, progress
         self.last: dict[str, torch.Tensor] = {}
+        self.first_steps_md5 = ""
         self.optimizer = optim.AdamW(
             settings.learning_rate,
             [0.9, settings.adam_beta2],
@@ -56,7 +60,7 @@ class Loop:
         self.watch = Watch(settings, model.args.vocab_size)
         self.gradient = nn.value_and_grad(model, summed_nats)
 
-    def run(self) -> None:
+    def run(self, first_steps_only: bool) -> None:
         every, trained = self.model.parameters(), self.model.trainable_parameters()
         sizes = (sum(value.size for _, value in tree_flatten(tree)) for tree in (every, trained))
         self.progress.plan_is_made(self.plan.batches, *sizes)
@@ -71,13 +75,18 @@ class Loop:
                 self.watch.look(self.state.global_step, self.losses)
                 self.progress.step_ends(self.state.global_step)
                 interrupted = interruption.has_come()
+                first_steps = self.state.global_step == min(FIRST_STEPS, self.state.max_steps)
+                if first_steps:
+                    self.first_steps_md5 = weights_md5(peft_state(self.model))
                 ends = self._report(norm, interrupted) or interrupted
+                ends |= first_steps and first_steps_only
         if interruption.cause and self.state.global_step < self.state.max_steps:
             raise interruption.exit(self.progress.say, self.state.global_step)
         self.progress.training_ends()
         if "last" in self.settings.save:
             self.last = peft_state(self.model)
-        self._load(Path(str(self.state.best_model_checkpoint)))
+        if self.state.best_model_checkpoint is not None:
+            self._load(Path(self.state.best_model_checkpoint))
 
     def _step(self) -> float:
         """One optimizer step; the norm of its gradient before clipping."""
@@ -152,7 +161,8 @@ class Loop:
         mx.save_safetensors(
             str(folder / "optimizer.safetensors"), dict(tree_flatten(self.optimizer.state))
         )
-        (folder / "losses.json").write_text(json.dumps(self.losses), encoding="utf-8")
+        state = {"losses": self.losses, "first_steps_md5": self.first_steps_md5}
+        (folder / KEPT).write_text(json.dumps(state), encoding="utf-8")
         self.state.save_to_json(str(folder / "trainer_state.json"))
         checkpoints.seal(folder)
         kept = sorted(
@@ -168,8 +178,9 @@ class Loop:
         self.optimizer.state = tree_unflatten(
             list(tensors(folder / "optimizer.safetensors").items())
         )
-        losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
-        self.losses = {int(step): loss for step, loss in losses.items()}
+        kept = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+        self.losses = {int(step): loss for step, loss in kept["losses"].items()}
+        self.first_steps_md5 = kept["first_steps_md5"]
 
     def _load(self, folder: Path) -> None:
         self.model.load_weights(list(tensors(folder / "weights.safetensors").items()), strict=False)

@@ -65,6 +65,7 @@ def train(
     valid_rows: list[Row],
     checkpoints: Path,
     report_to: Sequence[str] = (),
+    first_steps_only: bool = False,
 ) -> Trained:
     """As stages.backends.Backend."""
     # Here, because transformers' Trainer takes three seconds to import and prediction goes without it.
@@ -97,7 +98,7 @@ def train(
     progress.memory_is_planned(
         planned.need.total, settings.memory_limit_mb if where == "cpu" else 0
     )
-    state, last = trainer.fit(
+    fitted = trainer.fit(
         model,
         encoded["train"],
         encoded["valid"],
@@ -105,18 +106,20 @@ def train(
         tokenizer.pad_token_id,
         checkpoints,
         progress,
+        first_steps_only,
     )
     gc.unfreeze()
     return Trained(
-        history=state.log_history,
-        steps=state.global_step,
-        best_step=state.best_global_step,
+        history=fitted.state.log_history,
+        steps=fitted.state.global_step,
+        best_step=fitted.state.best_global_step,
         rows=len(encoded["train"]),
         rows_too_long=too_long,
+        first_steps_md5=fitted.first_steps_md5,
         model=model,
         tokenizer=tokenizer,
         base=spec.base,
-        last=last,
+        last=fitted.last,
     )
 
 

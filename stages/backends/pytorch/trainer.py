@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -26,6 +26,7 @@ from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
 from stages.backends.shared.devices import device
+from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
 from stages.backends.shared.listeners import Listener
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
@@ -36,7 +37,19 @@ from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
 
-LOSSES = "losses.json"
+KEPT = "kept.json"  # of a checkpoint: what the Trainer does not keep of a training
+
+
+class Fitted(NamedTuple):
+    """What is known of a training at its end.
+
+    last: the trained weights of the last step by name, for `save: [best, last]`.
+    first_steps_md5: as in stages.backends.Trained.
+    """
+
+    state: TrainerState
+    last: dict[str, Tensor]
+    first_steps_md5: str
 
 
 class LabelledTrainer(Trainer):
@@ -61,6 +74,7 @@ class LabelledTrainer(Trainer):
         self.losses: dict[int, float] = {}
         self.watch = watch
         self.last: dict[str, Tensor] = {}
+        self.first_steps_md5 = ""
         with self.autocast():
             self.packs = keeps_apart(self.model)
         self.lengths, micro_batch = (
@@ -196,18 +210,20 @@ class LabelledTrainer(Trainer):
     def _save_checkpoint(self, *arguments: Any) -> None:
         super()._save_checkpoint(*arguments)
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        write_json(folder / LOSSES, self.losses)
+        kept = {"losses": self.losses, "first_steps_md5": self.first_steps_md5}
+        write_json(folder / KEPT, kept)
         seal(folder)
+
+    def learned(self) -> dict[str, Tensor]:
+        """The weights that are trained, by name."""
+        named = self.model.named_parameters()
+        return {name: weights for name, weights in named if weights.requires_grad}
 
     def _load_best_model(self) -> None:
         """Called once, after the last step: the weights as they are then are kept where they are wanted too."""
         if "last" in self.settings.save:
-            trained = (
-                (name, weights)
-                for name, weights in self.model.named_parameters()
-                if weights.requires_grad
-            )
-            self.last = {name: weights.detach().cpu().clone() for name, weights in trained}
+            learned = self.learned()
+            self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
         super()._load_best_model()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -239,11 +255,12 @@ def fit(
     pad_id: int,
     checkpoints: Path,
     progress: Progress,
-) -> tuple[TrainerState, dict[str, Tensor]]:
-    """Train in place; at the end the model holds its weights of the lowest validation loss. Also, for `save: [best, last]`,
-    the trained weights of the last step by name.
+    first_steps_only: bool,
+) -> Fitted:
+    """Train in place; at the end the model holds its weights of the lowest validation loss.
 
     checkpoints: a training that was killed goes on from the last one there, to the same bytes.
+    first_steps_only: as in stages.backends.Backend.
     """
     planned, where = training_plan(train_rows, valid_rows, settings), device(settings.device)
     steps = planned.batches.steps
@@ -290,7 +307,9 @@ def fit(
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=planned.valid_rows,
-        callbacks=[Reports(progress, interruption, planned.patience)],
+    )
+    trainer.add_callback(
+        Reports(trainer, progress, interruption, planned.patience, first_steps_only)
     )
     trainer.pop_callback(PrinterCallback)
     weights = causal_model(model)
@@ -299,10 +318,9 @@ def fit(
     )
     start = latest(checkpoints, progress.say)
     if start:
-        trainer.losses = {
-            int(step): loss
-            for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()
-        }
+        kept = json.loads((start / KEPT).read_text(encoding="utf-8"))
+        trainer.losses = {int(step): loss for step, loss in kept["losses"].items()}
+        trainer.first_steps_md5 = kept["first_steps_md5"]
     try:
         with interruption:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -314,16 +332,27 @@ def fit(
         ) from error
     if interruption.cause and trainer.state.global_step < steps:
         raise interruption.exit(progress.say, trainer.state.global_step)
-    return trainer.state, trainer.last
+    return Fitted(trainer.state, trainer.last, trainer.first_steps_md5)
 
 
 class Reports(TrainerCallback):
-    """Tells a listener what the Trainer does; ends the training after an interruption, or so many evaluations without a lower
-    loss; and has the last step evaluated, so that it can be the best."""
+    """Tells a listener what the Trainer does, and tells the Trainer when to evaluate, to save and to stop.
 
-    def __init__(self, listener: Listener, interruption: Interruption, patience: int) -> None:
-        """patience: evaluations; 0 = none ends it."""
-        self.listener, self.interruption, self.patience = listener, interruption, patience
+    The last step is evaluated, so that it can be the best. A training ends early after an
+    interruption, and after `patience` evaluations without a lower loss.
+    """
+
+    def __init__(
+        self,
+        trainer: LabelledTrainer,
+        listener: Listener,
+        interruption: Interruption,
+        patience: int,
+        first_steps_only: bool,
+    ) -> None:
+        """patience: evaluations; 0 = however many."""
+        self.trainer, self.listener, self.interruption = trainer, listener, interruption
+        self.patience, self.first_steps_only = patience, first_steps_only
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -334,6 +363,9 @@ class Reports(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.listener.step_ends(state.global_step)
+        if state.global_step == min(FIRST_STEPS, state.max_steps):
+            self.trainer.first_steps_md5 = weights_md5(self.trainer.learned())
+            control.should_training_stop |= self.first_steps_only
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
         if self.interruption.has_come():
