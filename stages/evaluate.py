@@ -1,4 +1,5 @@
-"""evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and the figures of each row."""
+"""evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and
+the figures of each row."""
 
 from pathlib import Path
 from typing import Any

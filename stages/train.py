@@ -72,7 +72,8 @@ def main(
 
 
 def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
-    """A Trainer's history as rows for dvc plots: the same however often the training was resumed."""
+    """A Trainer's history as rows for dvc plots: the same however often the training was
+    resumed."""
     names = {"loss": "train", "eval_loss": "valid"}
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")

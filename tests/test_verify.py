@@ -1,7 +1,6 @@
 """An edit without effect is proved and kept; one with an effect is found, and its run trained again."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch

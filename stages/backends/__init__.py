@@ -1,6 +1,6 @@
-"""What trains and answers. A backend NAME is a package in this folder: its __init__.py has what `Limits` asks for, its
-backend.py what `Backend` asks for; shared/ is what backends have in common. No backend imports another.
-"""
+"""What trains and answers. A backend NAME is a package in this folder: its __init__.py has what
+`Limits` asks for, its backend.py what `Backend` asks for; shared/ is what backends have in common.
+No backend imports another."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -48,8 +48,8 @@ class Answerer(Protocol):
         """An answer to each prepared row, in order, and what its reference costs."""
 
     def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
-        """An answer to each row that has no reference: the next turn of `messages`, what follows a `text`,
-        or the score of each of the `completions`."""
+        """An answer to each row that has no reference: the next turn of `messages`, what follows a
+        `text`, or the score of each of the `completions`."""
 
 
 class Limits(Protocol):
@@ -80,14 +80,16 @@ class Backend(Protocol):
         report_to: Sequence[str] = (),
         first_steps_only: bool = False,
     ) -> Trained:
-        """The parent's weights, trained on the rows; a training that was killed goes on from `checkpoints`.
+        """The parent's weights, trained on the rows; a training that was killed goes on from
+        `checkpoints`.
 
         report_to: "tensorboard", "wandb"; what they are told lies in logs/.
         first_steps_only: whether it ends after the steps that `first_steps_md5` is of.
         """
 
     def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":
-        """What a training on the base in `folder` takes, with micro-batches of so many rows of so many tokens."""
+        """What a training on the base in `folder` takes, with micro-batches of so many rows of so
+        many tokens."""
 
     def answerer(self, model: str, base: str, settings: Settings) -> Answerer:
         """A run, or its base, that answers."""

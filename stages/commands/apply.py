@@ -1,4 +1,5 @@
-"""apply: trained runs on one's own text: a sentence, files of lines, standard input, or a document."""
+"""apply: trained runs on one's own text: a sentence, files of lines, standard input, or a
+document."""
 
 import sys
 import tempfile
@@ -19,7 +20,8 @@ from stages.files import atomic_write, write_lines
 from stages.params import entry, load_params
 
 Parts = Sequence[tuple[str, bool]]
-"""All that is written, in order: (text, whether a model is asked for its answer; else it is written as it is)."""
+"""All that is written, in order: (text, whether a model is asked for its answer; else it is written
+as it is)."""
 
 
 def apply(
@@ -59,9 +61,11 @@ def apply(
         typer.Option(max=2**63 - 1, help="of sampling: the same seed gives the same text"),
     ] = None,
 ) -> None:
-    """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard input.
+    """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard
+    input.
 
-    A file of answers has a line for each input; one that ends in .jsonl has objects with "input" and "answer".
+    A file of answers has a line for each input; one that ends in .jsonl has objects with "input"
+    and "answer".
 
     Examples:
 
@@ -69,17 +73,20 @@ def apply(
 
       python -m stages apply typst-003 formulas.txt -o formulas.typ
 
-    A document in pieces (its preamble, comments and verbatim text stay), two runs side by side, and sampling:
+    A document in pieces (its preamble, comments and verbatim text stay), two runs side by side, and
+    sampling:
 
       python -m stages apply typst-003 paper.tex -o paper.typ
 
       python -m stages apply typst-002,typst-003 formulas.txt -o out
 
-      python -m stages apply lm-001 --prompt "In the morning, the" --temperature 0.8 --top-p 0.9 --seed 1 --max-new-tokens 20
+      python -m stages apply lm-001 --prompt "In the morning, the" --temperature 0.8 --top-p 0.9
+      --seed 1 --max-new-tokens 20
 
     The score of each step of a solution:
 
-      python -m stages apply reward-002 --text '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
+      python -m stages apply reward-002 --text '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 =
+      9.", "9 - 3 = 7."]}'
     """
     params = load_params()
     specs = {run: entry(params.runs, run, "runs") for run in runs.split(",")}
@@ -117,12 +124,14 @@ def apply(
 def _shared_task(specs: dict[str, settings.Run]) -> str:
     if len(tasks := {spec.task: run for run, spec in specs.items()}) > 1:
         raise UserError(
-            f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once for each task"
+            f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once "
+            f"for each task"
         )
     for run in specs:
         if not Path("models", run).is_dir():
             raise UserError(
-                f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull models/{run}` where a remote has it"
+                f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull "
+                f"models/{run}` where a remote has it"
             )
     return next(iter(tasks))
 
@@ -130,7 +139,8 @@ def _shared_task(specs: dict[str, settings.Run]) -> str:
 def _overridden(
     own: settings.Settings, generation: dict[str, Any], seed: int | None
 ) -> settings.Settings:
-    """The run's settings with what the call gives, within the bounds that settings.py has for params.yaml."""
+    """The run's settings with what the call gives, within the bounds that settings.py has for
+    params.yaml."""
     record = own.model_dump() | ({} if seed is None else {"seed": seed})
     record["generation"] |= {name: value for name, value in generation.items() if value is not None}
     try:
@@ -144,16 +154,17 @@ def _overridden(
 def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Settings]) -> Parts:
     """A document's chunks, the same for all runs.
 
-    Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII character or more. So half of
-    max_length_tokens leaves room for an answer as long as its question, and max_new_tokens does not cut the answer off.
-    """
+    Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII
+    character or more. So half of max_length_tokens leaves room for an answer as long as its
+    question, and max_new_tokens does not cut the answer off."""
     limit = min(min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in chosen)
     parts: Parts = module.chunks(_text(file), limit)
     if not any(asked for _, asked in parts):
         raise UserError(f"{file}: no text to convert in it; write some, or name another file")
     if long := sum(asked and len(part) > limit for part, asked in parts):
         typer.echo(
-            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; check their answers",
+            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; "
+            f"check their answers",
             err=True,
         )
     return parts
@@ -183,17 +194,20 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = 1 + raw.count(b"\n", 0, error.start)
         raise UserError(
-            f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`"
+            f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t "
+            f"UTF-8`"
         ) from None
 
 
 def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]:
-    """Where each run's answers go; that they can be written is found out before a model is loaded."""
+    """Where each run's answers go; that they can be written is found out before a model is
+    loaded."""
     if output is None:
         return {}
     if len(runs) > 1 and output.suffix and not output.is_dir():
         raise UserError(
-            f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without {output.suffix}"
+            f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without "
+            f"{output.suffix}"
         )
     into = len(runs) > 1 or output.is_dir()
     paths = {run: output / f"{run}{suffix}" if into else output for run in runs}

@@ -29,7 +29,8 @@ def check(
         ),
     ] = False,
 ) -> None:
-    """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at once (exit code 2).
+    """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at
+    once (exit code 2).
 
     Nothing is written, and no weights are loaded: the base is looked at by its config.
 
@@ -45,7 +46,8 @@ def check(
     if run is None:
         if not clean:
             raise UserError(
-                "check: which run? `python -m stages check typst-003`, or `check --clean` for old checkpoints"
+                "check: which run? `python -m stages check typst-003`, or `check --clean` for old "
+                "checkpoints"
             )
         return
     spec = entry(params.runs, run, "runs")
@@ -105,15 +107,18 @@ def packages() -> str:
 
 
 def corpus_of(name: str, corpus: settings.Corpus) -> str:
-    """Whether a corpus can be read, is named by its number, and has its row in the table of versions."""
+    """Whether a corpus can be read, is named by its number, and has its row in the table of
+    versions."""
     path = Path(corpus.file)
     if not re.fullmatch(r"[a-z]+_\d{3}|eval", path.stem):
         raise UserError(
-            f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it"
+            f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; "
+            f"rename it"
         )
     if not path.is_file():
         raise UserError(
-            f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` fetches your own"
+            f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` "
+            f"fetches your own"
         )
     report = new.check(corpus.task, path, corpus.malformed)
     readme = path.with_name("README.md")
@@ -137,7 +142,8 @@ def base_of(base: str) -> str:
     tokenizer = load_tokenizer(str(folder), base)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model = memory.outline(folder)
-    return f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
+    sizes = f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens"
+    return f"{model.config.model_type}, {sizes}; a turn ends with {end}"
 
 
 def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:

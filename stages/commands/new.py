@@ -1,4 +1,5 @@
-"""new: a file becomes the next version of a task's corpus, with a run that continues from the version before."""
+"""new: a file becomes the next version of a task's corpus, with a run that continues from the
+version before."""
 
 import shutil
 import subprocess
@@ -37,7 +38,8 @@ def new(
         str, typer.Option(help="what an unreadable line does: stop or drop")
     ] = "stop",
 ) -> None:
-    """Check FILE, take it in as the next version of TASK's corpus, and enter its corpus and run into params.yaml.
+    """Check FILE, take it in as the next version of TASK's corpus, and enter its corpus and run
+    into params.yaml.
 
     Examples:
 
@@ -50,14 +52,16 @@ def new(
         entry(params.tasks, task, "tasks")
     report = check(task, file, malformed)
 
-    # A run may have a number of its own, as a variant on an earlier corpus has; the new corpus and its run share a free one.
+    # A run may have a number of its own, as a variant on an earlier corpus has; the new corpus and
+    # its run share a free one.
     taken = [int(name[-3:]) for name, corpus in params.corpora.items() if corpus.task == task]
     taken += [int(name[-3:]) for name, run in params.runs.items() if run.task == task]
     version = f"{task}-{1 + max(taken, default=0):03d}"
     path = Path("data", task, f"train_{version[-3:]}{file.suffix}")
     if path.exists():
         raise UserError(
-            f"{path} is there already, but no corpus in params.yaml names it; enter it by hand, or move it away"
+            f"{path} is there already, but no corpus in params.yaml names it; enter it by hand, or "
+            f"move it away"
         )
     base, parent = descent(params, task, start)
 
@@ -76,13 +80,15 @@ def new(
         raise
 
     typer.echo(
-        f"{version}: {report.read - report.dropped.total():,} rows of {file} are now {path}; the run continues from {parent}."
+        f"{version}: {report.read - report.dropped.total():,} rows of {file} are now {path}; the "
+        f"run continues from {parent}."
     )
     typer.echo(f"Next:  dvc repro evaluate@{version} compare@{task}")
 
 
 def check(task: str, file: Path, malformed: str) -> clean.Report:
-    """Read the whole file as `prepare` will, before anything is written; raises UserError as it would."""
+    """Read the whole file as `prepare` will, before anything is written; raises UserError as it
+    would."""
     reader = tasks.corpus(task)
     report = clean.Report(file)
     for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
@@ -92,7 +98,8 @@ def check(task: str, file: Path, malformed: str) -> clean.Report:
 
 
 def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
-    """(base, parent) of the next run: the task's last run; where it has none, the base that the other tasks use."""
+    """(base, parent) of the next run: the task's last run; where it has none, the base that the
+    other tasks use."""
     own = [name for name, run in params.runs.items() if run.task == task]
     if own:
         last = params.runs[own[-1]]
@@ -104,7 +111,8 @@ def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
     ]
     if not pretrained:
         raise UserError(
-            f"{PARAMS}: no base for the first run of {task}; add one under `bases`, or enter the run by hand"
+            f"{PARAMS}: no base for the first run of {task}; add one under `bases`, or enter the "
+            f"run by hand"
         )
     return pretrained[0], pretrained[0]
 

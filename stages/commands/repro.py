@@ -28,12 +28,12 @@ def repro(
     """Reproduce the graph as `dvc repro` does; with --verify, keep what an edit has not changed.
 
     --verify looks at each trained run whose code or packages alone have changed. It makes the first
-    20 steps again and compares the weights, byte for byte, with those that lineage.json notes. Where
-    they are the same, dvc.lock takes the new code and the run is not trained again. That proves the
-    data and their order, the start, the loss, the gradients and the optimizer; it does not prove
-    what comes later: evaluations, early stopping, the choice of the best step, and saving. To prove
-    these too, call `dvc repro` without it and look at `git diff dvc.lock`: outputs that came out the
-    same have the same checksum there.
+    20 steps again and compares the weights, byte for byte, with those that lineage.json notes.
+    Where they are the same, dvc.lock takes the new code and the run is not trained again. That
+    proves the data and their order, the start, the loss, the gradients and the optimizer; it does
+    not prove what comes later: evaluations, early stopping, the choice of the best step, and
+    saving. To prove these too, call `dvc repro` without it and look at `git diff dvc.lock`: outputs
+    that came out the same have the same checksum there.
 
     Examples:
 
@@ -65,8 +65,8 @@ def verified(runs: list[str]) -> None:
 
 
 def changed_in_code_alone(targets: list[str]) -> list[str]:
-    """Runs, also those that the targets stand on, of which DVC knows no other change than that of their config,
-    and whose config has the settings that they were trained with."""
+    """Runs, also those that the targets stand on, of which DVC knows no other change than that of
+    their config, and whose config has the settings that they were trained with."""
     status = json.loads(
         dvc("status", "--json", *(["--with-deps", *targets] if targets else []), shown=False)
     )

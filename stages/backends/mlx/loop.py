@@ -1,4 +1,5 @@
-"""A training by MLX with this project's batches, labels, loss, schedule, stopping and checkpoints."""
+"""A training by MLX with this project's batches, labels, loss, schedule, stopping and
+checkpoints."""
 
 import json
 import math
@@ -27,7 +28,8 @@ KEPT = "kept.json"  # of a checkpoint: what stands neither in its weights nor in
 
 
 class Loop:
-    """A training from its first step, or from its last checkpoint, to its last step; then the model has its best weights."""
+    """A training from its first step, or from its last checkpoint, to its last step; then the model
+    has its best weights."""
 
     def __init__(
         self,
@@ -117,7 +119,8 @@ class Loop:
         return float(norm.item())
 
     def _report(self, norm: float, interrupted: bool) -> bool:
-        """Log, evaluate and save where the step asks for it, as the Trainer does; whether patience is at its end."""
+        """Log, evaluate and save where the step asks for it, as the Trainer does; whether patience
+        is at its end."""
         step, steps = self.state.global_step, self.state.max_steps
         final, out_of = step >= steps, False
         if step % min(self.settings.logging_steps, steps) == 0 or final:
@@ -208,7 +211,8 @@ def learning_rates(settings: Settings, steps: int) -> list[float]:
 
 
 def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx.array]:
-    """Right-padded ids (B, T), where in their flat order labelled tokens are predicted (N,), and these tokens (N,)."""
+    """Right-padded ids (B, T), where in their flat order labelled tokens are predicted (N,), and
+    these tokens (N,)."""
     batch = {key: tensor.numpy() for key, tensor in batches.pad(rows, pad_id).items()}
     labels = np.concatenate(
         [batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1
@@ -218,7 +222,8 @@ def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx
 
 
 def token_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) -> mx.array:
-    """Cross-entropy at labelled positions only, in nats: (N,); the (B, T, V) logits are never made."""
+    """Cross-entropy at labelled positions only, in nats: (N,); the (B, T, V) logits are never
+    made."""
     hidden = model.model(ids)
     picked = hidden.reshape(-1, hidden.shape[-1])[places]  # (N, D)
     return nn.losses.cross_entropy(head(model, picked).astype(mx.float32), wanted)

@@ -1,4 +1,5 @@
-"""Models of the MLX backend: mlx-lm's, with its LoRA layers, whose tensors come and go by PEFT's names."""
+"""Models of the MLX backend: mlx-lm's, with its LoRA layers, whose tensors come and go by PEFT's
+names."""
 
 import json
 from pathlib import Path
@@ -21,12 +22,14 @@ from stages.settings import Lora, Settings
 
 
 def load_weights(base: str, settings: Settings) -> Any:
-    """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4 bits."""
+    """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4
+    bits."""
     folder = locate(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "bitsandbytes" in str(config.get("quantization_config")):
         raise UserError(
-            f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits"
+            f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision "
+            f"or MLX's 4 bits"
         )
     try:
         model, _ = load_checkpoint(folder)
@@ -74,7 +77,8 @@ def model_for_training(base: str, parent: str, settings: Settings) -> Any:
 
 
 def attach(model: Any, lora: Lora) -> None:
-    """LoRA layers in place of the linear layers that the settings name. Raises UserError for names that there are not."""
+    """LoRA layers in place of the linear layers that the settings name. Raises UserError for names
+    that there are not."""
     linear = {
         name: module
         for name, module in model.named_modules()
@@ -89,7 +93,8 @@ def attach(model: Any, lora: Lora) -> None:
     if absent := sorted(set(asked) - {target for targets in wanted.values() for target in targets}):
         kinds = sorted({name.rpartition(".")[2] for name in there})
         raise UserError(
-            f"lora.target_modules: no {', '.join(absent)} here; this architecture has {', '.join(kinds)}"
+            f"lora.target_modules: no {', '.join(absent)} here; this architecture has "
+            f"{', '.join(kinds)}"
         )
     scale = lora.lora_alpha / lora.r
     grafts = [

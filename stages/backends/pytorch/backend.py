@@ -1,4 +1,5 @@
-"""What stages.backends.Backend asks for, in PyTorch: transformers' Trainer trains what `models` makes."""
+"""What stages.backends.Backend asks for, in PyTorch: transformers' Trainer trains what `models`
+makes."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ from stages.text.chat import Encoded, end_of_turn
 
 @dataclass(frozen=True)
 class Trained(backends.Trained):
-    """base: as in params.yaml.   last: the trained weights of the last step by name, where settings.save wants them too."""
+    """base: as in params.yaml.   last: the trained weights of the last step by name, where
+    settings.save wants them too."""
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -35,10 +37,11 @@ class Trained(backends.Trained):
     last: dict[str, torch.Tensor]
 
     def save(self, folder: Path) -> None:
-        """As stages.backends.Trained; the tokenizer too where it has tokens that the base's has not.
+        """As stages.backends.Trained; the tokenizer too where it has tokens that the base's has
+        not.
 
-        Where they are kept, the weights of the last step are in its folder `last`, in the same form.
-        """
+        Where they are kept, the weights of the last step are in its folder `last`, in the same
+        form."""
         self._save_weights(folder)
         if self.last:
             with torch.no_grad():
@@ -68,7 +71,8 @@ def train(
     first_steps_only: bool = False,
 ) -> Trained:
     """As stages.backends.Backend."""
-    # Here, because transformers' Trainer takes three seconds to import and prediction goes without it.
+    # Here, because transformers' Trainer takes three seconds to import and prediction goes without
+    # it.
     from stages.backends.pytorch import trainer
     from stages.backends.shared.progress import Progress
 
@@ -78,7 +82,8 @@ def train(
         limit_memory(settings.memory_limit_mb)
     tokenizer = load_tokenizer(spec.base, spec.base)
     add_tokens(tokenizer, settings.added_tokens)
-    # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of a short training.
+    # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of
+    # a short training.
     gc.freeze()
     encoded, too_long = encode_parts(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
@@ -129,7 +134,8 @@ def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> mem
 
 
 def limit_memory(megabytes: int) -> None:
-    """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another program's crash."""
+    """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another
+    program's crash."""
     if megabytes:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total))
@@ -178,7 +184,8 @@ class Answerer(ModelAnswerer):
         return answers
 
     def _generation_config(self, end: int, pad: int) -> GenerationConfig:
-        """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its own ways."""
+        """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its
+        own ways."""
         sampling = {
             "do_sample": True,
             "temperature": self.generation.temperature,

@@ -1,4 +1,5 @@
-"""The loss of a linear head with its gradient, in fewer and smaller passes over the logits: bench/NOTES.md, W1."""
+"""The loss of a linear head with its gradient, in fewer and smaller passes over the logits:
+bench/NOTES.md, W1."""
 
 from typing import Any
 
@@ -11,14 +12,15 @@ LOGITS_AT_HAND = 2**21
 
 
 def fits(head: nn.Module) -> bool:
-    """Whether a head is what `nats` computes: a matrix, without a bias or rows of its own for added tokens."""
+    """Whether a head is what `nats` computes: a matrix, without a bias or rows of its own for added
+    tokens."""
     return type(head) is nn.Linear and head.bias is None
 
 
 def rows_at_hand(where: str, vocabulary: int) -> int:
-    """How many rows become their gradient at once. Eight times as many on a card, where a kernel over so few can take less time
-    than its launch (reckoned, not measured: 2^21 in float32 are 8 MB).
-    """
+    """How many rows become their gradient at once. Eight times as many on a card, where a kernel
+    over so few can take less time than its launch (reckoned, not measured: 2^21 in float32 are 8
+    MB)."""
     return max(1, (LOGITS_AT_HAND if where == "cpu" else 8 * LOGITS_AT_HAND) // vocabulary)
 
 
@@ -29,9 +31,9 @@ def nats(hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
 
 
 class CrossEntropy(torch.autograd.Function):
-    """−log softmax(W h)[wanted], whose gradient by the logits, softmax(W h) less 1 at the wanted token, takes their place: they
-    are neither copied whole to float32 nor kept beside it. Where W is frozen, what is kept is (N, D), the gradient of h.
-    """
+    """−log softmax(W h)[wanted], whose gradient by the logits, softmax(W h) less 1 at the wanted
+    token, takes their place: they are neither copied whole to float32 nor kept beside it. Where W
+    is frozen, what is kept is (N, D), the gradient of h."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
@@ -49,7 +51,8 @@ class CrossEntropy(torch.autograd.Function):
         ):
             values = part.float()
             chances = torch.softmax(values, -1)
-            # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be too small for a float32.
+            # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be
+            # too small for a float32.
             above = values.amax(-1, keepdim=True) - values.gather(-1, at)
             torch.sub(above, chances.amax(-1, keepdim=True).log_(), out=found)
             part.copy_(chances.scatter_(-1, at, torch.expm1(-found)))

@@ -1,7 +1,8 @@
-"""What follows prompts, many at once: what all of them begin with is computed once, and a row that has ended leaves its batch.
+"""What follows prompts, many at once: what all of them begin with is computed once, and a row that
+has ended leaves its batch.
 
-`generate` prepares as always (masks, positions, sampling); the loop over tokens is ours, through its `custom_generate`.
-"""
+`generate` prepares as always (masks, positions, sampling); the loop over tokens is ours, through
+its `custom_generate`."""
 
 import copy
 import inspect
@@ -28,8 +29,8 @@ def continuations(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """(indices of prompts, the ids that follow each up to its end of turn), a batch at a time.
 
-    Prompts of like length are computed together. Those of a batch are padded on the left, after what all prompts share.
-    """
+    Prompts of like length are computed together. Those of a batch are padded on the left, after
+    what all prompts share."""
     shared, start = beginning(model, prompts)
     pad, end = config.pad_token_id, config.eos_token_id
     for chosen in batches.by_length([len(prompt) for prompt in prompts], batch_size):
@@ -63,10 +64,11 @@ def continuations(
 
 
 def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
-    """How many ids all prompts begin with, and the keys and values of those; (0, None) where that is not worth it or not exact.
+    """How many ids all prompts begin with, and the keys and values of those; (0, None) where that
+    is not worth it or not exact.
 
-    Padding lies behind them then, so they must attend to all that is not masked, at positions that are told.
-    """
+    Padding lies behind them then, so they must attend to all that is not masked, at positions that
+    are told."""
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:
         return 0, None
@@ -87,7 +89,8 @@ def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | No
 
 
 def is_plain(cache: Any) -> bool:
-    """Whether rows can be taken out of it and put in: no window, no recurrent state, nothing quantised."""
+    """Whether rows can be taken out of it and put in: no window, no recurrent state, nothing
+    quantised."""
     return isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
@@ -99,7 +102,8 @@ def decode(
     generation_config: GenerationConfig,
     **state: Any,
 ) -> torch.Tensor:
-    """(rows, tokens): the prompts and what follows, padded on the right: the loop of `generate` for one continuation a row."""
+    """(rows, tokens): the prompts and what follows, padded on the right: the loop of `generate` for
+    one continuation a row."""
     rows, tokens = input_ids.shape
     end, pad = generation_config.eos_token_id, generation_config.pad_token_id
     output = input_ids.new_full((rows, stopping_criteria.max_length), pad)

@@ -19,13 +19,15 @@ from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
 LABELS = 64
-"""The head is given a multiple of so many: one product for each number of labels took a tenth of a step's time and memory."""
+"""The head is given a multiple of so many: one product for each number of labels took a tenth of a
+step's time and memory."""
 
 
 def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
     """Cross-entropy at labelled positions only, row after row: (N,), in nats.
 
-    hidden: (B, T, D), the last layer's output.   head: D -> V.   labels: (B, T), -100 where nothing is learned.
+    hidden: (B, T, D), the last layer's output.   head: D -> V.   labels: (B, T), -100 where nothing
+    is learned.
 
     Most positions of a conversation are prompt, so the (B, T, V) logits are never made.
     """
@@ -51,7 +53,8 @@ def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor, multiple: int) -> Ten
 
 
 def causal_model(model: nn.Module) -> Any:
-    """The language model, inside PEFT's wrapper too, told by its mark: importing PEFT takes a second."""
+    """The language model, inside PEFT's wrapper too, told by its mark: importing PEFT takes a
+    second."""
     wrapped: Any = model
     return wrapped.base_model.model if hasattr(model, "peft_config") else wrapped
 
@@ -63,11 +66,11 @@ def causal_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
 
 
 def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Summed cross-entropy of a batch. Causal attention never looks right, so padding needs no mask.
+    """Summed cross-entropy of a batch. Causal attention never looks right, so padding needs no
+    mask.
 
-    The sum, not the mean: micro-batches with unequal numbers of labels must add up to the loss of the whole batch
-    (transformers#37766).
-    """
+    The sum, not the mean: micro-batches with unequal numbers of labels must add up to the loss of
+    the whole batch (transformers#37766)."""
     return token_nats(outputs(model, batch), causal_parts(model)[1], batch["labels"]).sum()
 
 
@@ -81,9 +84,9 @@ def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def require_head_alone(model: nn.Module, folder: Path) -> None:
-    """Raises UserError for a model whose logits are not its head's product with the decoder's output and nothing more, tried:
-    Gemma 2 caps them, Cohere and Granite scale them, and a loss of the head's product alone would be another model's.
-    """
+    """Raises UserError for a model whose logits are not its head's product with the decoder's
+    output and nothing more, tried: Gemma 2 caps them, Cohere and Granite scale them, and a loss of
+    the head's product alone would be another model's."""
     (decoder, head), seen = causal_parts(model), list[Tensor]()
     hooks = [
         decoder.register_forward_hook(
@@ -105,9 +108,9 @@ def require_head_alone(model: nn.Module, folder: Path) -> None:
 
 @torch.no_grad()
 def keeps_apart(model: nn.Module) -> bool:
-    """Whether rows of one line do not see each other, tried: another first row must leave the second one's outputs as they are,
-    to the last bit. Recurrent layers, and models that do not look at position_ids, cannot do it.
-    """
+    """Whether rows of one line do not see each other, tried: another first row must leave the
+    second one's outputs as they are, to the last bit. Recurrent layers, and models that do not look
+    at position_ids, cannot do it."""
     training, place = model.training, next(model.parameters()).device
     model.eval()
     positions = torch.arange(3, device=place).repeat(2)[None]
@@ -147,7 +150,8 @@ def row_nats(
 def step_likelihoods(
     model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
 ) -> list[list[float]]:
-    """The geometric mean of the token probabilities of each step of each row: what an untuned model says of it."""
+    """The geometric mean of the token probabilities of each step of each row: what an untuned model
+    says of it."""
     scores = []
     for row in rows:
         starts = [row.given, *(end + 1 for end in row.step_ends[:-1])]

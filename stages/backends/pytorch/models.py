@@ -1,4 +1,5 @@
-"""Models of the PyTorch backend: read, quantised, as a training begins with them and as a run answers."""
+"""Models of the PyTorch backend: read, quantised, as a training begins with them and as a run
+answers."""
 
 import json
 from functools import partial
@@ -26,13 +27,15 @@ from stages.settings import Settings
 
 
 def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> PreTrainedModel:
-    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.   where: as settings.device.
+    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.   where: as
+    settings.device.
 
-    4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in bfloat16.
-    Raises UserError for weights that transformers cannot read.
-    """
+    4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in
+    bfloat16. Raises UserError for weights that transformers cannot read."""
     cuda = (where := device(where)) == "cuda"
-    if cuda:  # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash kernel needs none
+    # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash
+    # kernel needs none
+    if cuda:
         torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": torch.float32}
     if quantize:
@@ -49,9 +52,11 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
         }
     if "quantization" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
         raise UserError(
-            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with method: qlora"
+            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with "
+            f"method: qlora"
         )
-    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
+    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention
+    # halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
         weights, told = AutoModelForCausalLM.from_pretrained(
@@ -63,19 +68,22 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}; "
+            f"{folder}: not a causal language model that transformers loads from safetensors: "
+            f"{str(error).splitlines()[0]}; "
             "fetch it again, or name another base"
         ) from None
     # transformers draws these at random and goes on.
     if drawn := sorted([*told["missing_keys"], *(name for name, _, _ in told["mismatched_keys"])]):
         raise UserError(
-            f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its safetensors or have another "
+            f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its "
+            f"safetensors or have another "
             f"shape there, {drawn[0]} among them; fetch it again, or mend config.json"
         )
     for module in weights.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the packed product has no
-            # backward pass: later gradients were off by 97 % and nothing said so.
+            # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the
+            # packed product has no backward pass: later gradients were off by 97 % and nothing said
+            # so.
             module.support_avx512bf16_for_cpu = False
     require_head_alone(weights, folder)
     return weights
@@ -84,7 +92,8 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
 def model_for_answering(
     model: str, base: str, quantize: bool = False, where: str = "auto"
 ) -> nn.Module:
-    """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it where the base has 4 bits."""
+    """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it
+    where the base has 4 bits."""
     folder = Path(model)
     if is_adapter(folder):
         from peft import PeftModel
@@ -113,8 +122,8 @@ def model_for_training(
 ) -> nn.Module:
     """The model as its training begins: the parent's exact weights, and what is trained of them.
 
-    base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they do not fit together.
-    """
+    base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they
+    do not fit together."""
     torch.manual_seed(settings.seed)  # before any adapter matrix is made
     tokenizer = load_tokenizer(base, base)
     added = add_tokens(tokenizer, settings.added_tokens)
@@ -158,7 +167,8 @@ def model_for_training(
             }
         )
         raise UserError(
-            f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}"
+            f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has "
+            f"{', '.join(linear)}"
         ) from None
     if added:  # else the Trainer's checkpoints hold the whole embedding twice
         grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
@@ -176,12 +186,13 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
 
 
 def spare_conversions(grafted: nn.Module) -> None:
-    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same sums in half the memory. And an
-    adapter's inputs as they are, which PEFT converts to float32 and autocast back: the same bits (bench/NOTES.md, W1).
-    """
+    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same
+    sums in half the memory. And an adapter's inputs as they are, which PEFT converts to float32 and
+    autocast back: the same bits (bench/NOTES.md, W1)."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    # Embeddings are no product: what a tied head shares with them stays. PEFT wraps both where tokens are added.
+    # Embeddings are no product: what a tied head shares with them stays. PEFT wraps both where
+    # tokens are added.
     embeddings = {module.weight for module in grafted.modules() if isinstance(module, nn.Embedding)}
     for module in grafted.modules():
         if isinstance(module, BaseTunerLayer):

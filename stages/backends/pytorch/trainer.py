@@ -1,4 +1,5 @@
-"""transformers' Trainer with this project's batches, loss and evaluation; what stops it, and what it goes on from."""
+"""transformers' Trainer with this project's batches, loss and evaluation; what stops it, and what
+it goes on from."""
 
 import json
 import math
@@ -53,11 +54,12 @@ class Fitted(NamedTuple):
 
 
 class LabelledTrainer(Trainer):
-    """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that keeps sums.
+    """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that
+    keeps sums.
 
-    losses: of each step made, by its number; kept with the checkpoints, so that a report after a resume is what it would have
-    been.   tokens_at_once: halved where memory runs out; rows are then computed in more passes that add up to the same step.
-    """
+    losses: of each step made, by its number; kept with the checkpoints, so that a report after a
+    resume is what it would have been.   tokens_at_once: halved where memory runs out; rows are then
+    computed in more passes that add up to the same step."""
 
     def __init__(
         self,
@@ -122,7 +124,8 @@ class LabelledTrainer(Trainer):
             return nats / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
-        """Opened here: accelerate opens its own around `forward` of the whole model, which `labelled_loss` goes past."""
+        """Opened here: accelerate opens its own around `forward` of the whole model, which
+        `labelled_loss` goes past."""
         return torch.autocast(
             self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
         )
@@ -137,7 +140,8 @@ class LabelledTrainer(Trainer):
         loss: Tensor | None = None
         try:
             loss = self._pass(model, window[-1], inputs, num_items_in_batch)
-        except RuntimeError as error:  # tried again outside of this block: the error holds on to what the pass had in memory
+        # tried again outside of this block: the error holds on to what the pass had in memory
+        except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
         while loss is None:
@@ -150,7 +154,8 @@ class LabelledTrainer(Trainer):
     def _pass(
         self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any
     ) -> Tensor:
-        """Forward and backward over a micro-batch, whole or in parts; its share of the step's loss."""
+        """Forward and backward over a micro-batch, whole or in parts; its share of the step's
+        loss."""
         losses, parts = [], batches.halved(rows, self.lengths, self.tokens_at_once)
         for part in parts:
             self.computing = part
@@ -167,20 +172,25 @@ class LabelledTrainer(Trainer):
     def _again(
         self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any
     ) -> Tensor | None:
-        """The step so far once more, with half as many tokens at once: its gradients were left incomplete."""
+        """The step so far once more, with half as many tokens at once: its gradients were left
+        incomplete."""
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
             raise UserError(
-                f"step {self.state.global_step + 1}: out of memory with row {row.id} alone, {len(row.ids)} tokens; nothing was "
-                f"written. Lower max_length_tokens (now {self.settings.max_length_tokens}), set gradient_checkpointing: true "
+                f"step {self.state.global_step + 1}: out of memory with row {row.id} alone, "
+                f"{len(row.ids)} tokens; nothing was "
+                f"written. Lower max_length_tokens (now {self.settings.max_length_tokens}), set "
+                f"gradient_checkpointing: true "
                 "or method: qlora, or raise memory_limit_mb"
             )
         tokens = sum(self.lengths[row] for row in self.computing)
         self.tokens_at_once = tokens // 2
         effective = self.settings.per_device_train_batch_size * self.plan.accumulation
         self.progress.say(
-            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows at once, {tokens} tokens: "
-            f"from here on at most {self.tokens_at_once} tokens, in more passes; a step still sees {effective} rows"
+            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows "
+            f"at once, {tokens} tokens: "
+            f"from here on at most {self.tokens_at_once} tokens, in more passes; a step still sees "
+            f"{effective} rows"
         )
         model.zero_grad()
         if self.args.device.type == "cuda":
@@ -193,7 +203,8 @@ class LabelledTrainer(Trainer):
             return None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The Trainer's own mean loss begins anew with every resume; this one is over all steps since the last report."""
+        """The Trainer's own mean loss begins anew with every resume; this one is over all steps
+        since the last report."""
         if "loss" in logs:
             reported = max(
                 (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
@@ -220,14 +231,16 @@ class LabelledTrainer(Trainer):
         return {name: weights for name, weights in named if weights.requires_grad}
 
     def _load_best_model(self) -> None:
-        """Called once, after the last step: the weights as they are then are kept where they are wanted too."""
+        """Called once, after the last step: the weights as they are then are kept where they are
+        wanted too."""
         if "last" in self.settings.save:
             learned = self.learned()
             self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
         super()._load_best_model()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean nats per labelled token or step over every validation row, each once; sums are kept, logits are not."""
+        """Mean nats per labelled token or step over every validation row, each once; sums are kept,
+        logits are not."""
         with self.autocast():
             size = self.args.per_device_eval_batch_size
             if self.valid[0].step_ends:
@@ -328,7 +341,8 @@ def fit(
         if "No space left" not in str(error) and shutil.disk_usage(checkpoints).free > 2**20:
             raise
         raise UserError(
-            f"{checkpoints}: the disk is full; make room and run the same command again, it goes on from its last checkpoint"
+            f"{checkpoints}: the disk is full; make room and run the same command again, it goes "
+            f"on from its last checkpoint"
         ) from error
     if interruption.cause and trainer.state.global_step < steps:
         raise interruption.exit(progress.say, trainer.state.global_step)
@@ -336,7 +350,8 @@ def fit(
 
 
 class Reports(TrainerCallback):
-    """Tells a listener what the Trainer does, and tells the Trainer when to evaluate, to save and to stop.
+    """Tells a listener what the Trainer does, and tells the Trainer when to evaluate, to save and
+    to stop.
 
     The last step is evaluated, so that it can be the best. A training ends early after an
     interruption, and after `patience` evaluations without a lower loss.

@@ -1,4 +1,5 @@
-"""Answers given before, by the same weights with the same settings to the same row: kept in .scratch, outside DVC's outputs."""
+"""Answers given before, by the same weights with the same settings to the same row: kept in
+.scratch, outside DVC's outputs."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
-"""Where a training keeps its checkpoints: outside DVC's outputs, named by what is trained, held by one process at a time."""
+"""Where a training keeps its checkpoints: outside DVC's outputs, named by what is trained, held by
+one process at a time."""
 
 import fcntl
 import json
@@ -21,12 +22,14 @@ WAIT_SECONDS = 60
 
 
 def root() -> Path:
-    """`.scratch` of the main repository: DVC_ROOT is that one in `dvc exp run --temp` and queue workers too."""
+    """`.scratch` of the main repository: DVC_ROOT is that one in `dvc exp run --temp` and queue
+    workers too."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
 
 def name(run: str, spec: Run) -> str:
-    """The folder of a run's checkpoints: another one as soon as anything is different that it is trained on or with."""
+    """The folder of a run's checkpoints: another one as soon as anything is different that it is
+    trained on or with."""
     config = CONFIG / "train" / f"{run}.json"  # its code too
     rows = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     return fingerprint(config, *rows, Path(spec.base), Path(spec.parent))
@@ -64,7 +67,8 @@ def seal(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """A checkpoint that is no longer needed: its seal first, so that half of it is never taken for a whole."""
+    """A checkpoint that is no longer needed: its seal first, so that half of it is never taken for
+    a whole."""
     (folder / SEAL).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
@@ -79,7 +83,8 @@ def is_intact(folder: Path) -> bool:
 
 
 def latest(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files, and those of the best one that it names, are as they were written."""
+    """The newest checkpoint whose files, and those of the best one that it names, are as they were
+    written."""
     for path in sorted(
         folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])
     ):
@@ -98,10 +103,9 @@ def latest(folder: Path, say: Callable[[str], None]) -> Path | None:
 def held(label: str) -> Iterator[Path]:
     """The folder `.scratch/<label>`, ours alone inside the block; removed when the block ends well.
 
-    Raises UserError while another process trains the same thing: a `dvc` that is killed leaves its trainer running, and the
-    next `dvc repro` would start a second one on the same checkpoints. Such a trainer stops at its next step, so that it is
-    waited for first.
-    """
+    Raises UserError while another process trains the same thing: a `dvc` that is killed leaves its
+    trainer running, and the next `dvc repro` would start a second one on the same checkpoints. Such
+    a trainer stops at its next step, so that it is waited for first."""
     folder = root() / label
     lock = _locked(folder)
     if lock is None:
@@ -115,7 +119,8 @@ def held(label: str) -> Iterator[Path]:
             lock = _locked(folder)
     if lock is None:
         raise UserError(
-            f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)"
+            f"{folder}: another process is training this run; wait for it, or stop it (`fuser "
+            f"{folder}/lock`)"
         )
     with lock:
         yield folder

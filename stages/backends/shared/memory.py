@@ -1,9 +1,9 @@
-"""How much memory a training takes, from the base's config alone: nothing is downloaded but that, and nothing is loaded.
+"""How much memory a training takes, from the base's config alone: nothing is downloaded but that,
+and nothing is loaded.
 
-Weights, gradients and optimizer states are counted exactly. Activations are a number of values a token and layer, fitted to
-the trainings of bench/memory.csv on a CUDA device and of bench/memory_cpu.csv on a CPU; all of them lie within a tenth of what
-is said here.
-"""
+Weights, gradients and optimizer states are counted exactly. Activations are a number of values a
+token and layer, fitted to the trainings of bench/memory.csv on a CUDA device and of
+bench/memory_cpu.csv on a CPU; all of them lie within a tenth of what is said here."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -26,8 +26,9 @@ NF4_BYTES = (
 )  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
 PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
 
-# Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
-# LoRA with dropout keeps the input of each adapted matrix once more.
+# Values a token and layer that are kept for the backward pass, as multiples of the widths of
+# residual stream and feed-forward; LoRA with dropout keeps the input of each adapted matrix once
+# more.
 KEPT = (7.0, 5.0)
 
 
@@ -35,12 +36,12 @@ KEPT = (7.0, 5.0)
 class DeviceCosts:
     """What is particular to a kind of device; fitted, see above.
 
-    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, which becomes its
-    gradient (on CUDA as when they were beside each other; not measured since).   apart_bytes: where they still are, under a
-    head with rows of its own for added tokens.   slack: share that the allocator holds and cannot use.   process: interpreter
-    and libraries, in bytes, and file_bytes: of the checkpoint's file for each weight, where both share the memory with the
-    training.   flash: whether attention weights are never made.
-    """
+    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes:
+    a logit, which becomes its gradient (on CUDA as when they were beside each other; not measured
+    since).   apart_bytes: where they still are, under a head with rows of its own for added tokens.
+    slack: share that the allocator holds and cannot use.   process: interpreter and libraries, in
+    bytes, and file_bytes: of the checkpoint's file for each weight, where both share the memory
+    with the training.   flash: whether attention weights are never made."""
 
     at_work: float
     logit_bytes: int
@@ -62,9 +63,8 @@ COSTS = {
 class Need:
     """What a training takes of a device, in bytes.
 
-    activations: of the longest batch, kept until the backward pass.   at_work: of the one layer that is computed again or gone
-    through backwards.   logits: at labelled positions.
-    """
+    activations: of the longest batch, kept until the backward pass.   at_work: of the one layer
+    that is computed again or gone through backwards.   logits: at labelled positions."""
 
     weights: int
     adapter: int
@@ -78,7 +78,8 @@ class Need:
 
     @property
     def total(self) -> int:
-        """The largest of three moments: the loss, a layer's backward pass, and the optimizer's step."""
+        """The largest of three moments: the loss, a layer's backward pass, and the optimizer's
+        step."""
         held = self.process + self.weights + self.adapter + self.optimizer
         most = max(self.activations + self.logits, self.activations + self.at_work, self.gradients)
         return round((held + most) * (1 + self.slack_share))
@@ -91,7 +92,8 @@ def outline(folder: Path) -> Any:
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}"
+            f"{folder}: no causal language model that transformers knows: "
+            f"{str(error).splitlines()[0]}"
         ) from None
 
 
@@ -100,9 +102,8 @@ def need(
 ) -> Need:
     """What training takes with micro-batches of so many rows of so many tokens each.
 
-    model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed as backends/pytorch/fused.py
-    does, where a device makes attention weights.
-    """
+    model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed
+    as backends/pytorch/fused.py does, where a device makes attention weights."""
     config, full = model.config, settings.method == "full"
     linear = {
         name: module
@@ -124,7 +125,8 @@ def need(
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
     if not full and settings.lora.lora_dropout:
         per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
-    # transformers' own attention keeps its weights in float32, before and after the softmax; ours once, in their own type.
+    # transformers' own attention keeps its weights in float32, before and after the softmax; ours
+    # once, in their own type.
     kept = (
         0
         if costs.flash
@@ -164,8 +166,8 @@ def room(settings: Settings) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a training takes, where it would be trained, the bytes that it may take there, and the cheapest change of
-    settings with which it fits, None where there is none or none is needed."""
+    """What a training takes, where it would be trained, the bytes that it may take there, and the
+    cheapest change of settings with which it fits, None where there is none or none is needed."""
 
     need: Need
     where: str
@@ -200,7 +202,8 @@ class MemoryPlan:
 def plan(
     folder: Path, settings: Settings, rows: int, tokens: int, fuses_attention: Callable[[Any], bool]
 ) -> MemoryPlan:
-    """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so many tokens.
+    """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so
+    many tokens.
 
     fuses_attention: whether the backend computes the attention of such a model itself.
     """
@@ -239,7 +242,8 @@ def remedy(
 
 
 def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Changes from the cheapest on: the same step in more passes, slower passes, another method, shorter rows."""
+    """Changes from the cheapest on: the same step in more passes, slower passes, another method,
+    shorter rows."""
     effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
     smaller: list[dict[str, Any]] = [{}]

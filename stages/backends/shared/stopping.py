@@ -1,4 +1,5 @@
-"""What ends a training before its last step: a signal, the death of its dvc, a loss that explodes, patience."""
+"""What ends a training before its last step: a signal, the death of its dvc, a loss that explodes,
+patience."""
 
 import math
 import signal
@@ -15,14 +16,16 @@ RECENT = 10
 
 
 class Interruption:
-    """Inside the `with` block a signal ends the training at its next step, with a checkpoint; a second one ends it at once.
+    """Inside the `with` block a signal ends the training at its next step, with a checkpoint; a
+    second one ends it at once.
 
     cause: what stopped it, or "".   exit_code: as a shell has it for the signal.
     """
 
     def __init__(self) -> None:
         self.cause, self.exit_code = "", 128 + signal.SIGTERM
-        # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what they make.
+        # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what
+        # they make.
         self.dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
 
     def __enter__(self) -> None:
@@ -56,7 +59,8 @@ class Interruption:
 
 
 class Watch:
-    """Raises UserError for a loss that is no number, or whose recent mean has grown by half of what guessing costs."""
+    """Raises UserError for a loss that is no number, or whose recent mean has grown by half of what
+    guessing costs."""
 
     def __init__(self, settings: Settings, choices: int) -> None:
         """choices: among how many tokens one guesses, or grades of a step."""
@@ -76,17 +80,19 @@ class Watch:
             mean = math.fsum(recent) / RECENT
             self.lowest = min(self.lowest, mean)
             if mean > self.lowest + self.margin:
-                what = f"the loss exploded, from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+                change = f"from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+                what = f"the loss exploded, {change}"
         if what:
             raise UserError(
-                f"step {step}: {what}; nothing was written. Lower learning_rate (now {self.settings.learning_rate:g}) or "
+                f"step {step}: {what}; nothing was written. Lower learning_rate (now "
+                f"{self.settings.learning_rate:g}) or "
                 f"max_grad_norm (now {self.settings.max_grad_norm:g}), or set precision: float32"
             )
 
 
 def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) -> bool:
-    """Whether so many evaluations brought no lower loss. Counted in the history, which checkpoints hold: the count of
-    transformers' EarlyStoppingCallback begins at zero again after a resume."""
+    """Whether so many evaluations brought no lower loss. Counted in the history, which checkpoints
+    hold: the count of transformers' EarlyStoppingCallback begins at zero again after a resume."""
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     return bool(evaluations) and len(losses) - 1 - losses.index(min(losses)) >= evaluations
 
