@@ -1,5 +1,6 @@
 """compare: a task's scored runs -> the chain with its verdicts, the forgetting matrix, and what
-plots read."""
+plots read.
+"""
 
 import csv
 from collections.abc import Iterable
@@ -64,7 +65,8 @@ def numbers(rows: Iterable[dict[str, Any]]) -> bootstrap.Floats:
 
 def link(run: str, parent: str, scored: dict[str, Scored], score: tasks.Score) -> dict[str, Any]:
     """A run on every test set, and against its parent on the same rows where the parent is a run of
-    this task."""
+    this task.
+    """
     own = once(scored[run])
     low, high = bootstrap.interval(numbers(own.values()), score.headline)
     entry: dict[str, Any] = {
@@ -104,7 +106,8 @@ def cells(
     scored: dict[str, Scored], score: tasks.Score, by: str
 ) -> list[tuple[str, str, float, int]]:
     """(run, group, score, rows) for each run and each test set or category: by test set, the
-    forgetting matrix."""
+    forgetting matrix.
+    """
     found = []
     for run, rows in scored.items():
         for group in sorted({row[by] for row in rows.values()}):

@@ -5,7 +5,8 @@ STAGE/KEY.json holds the stage's settings, resolved and validated; under `code` 
 of this project that it can import and that decides what it writes; under `packages` the versions of
 the packages that those import. A stage depends on that one file, so that a change reruns what it
 can alter and no more; what changed for which stages is told. report/RUN.json, on which no stage
-depends, holds who is told of a training while it runs."""
+depends, holds who is told of a training while it runs.
+"""
 
 import json
 from collections import Counter, defaultdict
@@ -25,7 +26,8 @@ LISTED = 8
 
 class Decision(NamedTuple):
     """What decides one stage: its settings without those that are off, the task and the backend
-    whose code it loads by name, and packages that are imported by way of others."""
+    whose code it loads by name, and packages that are imported by way of others.
+    """
 
     stage: str
     key: str
@@ -86,7 +88,8 @@ def decisions(params: Params) -> Iterator[Decision]:
 
 def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     """Those of one run: what decides its weights, what it is trained on, how it answers, what it is
-    judged by."""
+    judged by.
+    """
     run, settled = params.runs[name], params.resolve(name)
     resolved = chosen(settled)
     if resolved.get("method") == "full":
@@ -125,7 +128,8 @@ def chosen(options: settings.Strict) -> dict[str, Any]:
 
 def changes(path: Path, config: dict[str, Any]) -> list[str]:
     """What differs from the file that is there, one sentence for each setting, file of code and
-    package."""
+    package.
+    """
     if not path.is_file():
         return ["new"]
     was, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(config)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """A mistake that the user can mend: one sentence with the place and the remedy. Exit code 2, no
-    traceback."""
+    traceback.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and
-the figures of each row."""
+the figures of each row.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,6 @@
 """fetch: a data set of the hub at its pinned revision -> a corpus file; what it has is checked by
-`prepare`, as any corpus."""
+`prepare`, as any corpus.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ def main(name: str) -> None:
 
 def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
     """The data set's rows in their order, with the columns that are wanted under the names that are
-    wanted."""
+    wanted.
+    """
     from datasets import load_dataset
 
     try:  # its files are data (Parquet, JSON, CSV): datasets runs no code of a repository

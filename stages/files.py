@@ -1,5 +1,6 @@
 """Text, JSON and JSON lines on disk: read with the place of every fault, written whole or not at
-all."""
+all.
+"""
 
 import errno
 import json
@@ -39,7 +40,8 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """(line number, object) of a JSONL file; for a line that is no JSON object, (line number, what
-    is wrong with it)."""
+    is wrong with it).
+    """
     for number, line in read_lines(path):
         try:
             record = json.loads(line)
@@ -89,7 +91,8 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
 
 def require_writable(*folders: Path) -> None:
     """Raise UserError for a folder that nothing can be written to: before hours of work, not
-    after."""
+    after.
+    """
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)

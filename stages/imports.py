@@ -30,7 +30,8 @@ DECIDES_NOTHING = {
     "to the same bytes",
 }
 """Modules that decide no byte of what a stage writes (tests/test_tells_and_keeps.py), and why: they
-rerun nothing."""
+rerun nothing.
+"""
 
 COMPUTES_NOTHING = {
     "rich": "draws tables and bars on the screen",
@@ -66,7 +67,8 @@ def packages(files: Iterable[Path], *others: str) -> dict[str, str]:
     """{distribution: version} of the packages that these files of this project import.
 
     others: modules that they import by way of a package.   A package that is not installed is there
-    too, with NOT_INSTALLED as its version."""
+    too, with NOT_INSTALLED as its version.
+    """
     found = {module for file in files for module in imported_modules(file)} | {*others}
     names = {module.partition(".")[0] for module in found}
     foreign = names - {"stages"} - sys.stdlib_module_names - COMPUTES_NOTHING.keys()
@@ -78,7 +80,8 @@ def closure(module: str, task: str = "", backend: str = "") -> set[Path]:
     they import.
 
     task, backend: those of a stage, whose modules it loads by name. Raises UserError for a file
-    that is no Python."""
+    that is no Python.
+    """
     left_out = {PROJECT.joinpath(*name.split(".")).with_suffix(".py") for name in DECIDES_NOTHING}
     files, waiting = set[Path](), files_of(module)
     while waiting:
@@ -118,7 +121,8 @@ def imported(file: Path) -> list[Path]:
 @cache
 def imported_modules(file: Path) -> list[str]:
     """Names of what a file imports when it runs, and of what may be a module in what it imports
-    from."""
+    from.
+    """
     package = ".".join(file.relative_to(PROJECT).parent.parts)
     modules = []
     for node in executed(parsed(file).body):
@@ -132,7 +136,8 @@ def imported_modules(file: Path) -> list[str]:
 
 def files_of(module: str) -> list[Path]:
     """The file of a module of this project and the packages around it, which an import runs too;
-    none of another's."""
+    none of another's.
+    """
     parts = module.split(".")
     above = [PROJECT.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
     paths = [*above, PROJECT.joinpath(*parts).with_suffix(".py")]
@@ -166,7 +171,8 @@ def meaning_md5(file: Path) -> str:
 
     Left out are comments and formatting, docstrings, hints and imports for them, and sentences that
     a person is told. A decorator may read the hints of its function, and dataclasses, NamedTuples
-    and pydantic read those of a class: they stay."""
+    and pydantic read those of a class: they stay.
+    """
     return hashlib.md5(form(parsed(file), hints=False).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -175,7 +181,8 @@ def form(node: Any, hints: bool) -> str:
 
     hints: whether annotations belong to it. Not ast.dump, which writes other text on another
     Python; for the same reason ascii, not repr: which characters are printable depends on the
-    version of Unicode."""
+    version of Unicode.
+    """
     if isinstance(node, list):
         return f"[{','.join([form(each, hints) for each in statements(node)])}]"
     if not isinstance(node, ast.AST):
@@ -212,7 +219,8 @@ def form(node: Any, hints: bool) -> str:
 
 def statements(nodes: list[Any]) -> Iterator[Any]:
     """Without strings that stand alone, such as docstrings, and without what is imported for
-    hints."""
+    hints.
+    """
     for node in nodes:
         if is_for_hints(node):
             yield from statements(node.orelse)
@@ -242,7 +250,8 @@ def is_for_hints(node: Any) -> bool:
 
 def only_tells(call: ast.Call) -> bool:
     """Whether its arguments are a sentence for a person: no `print` into a file that it names,
-    nothing that has effects."""
+    nothing that has effects.
+    """
     name, attribute = getattr(call.func, "id", ""), getattr(call.func, "attr", "")
     if name not in TOLD and attribute not in TOLD - {"print"}:
         return False

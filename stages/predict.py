@@ -1,7 +1,8 @@
 """predict: a run, its untuned base and every test set of the task -> data/predictions/RUN.jsonl.
 
 Rows that the same weights have answered before are read back from .scratch, so that a new version
-costs the chain only its new rows."""
+costs the chain only its new rows.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,8 @@ def answered(
     by: str, model: str, config: dict[str, Any], tests: dict[str, list[Row]], bar: Progress
 ) -> list[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is
-    new to it comes."""
+    new to it comes.
+    """
     base, chosen = config["base"], Settings.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.answerer(model, base, chosen))

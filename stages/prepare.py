@@ -1,5 +1,6 @@
 """prepare: one raw corpus version -> train, valid and test rows, and a report of every row that was
-dropped."""
+dropped.
+"""
 
 import json
 from array import array

@@ -11,7 +11,8 @@ CONFIG = Path("build/config")
 
 def load(stage: str, key: str) -> dict[str, Any]:
     """All that decides a stage beside its data. Raises UserError that names the nearest there
-    is."""
+    is.
+    """
     path = CONFIG / stage / f"{key}.json"
     if not path.is_file():
         there = sorted(file.stem for file in path.parent.glob("*.json"))

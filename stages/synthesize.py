@@ -1,5 +1,6 @@
 """synthesize: a task's grammar -> one demo corpus version. Delete its entry in params.yaml when you
-bring your own."""
+bring your own.
+"""
 
 import random
 from pathlib import Path

@@ -29,9 +29,9 @@ def main(
     spec, settings = Run.model_validate(config["run"]), Settings.model_validate(config["settings"])
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     train_rows, valid_rows = read_rows(train), read_rows(valid)
-    backend, name = backends.load(settings.backend), checkpoints.name(run, spec)
+    backend, name = backends.load(settings.backend), checkpoints.folder_name(run, spec)
     if first_steps:
-        with checkpoints.held(f"{name}-first-steps") as folder:
+        with checkpoints.locked_folder(f"{name}-first-steps") as folder:
             trained = backend.train(
                 f"{run}-first-steps",
                 spec,
@@ -46,7 +46,7 @@ def main(
 
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
-    with checkpoints.held(name) as folder:
+    with checkpoints.locked_folder(name) as folder:
         report_to = stage_config.load("report", run)["report_to"]
         trained = backend.train(run, spec, settings, train_rows, valid_rows, folder, report_to)
         trained.save(Path("models", run))
@@ -73,7 +73,8 @@ def main(
 
 def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
     """A Trainer's history as rows for dvc plots: the same however often the training was
-    resumed."""
+    resumed.
+    """
     names = {"loss": "train", "eval_loss": "valid"}
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -90,7 +90,7 @@ def scratch_of(clone, name):
     asked = f"""
 from stages.backends.shared import checkpoints
 from stages.params import load_params
-print(checkpoints.name({name!r}, load_params().runs[{name!r}]))"""
+print(checkpoints.folder_name({name!r}, load_params().runs[{name!r}]))"""
     return run(clone, "python", "-c", asked).stdout.strip()
 
 

@@ -284,11 +284,11 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, ins
 
 
 def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
-    with checkpoints.held("abc") as folder:
+    with checkpoints.locked_folder("abc") as folder:
         assert folder.is_dir()
         with (
             pytest.raises(UserError, match=r"another process is training this run"),
-            checkpoints.held("abc"),
+            checkpoints.locked_folder("abc"),
         ):
             pass
     assert not folder.exists()

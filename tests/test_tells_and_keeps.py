@@ -47,7 +47,7 @@ class Progress:
 
 
 @contextmanager
-def held(label):
+def locked_folder(label):
     yield Path(label)
 
 
@@ -57,7 +57,7 @@ STAND_INS = {
         "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),
     },
     "progress": {"Progress": Progress},
-    "checkpoints": {"name": lambda *_: "kept", "held": held, "latest": nothing, "seal": nothing, "remove": nothing},
+    "checkpoints": {"folder_name": lambda *_: "kept", "locked_folder": locked_folder, "latest": nothing, "seal": nothing, "remove": nothing},
 }
 from stages.backends import shared
 

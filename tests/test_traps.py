@@ -16,7 +16,7 @@ from tokenizers import AddedToken
 from stages.backends.mlx import models as mlx_models
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import models
-from stages.backends.pytorch.loss import keeps_apart, row_nats, summed_nats
+from stages.backends.pytorch.loss import isolates_packed_rows, row_nats, summed_nats
 from stages.backends.shared import adapters, model_folders
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
@@ -247,7 +247,7 @@ def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(
         vocab_size=64, hidden_size=32, num_hidden_layers=2, **more
     )
     model = transformers.AutoModelForCausalLM.from_config(config).train()
-    assert keeps_apart(model) is apart
+    assert isolates_packed_rows(model) is apart
     assert model.training
 
 

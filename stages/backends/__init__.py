@@ -1,6 +1,7 @@
 """What trains and answers. A backend NAME is a package in this folder: its __init__.py has what
 `Limits` asks for, its backend.py what `Backend` asks for; shared/ is what backends have in common.
-No backend imports another."""
+No backend imports another.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -49,7 +50,8 @@ class Answerer(Protocol):
 
     def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
         """An answer to each row that has no reference: the next turn of `messages`, what follows a
-        `text`, or the score of each of the `completions`."""
+        `text`, or the score of each of the `completions`.
+        """
 
 
 class Limits(Protocol):
@@ -89,7 +91,8 @@ class Backend(Protocol):
 
     def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":
         """What a training on the base in `folder` takes, with micro-batches of so many rows of so
-        many tokens."""
+        many tokens.
+        """
 
     def answerer(self, model: str, base: str, settings: Settings) -> Answerer:
         """A run, or its base, that answers."""

@@ -1,5 +1,6 @@
 """apply: trained runs on one's own text: a sentence, files of lines, standard input, or a
-document."""
+document.
+"""
 
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from stages.params import entry, load_params
 
 Parts = Sequence[tuple[str, bool]]
 """All that is written, in order: (text, whether a model is asked for its answer; else it is written
-as it is)."""
+as it is).
+"""
 
 
 def apply(
@@ -140,7 +142,8 @@ def _overridden(
     own: settings.Settings, generation: dict[str, Any], seed: int | None
 ) -> settings.Settings:
     """The run's settings with what the call gives, within the bounds that settings.py has for
-    params.yaml."""
+    params.yaml.
+    """
     record = own.model_dump() | ({} if seed is None else {"seed": seed})
     record["generation"] |= {name: value for name, value in generation.items() if value is not None}
     try:
@@ -156,7 +159,8 @@ def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Sett
 
     Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII
     character or more. So half of max_length_tokens leaves room for an answer as long as its
-    question, and max_new_tokens does not cut the answer off."""
+    question, and max_new_tokens does not cut the answer off.
+    """
     limit = min(min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in chosen)
     parts: Parts = module.chunks(_text(file), limit)
     if not any(asked for _, asked in parts):
@@ -201,7 +205,8 @@ def _text(file: Path) -> str:
 
 def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]:
     """Where each run's answers go; that they can be written is found out before a model is
-    loaded."""
+    loaded.
+    """
     if output is None:
         return {}
     if len(runs) > 1 and output.suffix and not output.is_dir():

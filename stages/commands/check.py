@@ -108,7 +108,8 @@ def packages() -> str:
 
 def corpus_of(name: str, corpus: settings.Corpus) -> str:
     """Whether a corpus can be read, is named by its number, and has its row in the table of
-    versions."""
+    versions.
+    """
     path = Path(corpus.file)
     if not re.fullmatch(r"[a-z]+_\d{3}|eval", path.stem):
         raise UserError(

@@ -1,5 +1,6 @@
 """export: a trained run as what other programs load: merged weights, a PEFT adapter, or
-mlx-lm's."""
+mlx-lm's.
+"""
 
 import json
 import shutil
@@ -70,7 +71,8 @@ def merged(model: Path, base: str, output: Path) -> None:
     """Base and adapter in one checkpoint, added in float32 and written in bfloat16.
 
     Always into the full-precision base: what an adapter adds is less than a step of 4-bit weights,
-    and would be rounded away."""
+    and would be rounded away.
+    """
     import torch
 
     from stages.backends.pytorch.models import model_for_answering

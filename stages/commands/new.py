@@ -1,5 +1,6 @@
 """new: a file becomes the next version of a task's corpus, with a run that continues from the
-version before."""
+version before.
+"""
 
 import shutil
 import subprocess
@@ -88,7 +89,8 @@ def new(
 
 def check(task: str, file: Path, malformed: str) -> clean.Report:
     """Read the whole file as `prepare` will, before anything is written; raises UserError as it
-    would."""
+    would.
+    """
     reader = tasks.corpus(task)
     report = clean.Report(file)
     for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
@@ -99,7 +101,8 @@ def check(task: str, file: Path, malformed: str) -> clean.Report:
 
 def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
     """(base, parent) of the next run: the task's last run; where it has none, the base that the
-    other tasks use."""
+    other tasks use.
+    """
     own = [name for name, run in params.runs.items() if run.task == task]
     if own:
         last = params.runs[own[-1]]

@@ -1,5 +1,6 @@
 """plan: how much memory a run takes, before anything is downloaded or loaded but the base's
-config."""
+config.
+"""
 
 from pathlib import Path
 from typing import Annotated

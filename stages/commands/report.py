@@ -1,5 +1,6 @@
 """report: every plot of the repository as pictures, and one page that shows them; no network, no
-browser needed."""
+browser needed.
+"""
 
 import html
 import subprocess

@@ -66,7 +66,8 @@ def verified(runs: list[str]) -> None:
 
 def changed_in_code_alone(targets: list[str]) -> list[str]:
     """Runs, also those that the targets stand on, of which DVC knows no other change than that of
-    their config, and whose config has the settings that they were trained with."""
+    their config, and whose config has the settings that they were trained with.
+    """
     status = json.loads(
         dvc("status", "--json", *(["--with-deps", *targets] if targets else []), shown=False)
     )

@@ -1,5 +1,6 @@
 """The MLX backend: LoRA on a base in full precision or in MLX's own 4 bits, on Apple silicon and on
-Linux."""
+Linux.
+"""
 
 from stages.settings import Settings
 

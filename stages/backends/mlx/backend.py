@@ -1,5 +1,6 @@
 """What stages.backends.Backend asks for, in MLX: mlx-lm has the models, the LoRA layers and the
-batched generation."""
+batched generation.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ from stages.text.chat import Encoded, end_of_turn
 @dataclass(frozen=True)
 class Trained(backends.Trained):
     """base: as in params.yaml.   last: the adapter of the last step, where settings.save wants it
-    too."""
+    too.
+    """
 
     model: Any
     base: str

@@ -1,5 +1,6 @@
 """A training by MLX with this project's batches, labels, loss, schedule, stopping and
-checkpoints."""
+checkpoints.
+"""
 
 import json
 import math
@@ -18,7 +19,7 @@ from stages.backends.mlx.models import head, peft_state
 from stages.backends.shared import checkpoints
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
+from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import training_plan
 from stages.settings import Settings
 from stages.text import batches
@@ -29,7 +30,8 @@ KEPT = "kept.json"  # of a checkpoint: what stands neither in its weights nor in
 
 class Loop:
     """A training from its first step, or from its last checkpoint, to its last step; then the model
-    has its best weights."""
+    has its best weights.
+    """
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Loop:
         )
         self.optimizer.init(model.trainable_parameters())
         self.state, self.losses = TrainerState(max_steps=steps), dict[int, float]()
-        self.watch = Watch(settings, model.args.vocab_size)
+        self.watch = LossWatch(settings, model.args.vocab_size)
         self.gradient = nn.value_and_grad(model, summed_nats)
 
     def run(self, first_steps_only: bool) -> None:
@@ -74,7 +76,7 @@ class Loop:
             while self.state.global_step < self.state.max_steps and not ends:
                 norm = self._step()
                 self.state.global_step += 1
-                self.watch.look(self.state.global_step, self.losses)
+                self.watch.check(self.state.global_step, self.losses)
                 self.progress.step_ends(self.state.global_step)
                 interrupted = interruption.has_come()
                 first_steps = self.state.global_step == min(FIRST_STEPS, self.state.max_steps)
@@ -120,7 +122,8 @@ class Loop:
 
     def _report(self, norm: float, interrupted: bool) -> bool:
         """Log, evaluate and save where the step asks for it, as the Trainer does; whether patience
-        is at its end."""
+        is at its end.
+        """
         step, steps = self.state.global_step, self.state.max_steps
         final, out_of = step >= steps, False
         if step % min(self.settings.logging_steps, steps) == 0 or final:
@@ -212,7 +215,8 @@ def learning_rates(settings: Settings, steps: int) -> list[float]:
 
 def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx.array]:
     """Right-padded ids (B, T), where in their flat order labelled tokens are predicted (N,), and
-    these tokens (N,)."""
+    these tokens (N,).
+    """
     batch = {key: tensor.numpy() for key, tensor in batches.pad(rows, pad_id).items()}
     labels = np.concatenate(
         [batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1
@@ -223,7 +227,8 @@ def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx
 
 def token_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) -> mx.array:
     """Cross-entropy at labelled positions only, in nats: (N,); the (B, T, V) logits are never
-    made."""
+    made.
+    """
     hidden = model.model(ids)
     picked = hidden.reshape(-1, hidden.shape[-1])[places]  # (N, D)
     return nn.losses.cross_entropy(head(model, picked).astype(mx.float32), wanted)

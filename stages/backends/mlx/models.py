@@ -1,5 +1,6 @@
 """Models of the MLX backend: mlx-lm's, with its LoRA layers, whose tensors come and go by PEFT's
-names."""
+names.
+"""
 
 import json
 from pathlib import Path
@@ -16,14 +17,15 @@ from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model as load_checkpoint
 
 from stages.backends.shared import adapters, mlx_adapters
-from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS, is_adapter, locate
+from stages.backends.shared.model_folders import HEAD_NOT_PLAIN, NOT_NUMBERS, is_adapter, locate
 from stages.errors import UserError
 from stages.settings import Lora, Settings
 
 
 def load_weights(base: str, settings: Settings) -> Any:
     """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4
-    bits."""
+    bits.
+    """
     folder = locate(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "bitsandbytes" in str(config.get("quantization_config")):
@@ -43,7 +45,7 @@ def load_weights(base: str, settings: Settings) -> Any:
     if mx.isnan(logits := model(ids)).any():
         raise UserError(NOT_NUMBERS.format(folder=folder))
     if not mx.allclose(logits, head(model, model.model(ids)), rtol=1e-4, atol=1e-6):
-        raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=model.args.model_type))
+        raise UserError(HEAD_NOT_PLAIN.format(folder=folder, kind=model.args.model_type))
     return model
 
 
@@ -78,7 +80,8 @@ def model_for_training(base: str, parent: str, settings: Settings) -> Any:
 
 def attach(model: Any, lora: Lora) -> None:
     """LoRA layers in place of the linear layers that the settings name. Raises UserError for names
-    that there are not."""
+    that there are not.
+    """
     linear = {
         name: module
         for name, module in model.named_modules()

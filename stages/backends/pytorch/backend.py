@@ -1,5 +1,6 @@
 """What stages.backends.Backend asks for, in PyTorch: transformers' Trainer trains what `models`
-makes."""
+makes.
+"""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -29,7 +30,8 @@ from stages.text.chat import Encoded, end_of_turn
 @dataclass(frozen=True)
 class Trained(backends.Trained):
     """base: as in params.yaml.   last: the trained weights of the last step by name, where
-    settings.save wants them too."""
+    settings.save wants them too.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -41,7 +43,8 @@ class Trained(backends.Trained):
         not.
 
         Where they are kept, the weights of the last step are in its folder `last`, in the same
-        form."""
+        form.
+        """
         self._save_weights(folder)
         if self.last:
             with torch.no_grad():
@@ -135,7 +138,8 @@ def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> mem
 
 def limit_memory(megabytes: int) -> None:
     """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another
-    program's crash."""
+    program's crash.
+    """
     if megabytes:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total))
@@ -185,7 +189,8 @@ class Answerer(ModelAnswerer):
 
     def _generation_config(self, end: int, pad: int) -> GenerationConfig:
         """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its
-        own ways."""
+        own ways.
+        """
         sampling = {
             "do_sample": True,
             "temperature": self.generation.temperature,

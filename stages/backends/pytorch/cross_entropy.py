@@ -1,5 +1,6 @@
 """The loss of a linear head with its gradient, in fewer and smaller passes over the logits:
-bench/NOTES.md, W1."""
+bench/NOTES.md, W1.
+"""
 
 from typing import Any
 
@@ -7,21 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LOGITS_AT_HAND = 2**21
-"""So many become their gradient at once on a CPU: in float32 they do not go far past its cache."""
+LOGITS_IN_CACHE = 2**21
+"""How many logits become their gradient in one go on a CPU: 8 MiB in float32, near its cache's size."""
 
 
-def fits(head: nn.Module) -> bool:
+def is_plain_matrix(head: nn.Module) -> bool:
     """Whether a head is what `nats` computes: a matrix, without a bias or rows of its own for added
-    tokens."""
+    tokens.
+    """
     return type(head) is nn.Linear and head.bias is None
 
 
-def rows_at_hand(where: str, vocabulary: int) -> int:
+def rows_at_once(where: str, vocabulary: int) -> int:
     """How many rows become their gradient at once. Eight times as many on a card, where a kernel
     over so few can take less time than its launch (reckoned, not measured: 2^21 in float32 are 8
-    MB)."""
-    return max(1, (LOGITS_AT_HAND if where == "cpu" else 8 * LOGITS_AT_HAND) // vocabulary)
+    MB).
+    """
+    return max(1, (LOGITS_IN_CACHE if where == "cpu" else 8 * LOGITS_IN_CACHE) // vocabulary)
 
 
 def nats(hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
@@ -33,7 +36,8 @@ def nats(hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
 class CrossEntropy(torch.autograd.Function):
     """−log softmax(W h)[wanted], whose gradient by the logits, softmax(W h) less 1 at the wanted
     token, takes their place: they are neither copied whole to float32 nor kept beside it. Where W
-    is frozen, what is kept is (N, D), the gradient of h."""
+    is frozen, what is kept is (N, D), the gradient of h.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ class CrossEntropy(torch.autograd.Function):
         given, matrix = hidden.to(dtype), weight.to(dtype)
         logits, label = given @ matrix.T, wanted[:, None]  # (N, V), (N, 1)
         nats = torch.empty_like(label, dtype=torch.float32)
-        size = rows_at_hand(where, len(weight))
+        size = rows_at_once(where, len(weight))
         for part, at, found in zip(
             logits.split(size), label.split(size), nats.split(size), strict=True
         ):

@@ -2,7 +2,8 @@
 has ended leaves its batch.
 
 `generate` prepares as always (masks, positions, sampling); the loop over tokens is ours, through
-its `custom_generate`."""
+its `custom_generate`.
+"""
 
 import copy
 import inspect
@@ -17,8 +18,8 @@ from transformers.cache_utils import DynamicLayer
 from stages.backends.pytorch.loss import causal_model, causal_parts
 from stages.text import batches
 
-SHARED_TOKENS = 8  # the shortest beginning that is worth a computation of its own
-LEAVING = (
+SHORTEST_PREFIX_TOKENS = 8  # the shortest beginning that is worth a computation of its own
+COMPACTED_SHARE = (
     1 / 8
 )  # of a batch: when as many rows have ended, the keys and values of the others are copied together
 
@@ -30,8 +31,9 @@ def continuations(
     """(indices of prompts, the ids that follow each up to its end of turn), a batch at a time.
 
     Prompts of like length are computed together. Those of a batch are padded on the left, after
-    what all prompts share."""
-    shared, start = beginning(model, prompts)
+    what all prompts share.
+    """
+    shared, start = shared_prefix(model, prompts)
     pad, end = config.pad_token_id, config.eos_token_id
     for chosen in batches.by_length([len(prompt) for prompt in prompts], batch_size):
         longest = len(prompts[chosen[0]])
@@ -63,12 +65,13 @@ def continuations(
         )
 
 
-def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
+def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
     """How many ids all prompts begin with, and the keys and values of those; (0, None) where that
     is not worth it or not exact.
 
     Padding lies behind them then, so they must attend to all that is not masked, at positions that
-    are told."""
+    are told.
+    """
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:
         return 0, None
@@ -80,7 +83,7 @@ def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | No
         lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)
     )
     shared = [token for token, _ in equal]
-    if len(shared) < SHARED_TOKENS:
+    if len(shared) < SHORTEST_PREFIX_TOKENS:
         return 0, None
     start = causal_parts(model)[0](
         torch.tensor([shared], device=model.device), use_cache=True
@@ -90,7 +93,8 @@ def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | No
 
 def is_plain(cache: Any) -> bool:
     """Whether rows can be taken out of it and put in: no window, no recurrent state, nothing
-    quantised."""
+    quantised.
+    """
     return isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
@@ -103,7 +107,8 @@ def decode(
     **state: Any,
 ) -> torch.Tensor:
     """(rows, tokens): the prompts and what follows, padded on the right: the loop of `generate` for
-    one continuation a row."""
+    one continuation a row.
+    """
     rows, tokens = input_ids.shape
     end, pad = generation_config.eos_token_id, generation_config.pad_token_id
     output = input_ids.new_full((rows, stopping_criteria.max_length), pad)
@@ -126,7 +131,7 @@ def decode(
         if not left or tokens == output.shape[1]:
             return output[:, :tokens]
         input_ids = torch.cat([input_ids, new[:, None]], dim=1)
-        if left <= len(kept) * (1 - LEAVING) and is_plain(state.get("past_key_values")):
+        if left <= len(kept) * (1 - COMPACTED_SHARE) and is_plain(state.get("past_key_values")):
             stay = going.nonzero()[:, 0]
             state["past_key_values"].batch_select_indices(stay)
             state = {

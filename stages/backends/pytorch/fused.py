@@ -2,7 +2,8 @@
 formulas.
 
 A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md,
-W2."""
+W2.
+"""
 
 import sys
 from collections.abc import Callable
@@ -52,7 +53,8 @@ def fuse(model: nn.Module, where: str) -> None:
 
 def fuse_attention(model: nn.Module, where: str) -> None:
     """The attention alone, which answers sooner too: keys and values that heads share are not
-    copied (bench/NOTES.md, W3)."""
+    copied (bench/NOTES.md, W3).
+    """
     if where == "cpu" and attention_is_plain(causal_model(model)):
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, eager_mask)
@@ -84,7 +86,8 @@ def attention_is_plain(model: nn.Module) -> bool:
     weights are not looked at.
 
     What a layer tells it beside, such as sinks or a cap of the scores, `attention` leaves to the
-    model's own."""
+    model's own.
+    """
     own = eager_attention(model)
     if own is None:
         return False
@@ -134,7 +137,8 @@ class RMSNorm(nn.Module):
 
 def one_kernel(hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """PyTorch's own, which is one kernel on CUDA and on a CPU as many passes as transformers
-    makes."""
+    makes.
+    """
     with torch.autocast(
         hidden.device.type, enabled=False
     ):  # which would make float32 of a bfloat16 input first
@@ -143,7 +147,8 @@ def one_kernel(hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -
 
 class Normed(torch.autograd.Function):
     """With n = x / rms and g the gradient times the weight, the gradient of x is (g − n · mean(g ·
-    n)) / rms."""
+    n)) / rms.
+    """
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
@@ -179,7 +184,8 @@ class Normed(torch.autograd.Function):
 class Dropout(nn.Module):
     """Inverted dropout (Srivastava et al. 2014, section 10) with a quarter of a random number for
     each value, to 2^-16 of its share. PyTorch draws a whole one on a CPU, which took a third of a
-    step of LoRA with dropout."""
+    step of LoRA with dropout.
+    """
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -241,7 +247,8 @@ def attention(
 class Attended(torch.autograd.Function):
     """softmax(scaling · Q Kᵀ + mask) V (Vaswani et al. 2017, equation 1). The H / G heads that
     share a key are one product, the scores are masked in place, and of them only the weights are
-    kept; softmax computes in float32 whatever it is given."""
+    kept; softmax computes in float32 whatever it is given.
+    """
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)

@@ -13,14 +13,15 @@ from torch.utils.checkpoint import checkpoint
 
 from stages.backends.pytorch import cross_entropy
 from stages.backends.shared.devices import LOGITS_AT_ONCE
-from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS
+from stages.backends.shared.model_folders import HEAD_NOT_PLAIN, NOT_NUMBERS
 from stages.errors import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
 LABELS = 64
 """The head is given a multiple of so many: one product for each number of labels took a tenth of a
-step's time and memory."""
+step's time and memory.
+"""
 
 
 def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
     size = most - most % LABELS or most
     if len(wanted) <= size:
         return _nats(head, learned, wanted, min(size, LABELS))
-    keeps = head.weight.requires_grad or not cross_entropy.fits(head)
+    keeps = head.weight.requires_grad or not cross_entropy.is_plain_matrix(head)
     nats = partial(checkpoint, _nats, use_reentrant=False) if keeps else _nats
     parts = zip(torch.split(learned, size), torch.split(wanted, size), strict=True)
     return torch.cat([nats(head, *part, min(size, LABELS)) for part in parts])
@@ -47,14 +48,15 @@ def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor, multiple: int) -> Ten
     """(N, D), (N,) -> (N,)."""
     rows, room = len(wanted), -len(wanted) % multiple
     hidden, wanted = F.pad(hidden, (0, 0, 0, room)), F.pad(wanted, (0, room))
-    if cross_entropy.fits(head) and torch.is_grad_enabled():
+    if cross_entropy.is_plain_matrix(head) and torch.is_grad_enabled():
         return cross_entropy.nats(hidden, head.weight, wanted)[:rows]
     return F.cross_entropy(head(hidden).float(), wanted, reduction="none")[:rows]
 
 
 def causal_model(model: nn.Module) -> Any:
     """The language model, inside PEFT's wrapper too, told by its mark: importing PEFT takes a
-    second."""
+    second.
+    """
     wrapped: Any = model
     return wrapped.base_model.model if hasattr(model, "peft_config") else wrapped
 
@@ -70,7 +72,8 @@ def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     mask.
 
     The sum, not the mean: micro-batches with unequal numbers of labels must add up to the loss of
-    the whole batch (transformers#37766)."""
+    the whole batch (transformers#37766).
+    """
     return token_nats(outputs(model, batch), causal_parts(model)[1], batch["labels"]).sum()
 
 
@@ -83,10 +86,11 @@ def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def require_head_alone(model: nn.Module, folder: Path) -> None:
+def require_plain_head(model: nn.Module, folder: Path) -> None:
     """Raises UserError for a model whose logits are not its head's product with the decoder's
     output and nothing more, tried: Gemma 2 caps them, Cohere and Granite scale them, and a loss of
-    the head's product alone would be another model's."""
+    the head's product alone would be another model's.
+    """
     (decoder, head), seen = causal_parts(model), list[Tensor]()
     hooks = [
         decoder.register_forward_hook(
@@ -102,15 +106,16 @@ def require_head_alone(model: nn.Module, folder: Path) -> None:
         raise UserError(NOT_NUMBERS.format(folder=folder))
     if not (torch.equal(given, decoded) and torch.equal(logits.float(), made.float())):
         raise UserError(
-            NOT_HEAD_ALONE.format(folder=folder, kind=causal_model(model).config.model_type)
+            HEAD_NOT_PLAIN.format(folder=folder, kind=causal_model(model).config.model_type)
         )
 
 
 @torch.no_grad()
-def keeps_apart(model: nn.Module) -> bool:
+def isolates_packed_rows(model: nn.Module) -> bool:
     """Whether rows of one line do not see each other, tried: another first row must leave the
     second one's outputs as they are, to the last bit. Recurrent layers, and models that do not look
-    at position_ids, cannot do it."""
+    at position_ids, cannot do it.
+    """
     training, place = model.training, next(model.parameters()).device
     model.eval()
     positions = torch.arange(3, device=place).repeat(2)[None]
@@ -151,7 +156,8 @@ def step_likelihoods(
     model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
 ) -> list[list[float]]:
     """The geometric mean of the token probabilities of each step of each row: what an untuned model
-    says of it."""
+    says of it.
+    """
     scores = []
     for row in rows:
         starts = [row.given, *(end + 1 for end in row.step_ends[:-1])]

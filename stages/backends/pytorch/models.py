@@ -1,5 +1,6 @@
 """Models of the PyTorch backend: read, quantised, as a training begins with them and as a run
-answers."""
+answers.
+"""
 
 import json
 from functools import partial
@@ -17,7 +18,7 @@ from transformers import (
 )
 
 from stages.backends.pytorch import step_head
-from stages.backends.pytorch.loss import causal_model, require_head_alone
+from stages.backends.pytorch.loss import causal_model, require_plain_head
 from stages.backends.shared import adapters
 from stages.backends.shared.devices import device
 from stages.backends.shared.model_folders import HEAD, STEP_HEAD, is_adapter, locate
@@ -31,7 +32,8 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
     settings.device.
 
     4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in
-    bfloat16. Raises UserError for weights that transformers cannot read."""
+    bfloat16. Raises UserError for weights that transformers cannot read.
+    """
     cuda = (where := device(where)) == "cuda"
     # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash
     # kernel needs none
@@ -85,7 +87,7 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
             # packed product has no backward pass: later gradients were off by 97 % and nothing said
             # so.
             module.support_avx512bf16_for_cpu = False
-    require_head_alone(weights, folder)
+    require_plain_head(weights, folder)
     return weights
 
 
@@ -93,14 +95,15 @@ def model_for_answering(
     model: str, base: str, quantize: bool = False, where: str = "auto"
 ) -> nn.Module:
     """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it
-    where the base has 4 bits."""
+    where the base has 4 bits.
+    """
     folder = Path(model)
     if is_adapter(folder):
         from peft import PeftModel
 
         adapters.read(folder)  # a damaged one is refused; PEFT fills in what is missing
         weights = load_weights(locate(base), quantize, where)
-        make_room(weights, load_tokenizer(model, base))
+        resize_for_added_tokens(weights, load_tokenizer(model, base))
         grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
         loaded = grafted if quantize else grafted.merge_and_unload()
@@ -111,7 +114,7 @@ def model_for_answering(
     return loaded
 
 
-def make_room(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def resize_for_added_tokens(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Rows for added tokens; many bases have spare ones, which stay."""
     if len(tokenizer) > weights.get_input_embeddings().num_embeddings:
         weights.resize_token_embeddings(len(tokenizer))
@@ -123,13 +126,14 @@ def model_for_training(
     """The model as its training begins: the parent's exact weights, and what is trained of them.
 
     base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they
-    do not fit together."""
+    do not fit together.
+    """
     torch.manual_seed(settings.seed)  # before any adapter matrix is made
     tokenizer = load_tokenizer(base, base)
     added = add_tokens(tokenizer, settings.added_tokens)
     if settings.method == "full":
         weights = load_weights(locate(parent), where=settings.device)
-        make_room(weights, tokenizer)
+        resize_for_added_tokens(weights, tokenizer)
         if scores_steps:
             step_head.load(weights, Path(parent)) if Path(
                 parent, HEAD
@@ -146,7 +150,7 @@ def model_for_training(
     weights = checkpointing(
         load_weights(locate(base), settings.method == "qlora", settings.device), settings
     )
-    make_room(weights, tokenizer)
+    resize_for_added_tokens(weights, tokenizer)
     if scores_steps:
         step_head.attach(weights)
     config = LoraConfig(
@@ -188,7 +192,8 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
 def spare_conversions(grafted: nn.Module) -> None:
     """Frozen matrices in bfloat16, which autocast would make of them at every product: the same
     sums in half the memory. And an adapter's inputs as they are, which PEFT converts to float32 and
-    autocast back: the same bits (bench/NOTES.md, W1)."""
+    autocast back: the same bits (bench/NOTES.md, W1).
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     # Embeddings are no product: what a tied head shares with them stays. PEFT wraps both where

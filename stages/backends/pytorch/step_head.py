@@ -1,5 +1,6 @@
 """A head that says how right each step of a solution is, from what the backbone makes of the step's
-tokens."""
+tokens.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,8 @@ class StepHead(nn.Module):
     A token is judged by the decoder's output at it, by a perceptron with one hidden layer, and by
     how much it surprises the backbone's language model, its nats. From the output at a step's end
     alone a small backbone's head did not learn what the untuned model knows (AUC 0.72 against 0.84
-    for its likelihoods): the surprise is in no later token's output."""
+    for its likelihoods): the surprise is in no later token's output.
+    """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -32,7 +34,8 @@ class StepHead(nn.Module):
 
     def forward(self, outputs: Tensor, nats: Tensor, steps: Tensor) -> Tensor:
         """(M, D) outputs at M tokens, their (M,) nats, (M,) numbers of their steps -> (S,)
-        logits."""
+        logits.
+        """
         features = torch.cat([outputs.to(nats.dtype), nats[:, None]], dim=-1)  # (M, D + 1)
         judged: Tensor = self.score(F.gelu(self.hidden(features))).squeeze(-1)
         wrong = judged.float() + self.surprise * nats  # (M,)
@@ -47,7 +50,8 @@ class StepHead(nn.Module):
 
 def attach(model: nn.Module) -> None:
     """A fresh head as a part of the model, so that the Trainer and PEFT train, checkpoint and
-    restore it."""
+    restore it.
+    """
     config: Any = model.config
     device = next(model.parameters()).device
     model.add_module(STEP_HEAD, StepHead(config.get_text_config().hidden_size).to(device))
@@ -65,7 +69,8 @@ def summed_step_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Summed binary cross-entropy at the labelled steps of a batch, in nats.
 
     Labels are shares of rightness and stay floats: 0.7 draws the score to 0.7 (a proper scoring
-    rule), not to 0 or 1."""
+    rule), not to 0 or 1.
+    """
     keep = ~batch["step_labels"].isnan()
     return F.binary_cross_entropy_with_logits(
         _logits(model, batch)[keep], batch["step_labels"][keep], reduction="sum"

@@ -1,5 +1,6 @@
 """transformers' Trainer with this project's batches, loss and evaluation; what stops it, and what
-it goes on from."""
+it goes on from.
+"""
 
 import json
 import math
@@ -22,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.backends.pytorch.loss import causal_model, keeps_apart, row_nats, summed_nats
+from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, row_nats, summed_nats
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
@@ -30,7 +31,7 @@ from stages.backends.shared.devices import device
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
 from stages.backends.shared.listeners import Listener
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
+from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
 from stages.files import write_json
@@ -59,7 +60,8 @@ class LabelledTrainer(Trainer):
 
     losses: of each step made, by its number; kept with the checkpoints, so that a report after a
     resume is what it would have been.   tokens_at_once: halved where memory runs out; rows are then
-    computed in more passes that add up to the same step."""
+    computed in more passes that add up to the same step.
+    """
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class LabelledTrainer(Trainer):
         pad_id: int,
         settings: Settings,
         progress: Progress,
-        watch: Watch,
+        watch: LossWatch,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -78,7 +80,7 @@ class LabelledTrainer(Trainer):
         self.last: dict[str, Tensor] = {}
         self.first_steps_md5 = ""
         with self.autocast():
-            self.packs = keeps_apart(self.model)
+            self.packs = isolates_packed_rows(self.model)
         self.lengths, micro_batch = (
             [len(row.ids) for row in self.train_dataset],
             settings.per_device_train_batch_size,
@@ -125,7 +127,8 @@ class LabelledTrainer(Trainer):
 
     def autocast(self) -> torch.autocast:
         """Opened here: accelerate opens its own around `forward` of the whole model, which
-        `labelled_loss` goes past."""
+        `labelled_loss` goes past.
+        """
         return torch.autocast(
             self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
         )
@@ -145,17 +148,18 @@ class LabelledTrainer(Trainer):
             if not should_reduce_batch_size(error):
                 raise
         while loss is None:
-            loss = self._again(model, window, num_items_in_batch)
+            loss = self._repeat_with_fewer_tokens(model, window, num_items_in_batch)
         self.losses[before + 1] = (self.losses[before + 1] if position else 0.0) + loss.item()
         if self.accelerator.sync_gradients or not math.isfinite(self.losses[before + 1]):
-            self.watch.look(before + 1, self.losses)
+            self.watch.check(before + 1, self.losses)
         return loss
 
     def _pass(
         self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any
     ) -> Tensor:
         """Forward and backward over a micro-batch, whole or in parts; its share of the step's
-        loss."""
+        loss.
+        """
         losses, parts = [], batches.halved(rows, self.lengths, self.tokens_at_once)
         for part in parts:
             self.computing = part
@@ -169,11 +173,12 @@ class LabelledTrainer(Trainer):
                 losses.append(super().training_step(model, batch, labels))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
-    def _again(
+    def _repeat_with_fewer_tokens(
         self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any
     ) -> Tensor | None:
         """The step so far once more, with half as many tokens at once: its gradients were left
-        incomplete."""
+        incomplete.
+        """
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
             raise UserError(
@@ -204,7 +209,8 @@ class LabelledTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's own mean loss begins anew with every resume; this one is over all steps
-        since the last report."""
+        since the last report.
+        """
         if "loss" in logs:
             reported = max(
                 (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
@@ -232,7 +238,8 @@ class LabelledTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         """Called once, after the last step: the weights as they are then are kept where they are
-        wanted too."""
+        wanted too.
+        """
         if "last" in self.settings.save:
             learned = self.learned()
             self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
@@ -240,7 +247,8 @@ class LabelledTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean nats per labelled token or step over every validation row, each once; sums are kept,
-        logits are not."""
+        logits are not.
+        """
         with self.autocast():
             size = self.args.per_device_eval_batch_size
             if self.valid[0].step_ends:
@@ -315,7 +323,7 @@ def fit(
         pad_id,
         settings,
         progress,
-        Watch(settings, choices),
+        LossWatch(settings, choices),
         model=model,
         args=arguments,
         train_dataset=train_rows,

@@ -102,7 +102,8 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
 
     weights: the fresh tensors by PEFT's names, changed in place; where the parent has none they
     stay, and add nothing yet. Raises UserError for a tensor of the parent that has no place among
-    them, or another shape."""
+    them, or another shape.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -159,7 +160,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """An adapter's config and its tensors by PEFT's names, mlx-lm's form translated.
 
     Raises UserError for a file that cannot be read, and for half of a pair, whose other half nobody
-    trained."""
+    trained.
+    """
     theirs = mlx_adapters.is_mlx(adapter_config(folder))
     tensors = (
         mlx_adapters.from_mlx(_tensors(folder / mlx_adapters.MLX_ADAPTER))
@@ -189,7 +191,8 @@ def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
     params.yaml does, and the step head.
 
     The head is in a file of its own and not in the config: what serves adapters knows nothing of
-    it."""
+    it.
+    """
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -221,7 +224,8 @@ def _head_name(name: str) -> str:
 
 def _plain(value: Any) -> Any:
     """A set as a sorted list, an enum as its value: PEFT's config as JSON that does not change
-    between processes."""
+    between processes.
+    """
     if isinstance(value, set):
         return sorted(value)
     return value.value if isinstance(value, Enum) else value

@@ -1,5 +1,6 @@
 """Answers given before, by the same weights with the same settings to the same row: kept in
-.scratch, outside DVC's outputs."""
+.scratch, outside DVC's outputs.
+"""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,5 +1,6 @@
 """How rows become questions to a model, and what it says becomes answers: the same on every
-backend."""
+backend.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,7 +19,8 @@ OPENING_TOKENS = 16  # of a held-out text, which a language model continues to s
 
 class ModelAnswerer(ABC):
     """A model that answers: text for conversations, scores for the steps of solutions, and the nats
-    of references."""
+    of references.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     settings: Settings
@@ -30,7 +32,8 @@ class ModelAnswerer(ABC):
     @abstractmethod
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
         """What follows each sequence of ids.   advance: told how many rows have just been
-        answered."""
+        answered.
+        """
 
     @abstractmethod
     def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
@@ -81,7 +84,8 @@ class ModelAnswerer(ABC):
 
     def _opening(self, row: Row) -> list[int]:
         """What the model is shown of a row with a reference: the prompt of a conversation, a text's
-        first words."""
+        first words.
+        """
         if "messages" in row:
             return prompt_ids(self.tokenizer, row["messages"][:-1])
         return next(windows(self.tokenizer, row, OPENING_TOKENS, OPENING_TOKENS)).ids

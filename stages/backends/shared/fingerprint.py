@@ -1,5 +1,6 @@
 """Checksums of files and folders, as lineage.json holds them: they tell bytes apart, not times or
-places."""
+places.
+"""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 
 def fingerprint(*paths: Path) -> str:
     """32 hex digits that stand for the bytes of these files and folders, and for nothing else (no
-    times, no places)."""
+    times, no places).
+    """
     total = hashlib.md5(usedforsecurity=False)
     for path in paths:
         files = (

@@ -19,7 +19,8 @@ class Listener(Protocol):
 
     def evaluation_ends(self, step: int, steps: int, loss: float, lowest: float | None) -> None:
         """loss: on the validation rows, in nats a label.   lowest: of the evaluations before, if
-        any."""
+        any.
+        """
 
     def training_ends(self) -> None:
         """After the last step."""

@@ -1,9 +1,10 @@
-"""How much memory a training takes, from the base's config alone: nothing is downloaded but that,
-and nothing is loaded.
+"""How much memory a training takes, planned from the base's config.json alone.
 
-Weights, gradients and optimizer states are counted exactly. Activations are a number of values a
-token and layer, fitted to the trainings of bench/memory.csv on a CUDA device and of
-bench/memory_cpu.csv on a CPU; all of them lie within a tenth of what is said here."""
+Nothing else of the base is downloaded and no weights are loaded. Weights, gradients and optimizer
+states are counted exactly. For activations, a number of values per token and layer was fitted to
+measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All of them took within a
+tenth of what is planned here.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,27 +22,28 @@ from stages.errors import UserError
 from stages.settings import Settings
 
 MIB = 2**20
-NF4_BYTES = (
-    0.5 + 1 / 64 + 4 / (64 * 256)
-)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
-PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
+# Of a weight in 4 bits: the weight, an 8-bit scale for each 64 of them, and a float32 scale for each
+# 256 of those scales (Dettmers et al. 2023, section 3, double quantisation).
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+PAGED_FROM = 100_000  # values; bitsandbytes keeps smaller optimizer states on the device
 
-# Values a token and layer that are kept for the backward pass, as multiples of the widths of
-# residual stream and feed-forward; LoRA with dropout keeps the input of each adapted matrix once
-# more.
+# Values per token and layer that are kept for the backward pass, as multiples of hidden_size and of
+# intermediate_size. LoRA with dropout keeps the input of each adapted matrix too.
 KEPT = (7.0, 5.0)
 
 
 @dataclass(frozen=True)
 class DeviceCosts:
-    """What is particular to a kind of device; fitted, see above.
+    """What a kind of device adds to a plan; fitted to the measured trainings.
 
-    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes:
-    a logit, which becomes its gradient (on CUDA as when they were beside each other; not measured
-    since).   apart_bytes: where they still are, under a head with rows of its own for added tokens.
-    slack: share that the allocator holds and cannot use.   process: interpreter and libraries, in
-    bytes, and file_bytes: of the checkpoint's file for each weight, where both share the memory
-    with the training.   flash: whether attention weights are never made."""
+    at_work: values of the layer that the backward pass is in, as a multiple of those it keeps.
+    logit_bytes: of a logit that becomes its own gradient in place. (On CUDA measured before it did.)
+    apart_bytes: of a logit and its gradient beside each other, under a head with added tokens.
+    slack: share of the memory that the allocator holds and cannot use.
+    process: bytes of the interpreter and its libraries.   file_bytes: of the checkpoint's file, per
+    weight. Both are 0 where they do not share their memory with the training.
+    flash: whether attention weights are never made.
+    """
 
     at_work: float
     logit_bytes: int
@@ -64,7 +66,8 @@ class Need:
     """What a training takes of a device, in bytes.
 
     activations: of the longest batch, kept until the backward pass.   at_work: of the one layer
-    that is computed again or gone through backwards.   logits: at labelled positions."""
+    that is computed again or gone through backwards.   logits: at labelled positions.
+    """
 
     weights: int
     adapter: int
@@ -79,7 +82,8 @@ class Need:
     @property
     def total(self) -> int:
         """The largest of three moments: the loss, a layer's backward pass, and the optimizer's
-        step."""
+        step.
+        """
         held = self.process + self.weights + self.adapter + self.optimizer
         most = max(self.activations + self.logits, self.activations + self.at_work, self.gradients)
         return round((held + most) * (1 + self.slack_share))
@@ -103,7 +107,8 @@ def need(
     """What training takes with micro-batches of so many rows of so many tokens each.
 
     model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed
-    as backends/pytorch/fused.py does, where a device makes attention weights."""
+    as backends/pytorch/fused.py does, where a device makes attention weights.
+    """
     config, full = model.config, settings.method == "full"
     linear = {
         name: module
@@ -167,7 +172,8 @@ def room(settings: Settings) -> tuple[str, int]:
 @dataclass(frozen=True)
 class MemoryPlan:
     """What a training takes, where it would be trained, the bytes that it may take there, and the
-    cheapest change of settings with which it fits, None where there is none or none is needed."""
+    cheapest change of settings with which it fits, None where there is none or none is needed.
+    """
 
     need: Need
     where: str
@@ -243,7 +249,8 @@ def remedy(
 
 def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     """Changes from the cheapest on: the same step in more passes, slower passes, another method,
-    shorter rows."""
+    shorter rows.
+    """
     effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
     smaller: list[dict[str, Any]] = [{}]

@@ -41,7 +41,8 @@ def from_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
 
 def to_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
     """PEFT's tensors by mlx-lm's names. Raises UserError for what mlx-lm has no place for, such as
-    rows of added tokens."""
+    rows of added tokens.
+    """
     named = {}
     for name, tensor in tensors.items():
         match = _PEFT.fullmatch(name)

@@ -1,5 +1,6 @@
 """What a base and full weights look like on disk, byte for byte alike however often they are
-written."""
+written.
+"""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG, LINEAGE = "adapter_config.json", "lineage.json"
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
 CONFIG_FILES = ("config.json",)
-NOT_HEAD_ALONE = (
+HEAD_NOT_PLAIN = (
     "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; "
     "use a base of another architecture"
 )
@@ -38,7 +39,8 @@ def locate(base: str, files: Sequence[str] = MODEL_FILES) -> Path:
     "revision": 40 hex digits}.
 
     Raises UserError for a folder without weights, an adapter, a reference without a pinned
-    revision, a hub out of reach."""
+    revision, a hub out of reach.
+    """
     path = Path(base)
     if path.suffix == ".json":
         return _snapshot(path, files)

@@ -1,5 +1,6 @@
 """What a process that trains or answers sets before and after its libraries load: the one place
-with such effects."""
+with such effects.
+"""
 
 import logging
 import os

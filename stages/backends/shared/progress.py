@@ -1,5 +1,6 @@
 """What a training says while it runs: one line format on the screen and in logs/RUN.log, as records
-in logs/RUN.jsonl."""
+in logs/RUN.jsonl.
+"""
 
 import json
 import math
@@ -23,7 +24,8 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, 
 
 class Progress:
     """A Listener that prints and files each report, and ends what takes more memory than its
-    limit."""
+    limit.
+    """
 
     def __init__(
         self,
@@ -33,7 +35,8 @@ class Progress:
         logs: Path = Path("logs"),
     ) -> None:
         """row_tokens: token count of each training row, for tokens/s.   report_to: who else is
-        told."""
+        told.
+        """
         logs.mkdir(exist_ok=True)
         self.text, self.records = logs / f"{run}.log", logs / f"{run}.jsonl"
         self.run, self.row_tokens, self.report_to = run, row_tokens, list(report_to)
@@ -77,7 +80,8 @@ class Progress:
 
     def memory_is_planned(self, planned: int, limit: int) -> None:
         """planned: bytes.   limit: of resident memory, in 2^20 bytes; 0 = none, or the backend's
-        own."""
+        own.
+        """
         self.planned, self.limit = planned, limit
 
     def training_ends(self) -> None:

@@ -1,5 +1,6 @@
 """What ends a training before its last step: a signal, the death of its dvc, a loss that explodes,
-patience."""
+patience.
+"""
 
 import math
 import signal
@@ -58,9 +59,10 @@ class Interruption:
         return bool(self.cause)
 
 
-class Watch:
+class LossWatch:
     """Raises UserError for a loss that is no number, or whose recent mean has grown by half of what
-    guessing costs."""
+    guessing costs.
+    """
 
     def __init__(self, settings: Settings, choices: int) -> None:
         """choices: among how many tokens one guesses, or grades of a step."""
@@ -70,7 +72,7 @@ class Watch:
             math.inf,
         )
 
-    def look(self, step: int, losses: Mapping[int, float]) -> None:
+    def check(self, step: int, losses: Mapping[int, float]) -> None:
         """losses: of the steps made so far, or of the last RECENT at least, by their number."""
         what = "" if math.isfinite(loss := losses[step]) else f"the loss is {loss}"
         recent = [
@@ -92,7 +94,8 @@ class Watch:
 
 def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) -> bool:
     """Whether so many evaluations brought no lower loss. Counted in the history, which checkpoints
-    hold: the count of transformers' EarlyStoppingCallback begins at zero again after a resume."""
+    hold: the count of transformers' EarlyStoppingCallback begins at zero again after a resume.
+    """
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     return bool(evaluations) and len(losses) - 1 - losses.index(min(losses)) >= evaluations
 

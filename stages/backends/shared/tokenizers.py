@@ -21,7 +21,8 @@ def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:
     """The ids of a run's added tokens. Raises UserError for one that the base's vocabulary has
-    already."""
+    already.
+    """
     earlier = {str(token) for token in tokenizer.added_tokens_decoder.values() if not token.special}
     if known := [
         token for token in tokens if token in tokenizer.get_vocab() and token not in earlier
