@@ -12,7 +12,8 @@ from stages import backends, tasks
 from stages.errors import UserError, nearest
 from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
 
-NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
+NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
+PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
 
 
 class Params(Strict):
@@ -161,6 +162,12 @@ def _dangling(params: Params) -> list[str]:
                 faults.append(
                     f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}"
                 )
+    faults += [
+        f"`{group}`: {name!r} is no name; write it with lower-case letters, digits, `_`, `.` and `-`"
+        for group in ("bases", "tasks", "presets")
+        for name in getattr(params, group)
+        if not PLAIN.fullmatch(name)
+    ]
     faults += [
         f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
         for name, corpus in params.corpora.items()
