@@ -142,10 +142,10 @@ def test_a_version_that_a_shell_would_take_for_something_else_is_refused(tmp_pat
         "corpora": GOOD["corpora"]["gec-001"],
         "runs": GOOD["runs"]["gec-001"],
     }
+    params = {**GOOD, "sources": {}}
+    params[group] = {**params[group], name: entries[group]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     with pytest.raises(UserError) as error:
-        params = {**GOOD, "sources": {}}
-        params[group] = {**params[group], name: entries[group]}
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         load_params(tmp_path / "params.yaml")
     says = "a version is named TASK-NNN with three digits"
     assert f"params.yaml: `{group}.{name}`: {says}" in str(error.value)

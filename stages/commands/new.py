@@ -1,5 +1,6 @@
 """new: a file becomes the next version of a task's corpus, with a run that continues from the version before."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -50,10 +51,7 @@ def new(
         entry(params.tasks, task, "tasks")
     report = check(task, file, malformed)
 
-    # A run may have a number of its own, as a variant on an earlier corpus has; the new corpus and its run share a free one.
-    taken = [int(name[-3:]) for name, corpus in params.corpora.items() if corpus.task == task]
-    taken += [int(name[-3:]) for name, run in params.runs.items() if run.task == task]
-    version = f"{task}-{1 + max(taken, default=0):03d}"
+    version = f"{task}-{free_number(params, task):03d}"
     path = Path("data", task, f"train_{version[-3:]}{file.suffix}")
     if path.exists():
         raise UserError(
@@ -79,6 +77,20 @@ def new(
         f"{version}: {report.read - report.dropped.total():,} rows of {file} are now {path}; the run continues from {parent}."
     )
     typer.echo(f"Next:  dvc repro evaluate@{version} compare@{task}")
+
+
+def free_number(params: Params, task: str) -> int:
+    """The next one that is free for a corpus, its run and its file, whichever task an entry of that name or file is of."""
+    # A run may have a number of its own, as a variant on an earlier corpus has.
+    taken = [0]
+    for entries in (params.corpora, params.runs, params.synthetic, params.sources):
+        for name, item in entries.items():
+            path = Path(getattr(item, "file", ""))  # a run has none
+            if item.task == task or name[:-4] == task:
+                taken.append(int(name[-3:]))
+            if path.parent == Path("data", task) and re.fullmatch(r"train_[0-9]{3}", path.stem):
+                taken.append(int(path.stem[-3:]))
+    return 1 + max(taken)
 
 
 def check(task: str, file: Path, malformed: str) -> clean.Report:
