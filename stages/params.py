@@ -64,9 +64,15 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there is.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return validate(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this at the top of the repository") from None
+
+
+def validate(text: str, path: Path) -> Params:
+    """`load_params` of what the file `path` holds, or shall hold."""
+    try:
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
