@@ -12,7 +12,8 @@ from stages import backends, tasks
 from stages.errors import UserError, nearest
 from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
 
-NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
+NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
+PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
 
 
 class Params(Strict):
@@ -63,9 +64,15 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there is.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return validate(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this at the top of the repository") from None
+
+
+def validate(text: str, path: Path) -> Params:
+    """`load_params` of what the file `path` holds, or shall hold."""
+    try:
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
@@ -161,6 +168,12 @@ def _dangling(params: Params) -> list[str]:
                 faults.append(
                     f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}"
                 )
+    faults += [
+        f"`{group}`: {name!r} is no name; write it with lower-case letters, digits, `_`, `.` and `-`"
+        for group in ("bases", "tasks", "presets")
+        for name in getattr(params, group)
+        if not PLAIN.fullmatch(name)
+    ]
     faults += [
         f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
         for name, corpus in params.corpora.items()

@@ -19,6 +19,7 @@ from stages.corpus import clean
 from stages.errors import UserError
 from stages.params import Params, load_params
 from stages.records import Answer, read_rows, target
+from tests import nano
 from tests.conftest import run
 
 ROOT = Path(__file__).parents[1]
@@ -859,6 +860,19 @@ def test_a_misspelt_key_stops_an_experiment_before_anything_runs(clone, override
     assert done.returncode != 0
     assert says in done.stdout + done.stderr
     assert "Running stage 'train" not in done.stdout
+
+
+@pytest.mark.parametrize("target", [(), ("-s",)])
+def test_a_key_that_a_shell_would_run_is_never_put_into_a_command(tmp_path, target):
+    """Asked for alone, the stage misses the settings that configure has not written."""
+    folder = nano.make(tmp_path / "repository")
+    key = "x; touch ran #"
+    tiny = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["bases"]["tiny"]
+    change(folder, f"bases/{key}", tiny)
+    done = run(folder, "dvc", "repro", *target, f"initialise@{key}", succeeds=False)
+    assert done.returncode
+    assert target or f"`bases`: '{key}' is no name" in done.stderr
+    assert not (folder / "ran").exists()
 
 
 def test_the_commands_of_the_readme_run():

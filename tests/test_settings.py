@@ -117,6 +117,40 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
     assert "params.yaml: " in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["x; touch ran #", "x\n", "$(touch ran)", "../x", "-x", "X", ""])
+@pytest.mark.parametrize("group", ["bases", "tasks", "presets"])
+def test_a_name_that_a_shell_or_a_path_would_take_for_something_else_is_refused(
+    tmp_path, group, name
+):
+    """dvc.yaml puts the keys into commands and paths."""
+    entry = dict(GOOD["bases"]["tiny"]) if group == "bases" else {}
+    params = yaml.safe_load(yaml.safe_dump(GOOD))
+    params[group][name] = entry
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load_params(tmp_path / "params.yaml")
+    says = "is no name; write it with lower-case letters, digits, `_`, `.` and `-`"
+    assert f"params.yaml: `{group}`: {name!r} {says}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gec-001; touch ran #", "gec-001\n", "gec-٠٠١"])
+@pytest.mark.parametrize("group", ["synthetic", "sources", "corpora", "runs"])
+def test_a_version_that_a_shell_would_take_for_something_else_is_refused(tmp_path, group, name):
+    entries = {
+        "synthetic": {"task": "gec", "file": "b.tsv", "rows": 9},
+        "sources": {"task": "gec", "file": "b.tsv", "hub_id": "a/b", "revision": "0" * 40},
+        "corpora": GOOD["corpora"]["gec-001"],
+        "runs": GOOD["runs"]["gec-001"],
+    }
+    params = {**GOOD, "sources": {}}
+    params[group] = {**params[group], name: entries[group]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load_params(tmp_path / "params.yaml")
+    says = "a version is named TASK-NNN with three digits"
+    assert f"params.yaml: `{group}.{name}`: {says}" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "circle"),
     [

@@ -1,7 +1,9 @@
 """What other training scripts get wrong without saying so, each shown to be absent; every test is named after its trap."""
 
+import ast
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -487,6 +489,95 @@ def test_code_that_a_checkpoint_brings_is_never_run(inside):
     config = folder / "config.json"
     evil = '"model_type": "evil", "auto_map": {"AutoConfig": "evil.E"}'
     config.write_text(config.read_text().replace('"model_type": "llama"', evil))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=OWN_CODE):
         models.load_weights(folder)
     assert not Path("ran").exists()
+
+
+OWN_CODE = (
+    "the base brings its own code, which is never run; "
+    "name a base of an architecture that transformers knows"
+)
+BRINGS_CODE = {
+    "config.json": {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.E"},
+    },
+    "tokenizer_config.json": {
+        "tokenizer_class": "Evil",
+        "auto_map": {"AutoTokenizer": [None, "evil.E"]},
+    },
+}
+LOADERS = """
+import sys
+from pathlib import Path
+from stages.backends.pytorch import models
+from stages.backends.shared import memory, tokenizers
+from stages.errors import UserError
+folder = sys.argv[1]
+loaders = {
+    "tokenizer": lambda: tokenizers.load_tokenizer(folder, folder),
+    "weights": lambda: models.load_weights(Path(folder)),
+    "outline": lambda: memory.outline(Path(folder)),
+}
+for name in sys.argv[2:]:
+    try:
+        loaders[name]()
+    except UserError as error:
+        print(name, "refused:", error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "loaders"),
+    [("config.json", ("weights", "outline")), ("tokenizer_config.json", ("tokenizer",))],
+)
+def test_nobody_at_a_terminal_is_asked_whether_to_run_a_checkpoints_code(inside, file, loaders):
+    """transformers asks wherever it is not told; this terminal has `y` typed ahead for every question."""
+    folder = Path(checkpoint(inside / "remote", "llama"))
+    (folder / "evil.py").write_text("open('ran', 'w').close()\n")
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(config | BRINGS_CODE[file]))
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\n" * 8)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADERS, str(folder), *loaders],
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        timeout=300,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert not Path("ran").exists()
+    assert "[y/N]" not in done.stdout
+    said = "".join(f"{name} refused: {folder}: {OWN_CODE}\n" for name in loaders)
+    assert done.stdout == said, done.stderr
+
+
+def test_a_model_file_that_mlx_would_load_as_code_is_refused(inside):
+    folder = Path(checkpoint(inside / "remote", "llama"))
+    (folder / "evil.py").write_text("open('ran', 'w').close()\n")
+    config = json.loads((folder / "config.json").read_text()) | {"model_file": "evil.py"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=OWN_CODE):
+        mlx_models.load_weights(str(folder), SETTINGS)
+    assert not Path("ran").exists()
+
+
+def test_every_loader_in_stages_is_told_to_run_no_code():
+    """PEFT's own from_pretrained has no such option: it reads an adapter's tensors into a model that is there."""
+    loads = {"from_pretrained", "from_config", "load_checkpoint"}
+    found = 0
+    for path in sorted((Path(__file__).parents[1] / "stages").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            called = ast.unparse(call.func)
+            if called.rpartition(".")[2] not in loads or called.startswith("PeftModel."):
+                continue
+            found += 1
+            told = {key.arg: ast.unparse(key.value) for key in call.keywords}
+            assert told.get("trust_remote_code") == "False", f"{path}:{call.lineno}: {called}"
+    assert found >= 5

@@ -17,7 +17,13 @@ from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model as load_checkpoint
 
 from stages.backends.shared import adapters, mlx_adapters
-from stages.backends.shared.model_folders import HEAD_NOT_PLAIN, NOT_NUMBERS, is_adapter, locate
+from stages.backends.shared.model_folders import (
+    HEAD_NOT_PLAIN,
+    NOT_NUMBERS,
+    is_adapter,
+    locate,
+    refuse_own_code,
+)
 from stages.errors import UserError
 from stages.settings import Lora, Settings
 
@@ -34,8 +40,9 @@ def load_weights(base: str, settings: Settings) -> Any:
             f"or MLX's 4 bits"
         )
     try:
-        model, _ = load_checkpoint(folder)
+        model, _ = load_checkpoint(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        refuse_own_code(base, error)
         raise UserError(
             f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch"
         ) from None

@@ -21,7 +21,13 @@ from stages.backends.pytorch import step_head
 from stages.backends.pytorch.loss import causal_model, require_plain_head
 from stages.backends.shared import adapters
 from stages.backends.shared.devices import device
-from stages.backends.shared.model_folders import HEAD, STEP_HEAD, is_adapter, locate
+from stages.backends.shared.model_folders import (
+    HEAD,
+    STEP_HEAD,
+    is_adapter,
+    locate,
+    refuse_own_code,
+)
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.errors import UserError
 from stages.settings import Settings
@@ -63,12 +69,14 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
     try:
         weights, told = AutoModelForCausalLM.from_pretrained(
             folder,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
+        refuse_own_code(folder, error)
         raise UserError(
             f"{folder}: not a causal language model that transformers loads from safetensors: "
             f"{str(error).splitlines()[0]}; "

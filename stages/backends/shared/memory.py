@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
+from stages.backends.shared.model_folders import refuse_own_code
 from stages.errors import UserError
 from stages.settings import Settings
 
@@ -93,8 +94,10 @@ def outline(folder: Path) -> Any:
     """The model of a checkpoint without its weights: a 70B takes a second."""
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
+        refuse_own_code(folder, error)
         raise UserError(
             f"{folder}: no causal language model that transformers knows: "
             f"{str(error).splitlines()[0]}"

@@ -30,6 +30,18 @@ HEAD, STEP_HEAD = (
 )  # the file, and the part of the model that it fills
 
 
+def refuse_own_code(folder: str | Path, error: Exception) -> None:
+    """Raise UserError where a library would load `folder` only with Python code that lies in it.
+
+    transformers and mlx-lm both name the option that would let them; transformers, not told, asks on a terminal.
+    """
+    if "trust_remote_code" in str(error):
+        raise UserError(
+            f"{folder}: the base brings its own code, which is never run; "
+            "name a base of an architecture that transformers knows"
+        ) from None
+
+
 def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 

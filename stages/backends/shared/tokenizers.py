@@ -9,9 +9,14 @@ from stages.errors import UserError
 
 
 def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run brings with it, else its base's."""
+    """The tokenizer that a run brings with it, else its base's. Raises UserError for one that is code of the checkpoint."""
     own = Path(model, "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(model if own else model_folders.locate(base))
+    folder = Path(model) if own else model_folders.locate(base)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except ValueError as error:
+        model_folders.refuse_own_code(folder, error)
+        raise
     if (
         tokenizer.pad_token_id is None
     ):  # padding is never labelled and never attended to, so any id serves
