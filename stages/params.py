@@ -1,4 +1,4 @@
-"""params.yaml read and checked: layers resolved into a run's settings; every fault told at once, before anything runs."""
+"""params.yaml read and checked: layers become a run's options; every fault is told at once, before anything runs."""
 
 import re
 from graphlib import CycleError, TopologicalSorter
@@ -10,8 +10,20 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages import backends, tasks
 from stages.errors import UserError, nearest
-from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
+from stages.settings import (
+    RUN_KEYS,
+    Answering,
+    Base,
+    Corpus,
+    Options,
+    Run,
+    Source,
+    Split,
+    Strict,
+    Synthetic,
+)
 
+DEFAULTS = "defaults"
 NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
 
 
@@ -29,23 +41,23 @@ class Params(Strict):
     corpora: dict[str, Corpus]
     runs: dict[str, Run]
 
-    def resolve(self, run: str) -> Settings:
+    def resolve(self, run: str) -> Options:
         """defaults < presets, in the order they are named < task < the run's own."""
         spec = self.runs[run]
         presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
-        layers = [
+        layers = merge(
             self.defaults,
             *(self.presets[name] for name in presets),
             self.tasks[spec.task],
             spec.model_extra or {},
-        ]
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            merged = merge(merged, layer)
-        return Settings.model_validate(merged)
+        )
+        return Options.model_validate(layers)
 
     def shares(self, run: str) -> dict[str, float]:
-        """How often an epoch of a run has each row of each corpus: its own once, those of `replay` and `mix` as they say."""
+        """How often an epoch of a run has each row of each corpus.
+
+        The run's own corpus once; those of `replay` and `mix` as they say.
+        """
         spec, shares = self.runs[run], {}
         before = spec
         while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[
@@ -55,6 +67,11 @@ class Params(Strict):
             if spec.replay:
                 shares[before.corpus] = spec.replay
         return {spec.corpus: 1.0} | shares | {spec.corpus: 1.0} | spec.mix
+
+
+def answering(options: Options) -> Answering:
+    """What a run answers with: in an evaluation and in `apply` the same."""
+    return Answering.model_validate(options.model_dump(include=set(Answering.model_fields)))
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -71,7 +88,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
     faults = _faults(Params, raw, "")
     if not faults:
-        layers = {"defaults": raw["defaults"]}
+        layers = {DEFAULTS: raw["defaults"]}
         layers |= {
             f"{group}.{name}": layer or {}
             for group in ("presets", "tasks")
@@ -79,7 +96,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         }
         layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
         faults = [
-            fault for place, layer in layers.items() for fault in _faults(Settings, layer, place)
+            fault for place, layer in layers.items() for fault in _faults(Options, layer, place)
         ]
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -100,7 +117,13 @@ def _faults(model: type[BaseModel], value: Any, place: str) -> list[str]:
     try:
         model.model_validate(value)
     except ValidationError as error:
-        return [_sentence(model, item, place) for item in error.errors()]
+        # Presets, tasks and runs say what differs from the defaults, which are whole.
+        whole = model is not Options or place == DEFAULTS
+        return [
+            _sentence(model, item, place)
+            for item in error.errors()
+            if whole or item["type"] != "missing"
+        ]
     return []
 
 
@@ -110,8 +133,11 @@ def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"`{where}` is no option{nearest(parts[-1], _options(model, parts[:-1]))}"
     if error["type"] == "missing":
+        if place == DEFAULTS:
+            return f"`{where}` is missing; every option without a neutral value has one there"
         return f"`{where}` is missing; add it"
-    return f"`{where}`: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}; correct the value"
+    why = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"`{where}`: {why}, not {error['input']!r}; correct the value"
 
 
 def _options(model: type[BaseModel], path: list[str]) -> list[str]:
@@ -130,12 +156,13 @@ def _kinds(annotation: Any) -> list[type[BaseModel]]:
     return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
 
 
-def merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """`high` over `low`, maps inside them key by key."""
-    merged = dict(low)
-    for key, value in high.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+def merge(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Each layer over those before it, maps inside them key by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merge(merged[key], value) if both else value
     return merged
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from stages.backends.shared.adapters import lora_of
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
 from stages.errors import UserError
 from stages.settings import Settings
@@ -122,7 +123,7 @@ def need(
     logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
-    if not full and settings.lora.lora_dropout:
+    if not full and lora_of(settings).lora_dropout:
         per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
     # transformers' own attention keeps its weights in float32, before and after the softmax; ours once, in their own type.
     kept = (
@@ -254,7 +255,9 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
         [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
     )
     leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
-    methods: list[dict[str, Any]] = [{}, *({"method": name} for name in leaner)]
+    # What `train` is given of a full training has no lora, so that only `plan` and `check` can offer one.
+    methods: list[dict[str, Any]] = [{}]
+    methods += [{"method": name} for name in leaner if settings.lora]
     lengths: list[dict[str, Any]] = [{}]
     while (length := settings.max_length_tokens >> len(lengths)) >= 128:
         lengths.append({"max_length_tokens": length})
@@ -268,7 +271,7 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
 
 def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:
     """The matrices that get an adapter."""
-    targets = settings.lora.target_modules
+    targets = lora_of(settings).target_modules
     return [
         module
         for name, module in linear.items()
@@ -278,8 +281,9 @@ def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]
 
 def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[int]:
     """How many values each matrix of the adapter has."""
+    rank = lora_of(settings).r
     for module in adapted(linear, settings):
-        yield from (settings.lora.r * module.in_features, settings.lora.r * module.out_features)
+        yield from (rank * module.in_features, rank * module.out_features)
 
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
