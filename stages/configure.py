@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 
 from stages import command_line, imports, settings
 from stages.files import write_json
-from stages.params import Params, load_params
+from stages.params import Params, answering, load_params
 from stages.stage_config import CONFIG
 
-ANSWERING = ("backend", "method", "device", "max_length_tokens", "max_steps_per_example", "threads")
 REPORT = "report"
 LISTED = 8
 
@@ -91,13 +90,13 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     judged by.
     """
     run, settled = params.runs[name], params.resolve(name)
-    resolved = chosen(settled)
-    if resolved.get("method") == "full":
-        resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
-    report_to, generation = resolved.pop("report_to", []), resolved.pop("generation", {})
-    answering = {key: resolved[key] for key in ANSWERING if key in resolved} | {
-        "generation": generation
+    training = {
+        key: value
+        for key, value in chosen(settled).items()
+        if key in settings.Settings.model_fields
     }
+    if settled.method == "full":
+        del training["lora"]  # of no use to it: another rank must not retrain it
     tests = [
         corpus
         for corpus, spec in params.corpora.items()
@@ -109,15 +108,15 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     if backend == "pytorch" and (settled.method == "qlora" or settled.optim.startswith("paged")):
         packages += ("bitsandbytes",)  # transformers imports it for these
 
-    yield Decision(REPORT, name, {"report_to": report_to})
+    yield Decision(REPORT, name, {"report_to": settled.report_to})
     yield Decision(
         "mix",
         name,
         task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}},
     )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
-    yield Decision("train", name, {"run": start, "settings": resolved}, run.task, backend, packages)
-    answers = task | base | {"settings": answering, "tests": tests}
+    yield Decision("train", name, {"run": start, "settings": training}, run.task, backend, packages)
+    answers = task | base | {"settings": chosen(answering(settled)), "tests": tests}
     yield Decision("predict", name, answers, run.task, backend, packages)
     yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
 

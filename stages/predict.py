@@ -15,7 +15,7 @@ from stages.backends.shared import answer_cache
 from stages.backends.shared.fingerprint import fingerprint
 from stages.files import as_json, write_lines
 from stages.records import Prediction, Row, read_rows
-from stages.settings import Settings
+from stages.settings import Answering
 
 
 def main(run: str) -> None:
@@ -42,7 +42,7 @@ def answered(
     """What a model makes of every row of every test set; it is loaded when the first row that is
     new to it comes.
     """
-    base, chosen = config["base"], Settings.model_validate(config["settings"])
+    base, chosen = config["base"], Answering.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.answerer(model, base, chosen))
     answering = as_json([config[key] for key in ("settings", "code", "packages")])

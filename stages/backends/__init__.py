@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stages.backends.shared import process
 from stages.errors import UserError
 from stages.records import Answer, Row
-from stages.settings import Run, Settings
+from stages.settings import Answering, Run, Settings
 
 if TYPE_CHECKING:
     from stages.backends.shared.memory import MemoryPlan
@@ -94,7 +94,7 @@ class Backend(Protocol):
         many tokens.
         """
 
-    def answerer(self, model: str, base: str, settings: Settings) -> Answerer:
+    def answerer(self, model: str, base: str, settings: Answering) -> Answerer:
         """A run, or its base, that answers."""
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from stages import backends, settings, tasks
 from stages.errors import UserError
 from stages.files import atomic_write, write_lines
-from stages.params import entry, load_params
+from stages.params import answering, entry, load_params
 
 Parts = Sequence[tuple[str, bool]]
 """All that is written, in order: (text, whether a model is asked for its answer; else it is written
@@ -94,7 +94,7 @@ def apply(
     specs = {run: entry(params.runs, run, "runs") for run in runs.split(",")}
     task = _shared_task(specs)
     generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-    chosen = {run: _overridden(params.resolve(run), generation, seed) for run in specs}
+    chosen = {run: _overridden(answering(params.resolve(run)), generation, seed) for run in specs}
     texts, files = text or [], files or []
     document = tasks.document(task)
     if (
@@ -139,22 +139,20 @@ def _shared_task(specs: dict[str, settings.Run]) -> str:
 
 
 def _overridden(
-    own: settings.Settings, generation: dict[str, Any], seed: int | None
-) -> settings.Settings:
-    """The run's settings with what the call gives, within the bounds that settings.py has for
-    params.yaml.
-    """
+    own: settings.Answering, generation: dict[str, Any], seed: int | None
+) -> settings.Answering:
+    """The run's own way to answer with what the call gives, within the bounds of params.yaml."""
     record = own.model_dump() | ({} if seed is None else {"seed": seed})
     record["generation"] |= {name: value for name, value in generation.items() if value is not None}
     try:
-        return settings.Settings.model_validate(record)
+        return settings.Answering.model_validate(record)
     except ValidationError as error:
         fault = error.errors()[0]
         option, why = str(fault["loc"][-1]).replace("_", "-"), fault["msg"].lower()
         raise UserError(f"--{option}: {why}, not {fault['input']!r}; correct the value") from None
 
 
-def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Settings]) -> Parts:
+def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Answering]) -> Parts:
     """A document's chunks, the same for all runs.
 
     Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII
@@ -227,7 +225,7 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
 
 
 def _answered(
-    run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress
+    run: str, spec: settings.Run, chosen: settings.Answering, inputs: list[str], bar: Progress
 ) -> list[str]:
     answerer = backends.load(chosen.backend).answerer(f"models/{run}", spec.base, chosen)
     questions = [tasks.corpus(spec.task).question(text) for text in inputs]

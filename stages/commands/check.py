@@ -147,7 +147,7 @@ def base_of(base: str) -> str:
     return f"{model.config.model_type}, {sizes}; a turn ends with {end}"
 
 
-def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
+def parent_of(spec: settings.Run, chosen: settings.Options) -> str:
     """Whether the run can go on from its parent."""
     from stages.backends.shared import adapters
     from stages.backends.shared.tokenizers import add_tokens, load_tokenizer

@@ -29,7 +29,7 @@ from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.errors import UserError
 from stages.records import Row
-from stages.settings import Lora, Run, Settings
+from stages.settings import Answering, Lora, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
 
 
@@ -112,7 +112,7 @@ def use_device(device: str) -> None:
         mx.set_default_device(mx.Device(mx.cpu))
 
 
-def answerer(model: str, base: str, settings: Settings) -> "Answerer":
+def answerer(model: str, base: str, settings: Answering) -> "Answerer":
     """As stages.backends.Backend."""
     return Answerer(model, base, settings)
 
@@ -120,15 +120,15 @@ def answerer(model: str, base: str, settings: Settings) -> "Answerer":
 class Answerer(ModelAnswerer):
     """A run, or its base, that answers by MLX."""
 
-    def __init__(self, model: str, base: str, settings: Settings) -> None:
+    def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_device(settings.device)
         self.settings, self.generation = settings, settings.generation
         self.tokenizer = load_tokenizer(model, base)
         if not model_folders.is_adapter(Path(model)):
-            self.model = load_weights(model, settings)
+            self.model = load_weights(model)
         else:
             config, state = adapters.read(Path(model))
-            self.model = load_weights(base, settings)
+            self.model = load_weights(base)
             attach(self.model, Lora(**{key: config[key] for key in Lora.model_fields}))
             load_state(self.model, state)
         self.model.eval()

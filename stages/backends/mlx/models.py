@@ -28,10 +28,8 @@ from stages.errors import UserError
 from stages.settings import Lora, Settings
 
 
-def load_weights(base: str, settings: Settings) -> Any:
-    """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4
-    bits.
-    """
+def load_weights(base: str, dtype: mx.Dtype = mx.float32) -> Any:
+    """A base as mlx-lm loads it, in `dtype`, or in MLX's 4 bits where its checkpoint is."""
     folder = locate(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "bitsandbytes" in str(config.get("quantization_config")):
@@ -47,7 +45,7 @@ def load_weights(base: str, settings: Settings) -> Any:
             f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch"
         ) from None
     if "quantization" not in config:
-        model.set_dtype(mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
+        model.set_dtype(dtype)
     ids = mx.arange(3)[None]
     if mx.isnan(logits := model(ids)).any():
         raise UserError(NOT_NUMBERS.format(folder=folder))
@@ -66,19 +64,20 @@ def head(model: Any, hidden: mx.array) -> mx.array:
 
 def model_for_training(base: str, parent: str, settings: Settings) -> Any:
     """The base with fresh LoRA layers, or with the parent's, whichever backend has made them."""
-    model = load_weights(base, settings)
+    lora = adapters.lora_of(settings)
+    model = load_weights(base, mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
     model.freeze()
     mx.random.seed(settings.seed)
-    attach(model, settings.lora)
-    model.peft_config = peft_config(model, settings.lora)
+    attach(model, lora)
+    model.peft_config = peft_config(model, lora)
     if parent != base:
         if not is_adapter(Path(parent)):
             raise UserError(
                 f"{parent}: full weights, not an adapter on {base}; make it the base as well"
             )
-        adapters.check_continues(Path(parent), base, settings.lora, [])
+        adapters.check_continues(Path(parent), base, lora, [])
         state = peft_state(model)
-        adapters.continue_adapter(state, Path(parent), settings.lora)
+        adapters.continue_adapter(state, Path(parent), lora)
         load_state(model, state)
     if settings.gradient_checkpointing:
         grad_checkpoint(model.layers[0])

@@ -23,7 +23,7 @@ from stages.backends.shared.devices import device
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.records import Row
-from stages.settings import Run, Settings
+from stages.settings import Answering, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
 
 
@@ -145,7 +145,7 @@ def limit_memory(megabytes: int) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total))
 
 
-def answerer(model: str, base: str, settings: Settings) -> "Answerer":
+def answerer(model: str, base: str, settings: Answering) -> "Answerer":
     """As stages.backends.Backend."""
     return Answerer(model, base, settings)
 
@@ -153,7 +153,7 @@ def answerer(model: str, base: str, settings: Settings) -> "Answerer":
 class Answerer(ModelAnswerer):
     """A run, or its base, that answers by PyTorch."""
 
-    def __init__(self, model: str, base: str, settings: Settings) -> None:
+    def __init__(self, model: str, base: str, settings: Answering) -> None:
         torch.set_num_threads(settings.threads)
         where = device(settings.device)
         self.tokenizer = load_tokenizer(model, base)

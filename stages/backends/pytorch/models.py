@@ -149,12 +149,13 @@ def model_for_training(
         return checkpointing(weights, settings)
     from peft import LoraConfig, get_peft_model
 
+    lora = adapters.lora_of(settings)
     if parent != base:
         if not is_adapter(Path(parent)):
             raise UserError(
                 f"{parent}: full weights, not an adapter on {base}; make it the base as well"
             )
-        adapters.check_continues(Path(parent), base, settings.lora, added)
+        adapters.check_continues(Path(parent), base, lora, added)
     weights = checkpointing(
         load_weights(locate(base), settings.method == "qlora", settings.device), settings
     )
@@ -166,7 +167,7 @@ def model_for_training(
         modules_to_save=[STEP_HEAD] if scores_steps else None,
         exclude_modules=rf".*\b{STEP_HEAD}\b.*" if scores_steps else None,
         trainable_token_indices=added or None,
-        **settings.lora.model_dump(),
+        **lora.model_dump(),
     )
     try:
         grafted = get_peft_model(weights, config)
@@ -179,13 +180,13 @@ def model_for_training(
             }
         )
         raise UserError(
-            f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has "
+            f"lora.target_modules {lora.target_modules}: {error}; this architecture has "
             f"{', '.join(linear)}"
         ) from None
     if added:  # else the Trainer's checkpoints hold the whole embedding twice
         grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
     if parent != base:
-        adapters.continue_adapter(adapters.trainable(grafted), Path(parent), settings.lora)
+        adapters.continue_adapter(adapters.trainable(grafted), Path(parent), lora)
     if settings.precision == "bfloat16":
         spare_conversions(grafted)
     return grafted

@@ -20,7 +20,7 @@ from stages.backends.shared.model_folders import (
 )
 from stages.errors import UserError
 from stages.files import write_json
-from stages.settings import Lora
+from stages.settings import Lora, Settings
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -41,6 +41,15 @@ PLAIN_LORA = {
     "monteclora_config": None,
 }
 """What makes an adapter W + s B A and nothing more; `continue_adapter` knows no other."""
+
+
+def lora_of(settings: Settings) -> Lora:
+    """The adapter of methods lora and qlora. Raises ValueError for a full training, which has
+    none.
+    """
+    if settings.lora is None:
+        raise ValueError(f"method {settings.method}: no lora among its settings")
+    return settings.lora
 
 
 def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:

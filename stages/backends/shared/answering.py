@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
 from stages.records import Answer, Row
-from stages.settings import Settings
+from stages.settings import Answering
 from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
 
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
@@ -23,7 +23,7 @@ class ModelAnswerer(ABC):
     """
 
     tokenizer: PreTrainedTokenizerBase
-    settings: Settings
+    settings: Answering
 
     @abstractmethod
     def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:

@@ -2,8 +2,8 @@
 
 Nothing else of the base is downloaded and no weights are loaded. Weights, gradients and optimizer
 states are counted exactly. For activations, a number of values per token and layer was fitted to
-measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All of them took within a
-tenth of what is planned here.
+measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All of them took within
+a tenth of what is planned here.
 """
 
 import math
@@ -17,14 +17,15 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from stages.backends.shared.adapters import lora_of
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
 from stages.backends.shared.model_folders import refuse_own_code
 from stages.errors import UserError
 from stages.settings import Settings
 
 MIB = 2**20
-# Of a weight in 4 bits: the weight, an 8-bit scale for each 64 of them, and a float32 scale for each
-# 256 of those scales (Dettmers et al. 2023, section 3, double quantisation).
+# Of a weight in 4 bits: the weight, an 8-bit scale for each 64 of them, and a float32 scale for
+# each 256 of those scales (Dettmers et al. 2023, section 3, double quantisation).
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 PAGED_FROM = 100_000  # values; bitsandbytes keeps smaller optimizer states on the device
 
@@ -38,12 +39,12 @@ class DeviceCosts:
     """What a kind of device adds to a plan; fitted to the measured trainings.
 
     at_work: values of the layer that the backward pass is in, as a multiple of those it keeps.
-    logit_bytes: of a logit that becomes its own gradient in place. (On CUDA measured before it did.)
-    apart_bytes: of a logit and its gradient beside each other, under a head with added tokens.
-    slack: share of the memory that the allocator holds and cannot use.
-    process: bytes of the interpreter and its libraries.   file_bytes: of the checkpoint's file, per
-    weight. Both are 0 where they do not share their memory with the training.
-    flash: whether attention weights are never made.
+    logit_bytes: of a logit that becomes its own gradient in place. (On CUDA measured before it
+    did.) apart_bytes: of a logit and its gradient beside each other, under a head with added
+    tokens. slack: share of the memory that the allocator holds and cannot use. process: bytes of
+    the interpreter and its libraries.   file_bytes: of the checkpoint's file, per weight. Both are
+    0 where they do not share their memory with the training. flash: whether attention weights are
+    never made.
     """
 
     at_work: float
@@ -131,7 +132,7 @@ def need(
     logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
-    if not full and settings.lora.lora_dropout:
+    if not full and lora_of(settings).lora_dropout:
         per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
     # transformers' own attention keeps its weights in float32, before and after the softmax; ours
     # once, in their own type.
@@ -268,7 +269,10 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
         [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
     )
     leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
-    methods: list[dict[str, Any]] = [{}, *({"method": name} for name in leaner)]
+    # What `train` is given of a full training has no lora, so that only `plan` and `check` can
+    # offer one.
+    methods: list[dict[str, Any]] = [{}]
+    methods += [{"method": name} for name in leaner if settings.lora]
     lengths: list[dict[str, Any]] = [{}]
     while (length := settings.max_length_tokens >> len(lengths)) >= 128:
         lengths.append({"max_length_tokens": length})
@@ -282,7 +286,7 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
 
 def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:
     """The matrices that get an adapter."""
-    targets = settings.lora.target_modules
+    targets = lora_of(settings).target_modules
     return [
         module
         for name, module in linear.items()
@@ -292,8 +296,9 @@ def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]
 
 def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[int]:
     """How many values each matrix of the adapter has."""
+    rank = lora_of(settings).r
     for module in adapted(linear, settings):
-        yield from (settings.lora.r * module.in_features, settings.lora.r * module.out_features)
+        yield from (rank * module.in_features, rank * module.out_features)
 
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
