@@ -97,7 +97,19 @@ class Settings(Common):
         "only their rows of the embedding are trained",
     )
     learning_rate: float = Field(gt=0, description="the highest, which the schedule starts from")
-    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"]
+    lr_scheduler_type: Literal[
+        "cosine",
+        "cosine_with_min_lr",
+        "linear",
+        "constant_with_warmup",
+        "polynomial",
+        "warmup_stable_decay",
+    ]
+    lr_scheduler_kwargs: dict[str, float | str] = Field(
+        {},
+        description="the schedule's own parameters as transformers names them: "
+        "min_lr_rate for cosine_with_min_lr, num_decay_steps for warmup_stable_decay",
+    )
     warmup_steps: int = Field(
         0, ge=0, description="optimizer steps in which the learning rate rises from 0"
     )

@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from stages.backends.mlx.models import head, peft_state
 from stages.backends.shared import checkpoints
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
+from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import training_plan
@@ -195,22 +196,6 @@ class Loop:
 def tensors(file: Path) -> dict[str, mx.array]:
     found: Any = mx.load(str(file))
     return dict(found)
-
-
-def learning_rates(settings: Settings, steps: int) -> list[float]:
-    """Of each step, by transformers' own schedules."""
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=settings.learning_rate)
-    schedule = get_scheduler(
-        settings.lr_scheduler_type, optimizer, min(settings.warmup_steps, steps), steps
-    )
-    rates = []
-    for _ in range(steps):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return rates
 
 
 def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx.array]:

@@ -29,6 +29,7 @@ from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
 from stages.backends.shared.devices import device
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
+from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.listeners import Listener
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
@@ -294,6 +295,7 @@ def fit(
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
+        lr_scheduler_kwargs=settings.lr_scheduler_kwargs,
         warmup_steps=min(settings.warmup_steps, steps),
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
@@ -316,6 +318,7 @@ def fit(
         run_name=progress.run,
         remove_unused_columns=False,
     )
+    learning_rates(settings, steps)  # refuses what the schedule does not take
     interruption = Interruption()
     choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
     trainer = LabelledTrainer(
