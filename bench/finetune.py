@@ -14,7 +14,7 @@ from typing import Any
 from bench.turns import Work, Workload, first_rows
 from stages.params import load_params
 from stages.records import Row, read_rows
-from stages.settings import Run, Settings
+from stages.settings import Options, Run
 
 ROWS, HELD_OUT, BATCH, THREADS = 1500, 200, 16, 2
 
@@ -39,8 +39,7 @@ def make(folder: Path) -> None:
 
 
 @cache
-def options() -> Settings:
-    defaults = load_params().defaults
+def options() -> Options:
     chosen = {
         "per_device_train_batch_size": BATCH,
         "num_train_epochs": 1,
@@ -48,7 +47,7 @@ def options() -> Settings:
         "eval_steps": 0,
         "threads": THREADS,
     }
-    return Settings.model_validate(defaults | chosen)
+    return load_params().options([], chosen)
 
 
 def load(folder: Path) -> tuple[list[Row], list[Row]]:

@@ -11,7 +11,7 @@ from typing import Any
 from bench.turns import Work, Workload
 from stages import stage_config
 from stages.records import Message, Row, read_rows
-from stages.settings import Settings
+from stages.settings import Answering
 
 ROWS, NEW_TOKENS, THREADS, BATCH = 500, 96, 2, 64
 RUN = Path("models/gec-002")
@@ -27,8 +27,8 @@ def make(folder: Path) -> None:
     (folder / "answers.json").unlink(missing_ok=True)
 
 
-def options() -> Settings:
-    chosen = Settings.model_validate(stage_config.load("predict", "gec-002")["settings"])
+def options() -> Answering:
+    chosen = Answering.model_validate(stage_config.load("predict", "gec-002")["settings"])
     return chosen.model_copy(
         update={
             "threads": THREADS,

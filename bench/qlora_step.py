@@ -21,13 +21,12 @@ from typing import Any
 
 from bench.turns import Work, Workload
 from stages.params import load_params
-from stages.settings import Run, Settings
+from stages.settings import Options, Run
 from stages.text.chat import encode
 
 SMALL = ("qwen3-1m", "qwen3-250m")
-SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b-8gb") | {
-    "mistral-7b": "mistral-7b-8gb"
-}
+# Whose preset each shape is trained with.
+SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b") | {"mistral-7b": "mistral-7b"}
 STEPS, MICRO, ACCUMULATION = 8, 2, 4
 THREADS = os.cpu_count() or 1
 
@@ -56,7 +55,7 @@ def rows() -> list[Any]:
     return made
 
 
-def options(architecture: str) -> Settings:
+def options(architecture: str) -> Options:
     short = {
         "threads": THREADS,
         "max_steps": STEPS,
@@ -70,7 +69,7 @@ def options(architecture: str) -> Settings:
         "gradient_accumulation_steps": ACCUMULATION,
         "num_train_epochs": 1,
     }
-    return Settings.model_validate(load_params().presets[SHAPES[architecture]] | short)
+    return load_params().options(["card-8gb", SHAPES[architecture]], short)
 
 
 def work(base: str, tokens: float, seconds: float, loss: float) -> Work:

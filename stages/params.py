@@ -3,6 +3,7 @@ anything runs.
 """
 
 import re
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -44,17 +45,16 @@ class Params(Strict):
     corpora: dict[str, Corpus]
     runs: dict[str, Run]
 
+    def options(self, presets: Iterable[str], *changes: dict[str, Any]) -> Options:
+        """defaults < presets, in the order they are named < changes, in their order."""
+        named = [self.presets[name] for name in presets]
+        return Options.model_validate(merge(self.defaults, *named, *changes))
+
     def resolve(self, run: str) -> Options:
-        """defaults < presets, in the order they are named < task < the run's own."""
+        """defaults < presets < task < the run's own."""
         spec = self.runs[run]
         presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
-        layers = merge(
-            self.defaults,
-            *(self.presets[name] for name in presets),
-            self.tasks[spec.task],
-            spec.model_extra or {},
-        )
-        return Options.model_validate(layers)
+        return self.options(presets, self.tasks[spec.task], spec.model_extra or {})
 
     def shares(self, run: str) -> dict[str, float]:
         """How often an epoch of a run has each row of each corpus.

@@ -122,7 +122,7 @@ def test_the_noise_is_as_much_as_was_asked_for():
     copy = next(
         copy
         for seed in range(99)
-        for copy in augment.copies(example, Augment(character_noise=0.5, seed=seed))
+        for copy in augment.copies(example, Augment(copies=1, character_noise=0.5, seed=seed))
     )
     assert copy.prompt[0]["content"] == f"do: {copy.source}"
 

@@ -31,6 +31,7 @@ def enter(folder: Path, **options: object) -> None:
         "file": "data/polish/train_003.jsonl",
         "hub_id": str(folder),
         "revision": REVISION,
+        "split": "train",
     }
     params = yaml.safe_load(yaml.safe_dump(GOOD))
     params["tasks"]["polish"] = {}

@@ -377,7 +377,11 @@ def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monk
     Path("model").write_text("weights")
     config = {
         "base": "model",
-        "settings": {},
+        "settings": next(
+            made.settings["settings"]
+            for made in configure.decisions_of(load_params(ROOT / "params.yaml"), "gec-001")
+            if made.stage == "predict"
+        ),
         "code": {"a.py": "1"},
         "packages": {"torch": "2.13.0"},
     }
@@ -658,6 +662,10 @@ EDITS = {
     "how long answers are": (setting("tasks/gec/generation", {"max_new_tokens": 5}), of("predict@gec")),
     "how answers are sampled": (setting("defaults/generation/temperature", 0.5), of("predict")),
     "a run's own setting": (setting("runs/gec-002/learning_rate", 0.125), of("train@gec-002")),
+    "a run's seed": (
+        setting("runs/gec-002/seed", 5), of("mix@gec-002", "train@gec-002", "predict@gec-002"),
+    ),
+    "the precision of training": (setting("defaults/precision", "float32"), of("train")),
     "who is told": (setting("runs/gec-002/report_to", ["wandb"]), of("report@gec-002")),
     "a run's mixture": (setting("runs/gec-002/mix/style-001", 0.25), of("mix@gec-002")),
     "what is held out": (setting("split/test", 0.2), of("prepare")),

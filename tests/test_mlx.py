@@ -20,11 +20,11 @@ from stages.backends.shared import adapters, mlx_adapters, model_folders, progre
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.params import load_params
-from stages.settings import EarlyStopping, Generation, Lora, Run
+from stages.settings import EarlyStopping, Run
 from stages.text import batches
 from stages.text.chat import encode
 from tests.conftest import run
-from tests.tiny import ROWS, SETTINGS, checkpoint, grow
+from tests.tiny import ROWS, SETTINGS, checkpoint, grow, lora, settings_with
 
 if sys.platform not in ("linux", "darwin"):
     pytest.skip("MLX has no wheel for this system", allow_module_level=True)
@@ -37,7 +37,7 @@ from stages.backends.mlx import loop
 from stages.backends.mlx import models as mlx_models
 
 ROOT = Path(__file__).parents[1]
-PLAIN = SETTINGS.model_copy(update={"backend": "mlx", "lora": Lora(r=4, lora_alpha=8)})
+PLAIN = SETTINGS.model_copy(update={"backend": "mlx", "lora": lora(r=4, lora_alpha=8)})
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -137,7 +137,7 @@ def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside, monkeypa
 
 def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
     run = grow(base, base, inside / "run")
-    settings = PLAIN.model_copy(update={"generation": Generation(max_new_tokens=6, batch_size=5)})
+    settings = settings_with(generation={"max_new_tokens": 6, "batch_size": 5})
     ours, other = (
         backend.Answerer(run, base, settings).predict(ROWS, lambda count: None)
         for backend in (mlx, pytorch)
@@ -157,6 +157,18 @@ def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
     assert (ours[0].answer, ours[0].tokens) == (other[0].answer, other[0].tokens)
 
 
+def test_what_answers_is_in_float32_whatever_training_was_in(base):
+    settings = PLAIN.model_copy(update={"precision": "bfloat16"})
+    trained = mlx_models.model_for_training(base, base, settings)
+    answers = mlx.Answerer(base, base, settings).model
+    kinds = [
+        {value.dtype for _, value in tree_flatten(model.parameters()) if value.ndim > 1}
+        for model in (trained, answers)
+    ]
+    assert mx.bfloat16 in kinds[0]
+    assert kinds[1] == {mx.float32}
+
+
 # Adapters
 
 
@@ -167,13 +179,13 @@ def test_a_chain_alternates_between_the_backends(llama, inside):
         llama,
         str(inside / "second"),
         inside / "third",
-        PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}),
+        PLAIN.model_copy(update={"lora": lora(r=6, lora_alpha=6)}),
     )
     start, before = third.history, models.model_for_answering(str(inside / "second"), llama)
     rows = sequences(llama)[16:]
     parents_loss = sum(summed_nats(before, batches.pad([row], 0)).item() for row in rows)
     grown = mlx_models.model_for_training(
-        llama, str(inside / "second"), PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)})
+        llama, str(inside / "second"), PLAIN.model_copy(update={"lora": lora(r=6, lora_alpha=6)})
     )
     assert sum(nats for nats, _ in loop.row_nats(grown, rows, 4, 0)) == pytest.approx(
         parents_loss, rel=1e-4
@@ -263,7 +275,7 @@ def test_training_twice_gives_the_same_bytes_and_a_stopped_one_goes_on_to_them(
     llama, inside, monkeypatch
 ):
     settings = PLAIN.model_copy(
-        update={"lora": Lora(r=4, lora_alpha=8, lora_dropout=0.2), "logging_steps": 2}
+        update={"lora": lora(r=4, lora_alpha=8, lora_dropout=0.2), "logging_steps": 2}
     )
     one = trained(llama, llama, inside / "one", settings)
     trained(llama, llama, inside / "two", settings)
@@ -287,7 +299,7 @@ def test_the_best_weights_are_kept_and_early_stopping_ends(llama, inside):
     changed = {
         "max_steps": 60,
         "learning_rate": 0.3,
-        "early_stopping": EarlyStopping(patience=2),
+        "early_stopping": EarlyStopping(patience=2, unit="evaluations"),
         "save": ["best", "last"],
     }
     settings = PLAIN.model_copy(update=changed)
@@ -406,7 +418,7 @@ def test_names_of_layers_that_the_architecture_has_not_are_told_with_those_that_
         UserError, match="no wqkv here; this architecture has down_proj, gate_proj, k_proj"
     ):
         mlx_models.model_for_training(
-            llama, llama, PLAIN.model_copy(update={"lora": Lora(target_modules=["wqkv"])})
+            llama, llama, PLAIN.model_copy(update={"lora": lora(target_modules=["wqkv"])})
         )
 
 

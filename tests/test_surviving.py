@@ -122,7 +122,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(
 
 def test_patience_survives_a_resume(base, inside, monkeypatch):
     settings = SETTINGS.model_copy(
-        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=3)}
+        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=3, unit="evaluations")}
     )
     whole = fit(base, settings, inside / "whole", CONTRARY)
     assert whole.steps < 60

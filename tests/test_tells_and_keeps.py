@@ -11,7 +11,7 @@ from stages import imports, train
 from stages.backends.shared import adapters, model_folders
 from stages.files import write_lines
 from tests.conftest import run
-from tests.tiny import ROWS, checkpoint
+from tests.tiny import OPTIONS, ROWS, checkpoint
 
 ROOT = Path(__file__).parents[1]
 STAGES = (
@@ -76,18 +76,8 @@ train.main("gec-001")
 def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(inside, backend):
     """The last step is the best, and falls between two reports: that it is told of and evaluated must be another's work."""
     base = checkpoint(inside / "base", "llama")
-    settings = {
-        "backend": backend,
-        "threads": 1,
-        "max_steps": 7,
-        "eval_steps": 2,
-        "logging_steps": 2,
-        "learning_rate": 1e-2,
-    }
-    settings |= {
-        "per_device_train_batch_size": 4,
-        "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2},
-    }
+    settings = OPTIONS | {"backend": backend, "max_steps": 7, "logging_steps": 2}
+    del settings["generation"]  # decides no weights
     spec = {"task": "gec", "corpus": "gec-001", "base": base, "parent": base}
     for stage, config in (
         ("train", {"run": spec, "settings": settings}),

@@ -277,7 +277,7 @@ def test_a_base_whose_logits_are_more_than_its_heads_product_is_refused(inside, 
         json.dumps(told | {"rope_theta": 1e4})
     )  # where mlx-lm looks for Granite's
     with pytest.raises(UserError, match=reason):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 MATRIX = "model.layers.1.mlp.up_proj.weight"
@@ -303,7 +303,7 @@ def test_weights_that_are_missing_and_drawn_at_random(inside, quantize):
     with pytest.raises(
         UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"
     ):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 def test_weights_of_another_shape_that_are_drawn_at_random(inside):
@@ -318,7 +318,7 @@ def test_weights_that_are_not_numbers(inside):
         with pytest.raises(UserError, match=NO_NUMBERS):
             models.load_weights(Path("base"), quantize)
     with pytest.raises(UserError, match=NO_NUMBERS):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 def test_a_file_of_weights_that_is_cut_short(inside):
@@ -332,7 +332,7 @@ def test_a_file_of_weights_that_is_cut_short(inside):
     with pytest.raises(
         UserError, match=r"base: mlx-lm does not load it: \[load_safetensors\] Tensor .* invalid"
     ):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 # Evaluation
