@@ -233,7 +233,7 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     # mlx-lm itself loads it, and answers as we do.
     from mlx_lm.tuner.utils import load_adapters
 
-    model = load_adapters(mlx_models.load_weights(llama, PLAIN), str(folder))
+    model = load_adapters(mlx_models.load_weights(llama), str(folder))
     ours = mlx.Answerer(str(run), llama, PLAIN)
     rows = sequences(llama)[:4]
     assert [nats for nats, _ in loop.row_nats(model, rows, 4, 0)] == pytest.approx(
@@ -342,7 +342,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     from mlx_lm.utils import quantize_model, save_model
 
     wide = checkpoint(inside / "wide", "llama", width=64)
-    model = mlx_models.load_weights(wide, PLAIN)
+    model = mlx_models.load_weights(wide)
     config = json.loads((Path(wide) / "config.json").read_text())
     model, config = quantize_model(model, config, group_size=32, bits=4)
     save_model(wide, model)
@@ -429,7 +429,7 @@ def test_a_base_in_bitsandbytes_4_bits_is_refused(llama, inside):
         json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}})
     )
     with pytest.raises(UserError, match="quantised by bitsandbytes; use backend: pytorch"):
-        mlx_models.load_weights(str(folder), PLAIN)
+        mlx_models.load_weights(str(folder))
 
 
 def test_arrays_mark_where_each_learned_token_is_predicted(llama):

@@ -179,8 +179,14 @@ def test_a_name_that_a_shell_or_a_path_would_take_for_something_else_is_refused(
 @pytest.mark.parametrize("group", ["synthetic", "sources", "corpora", "runs"])
 def test_a_version_that_a_shell_would_take_for_something_else_is_refused(tmp_path, group, name):
     entries = {
-        "synthetic": {"task": "gec", "file": "b.tsv", "rows": 9},
-        "sources": {"task": "gec", "file": "b.tsv", "hub_id": "a/b", "revision": "0" * 40},
+        "synthetic": {"task": "gec", "file": "b.tsv", "rows": 9, "level": 1, "seed": 1},
+        "sources": {
+            "task": "gec",
+            "file": "b.tsv",
+            "hub_id": "a/b",
+            "revision": "0" * 40,
+            "split": "train",
+        },
         "corpora": GOOD["corpora"]["gec-001"],
         "runs": GOOD["runs"]["gec-001"],
     }
@@ -250,6 +256,7 @@ DEFAULTS = {
     "Settings.offload_activations": False,
     "Settings.memory_limit_mb": 0,
     "Settings.added_tokens": [],
+    "Settings.lr_scheduler_kwargs": {},
     "Settings.warmup_steps": 0,
     "Settings.weight_decay": 0.0,
     "Settings.max_steps": 0,
