@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages import command_line, stage_config
-from stages.corpus import clean, mix
+from stages.corpus import clean, repetition
 from stages.files import write_lines
 from stages.records import Row, read_rows
 
@@ -16,22 +16,24 @@ def main(run: str) -> None:
     config = stage_config.load("mix", run)
     task, seed, shares = config["task"], config["seed"], config["shares"]
     held_out = {
-        clean.asked(row)
+        clean.question_digest(row)
         for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
         for row in read_rows(path)
     }
     for part in ("valid", "train"):
         kept = (
-            row for row in mixed(task, part, shares[part], seed) if clean.asked(row) not in held_out
+            row
+            for row in mixed(task, part, shares[part], seed)
+            if clean.question_digest(row) not in held_out
         )
         count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
         print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")
-        held_out |= {clean.asked(row) for row in read_rows(path)}
+        held_out |= {clean.question_digest(row) for row in read_rows(path)}
 
 
 def mixed(task: str, part: str, shares: dict[str, float], seed: int) -> Iterator[Row]:
     for corpus, weight in shares.items():
-        yield from mix.repeated(
+        yield from repetition.repeat_rows(
             read_rows(Path("data/prepared", task, part, f"{corpus}.jsonl")), weight, seed
         )
 

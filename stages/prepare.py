@@ -42,15 +42,15 @@ def main(name: str) -> None:
             (waiting if part == "train" else files[part]).write(
                 json.dumps(row, ensure_ascii=False) + "\n"
             )
-            (asked if part == "train" else held_out).append(clean.asked(row))
+            (asked if part == "train" else held_out).append(clean.question_digest(row))
         waiting.seek(0)
-        for line, leaks in zip(waiting, clean.contained(asked, np.unique(held_out)), strict=True):
+        for line, leaks in zip(waiting, clean.isin_sorted(asked, np.unique(held_out)), strict=True):
             if leaks:
                 report.drop("asked in a held-out row")
                 counts["train", json.loads(line)["category"]] -= 1
             else:
                 files["train"].write(line)
-        report.judge(corpus.malformed, corpus.max_drop_fraction)
+        report.require_acceptable(corpus.malformed, corpus.max_drop_fraction)
 
     totals = {
         part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS
@@ -81,7 +81,7 @@ def divided(
     examples = clean.deduplicate(clean.readable(task.read(report.path), report), report)
     if corpus.near_duplicates:
         examples = drop_near_duplicates(examples, corpus.near_duplicates, report, folder)
-    for example in clean.chosen(examples, corpus, report):
+    for example in clean.select_examples(examples, corpus, report):
         part = part_of(corpus, task.group_key(example), shares)
         yield part, prepared(task, corpus, example)
         if corpus.augment and part == "train":
@@ -97,7 +97,7 @@ def part_of(corpus: Corpus, key: str, shares: Split) -> split.Part:
 
 def prepared(task: tasks.Corpus, corpus: Corpus, example: Example) -> Row:
     identity = f"{clean.digest(example.source, example.target):016x}"
-    shown = task.show(clean.instructed(example, corpus.instruction))
+    shown = task.show(clean.with_instruction(example, corpus.instruction))
     return {"id": identity, "category": example.category, "source": example.source, **shown}
 
 

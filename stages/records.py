@@ -18,11 +18,13 @@ class Message(TypedDict):
 class Example:
     """One raw record of a corpus, as its task read it.
 
-    line: 1-based, in the raw file.   source: what is given.   target: what should come out (for a text to be
-    learned as it is: the text, and an empty source).   category: error type, construct or kind of document.
-    prompt: the messages before the answer where the record brings its own; else the task writes them.
-    steps, labels: a solution's steps and how right each is, 0 to 1; None = nobody labelled it.
-    test_only: why the record may be tested on and never trained on, such as its licence.
+    line: its number in the raw file, from 1.   source: the input.   target: the reference output; a
+    plain text that is learned as it is stands in `target`, with an empty `source`.
+    category: error type, construct or kind of document.   prompt: the messages before the answer,
+    where the record has its own; otherwise it is empty and the task writes the prompt.
+    steps: the steps of a solution.   labels: how right each step is, 0 to 1; None = not labelled.
+    test_only: the reason, such as a licence, for which the record may be tested on but not trained
+    on; "" where there is none.
     """
 
     line: int
@@ -37,17 +39,20 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that cannot be read, and why; yielded among the examples so that all of a file's faults are told at once."""
+    """A line that cannot be read, and why.
+
+    A reader yields it among the examples, so that one error can report all faults of a file.
+    """
 
     line: int
     reason: str
 
 
 class Shown(TypedDict, total=False):
-    """What of an example a model is shown.
+    """The part of an example that a model is shown.
 
-    A conversation has `messages`, a text `text`, and a solution whose steps are scored `prompt`, `completions` (its steps)
-    and `labels`, TRL's names for stepwise supervision.
+    A conversation has `messages`; a plain text has `text`. A solution whose steps are scored has
+    `prompt`, `completions` (its steps) and `labels`: TRL's names for stepwise supervision.
     """
 
     messages: list[Message]
@@ -58,7 +63,7 @@ class Shown(TypedDict, total=False):
 
 
 class Row(Shown):
-    """One prepared example, a line of data/prepared, as mlx-lm and TRL read it too."""
+    """One prepared example: a line of a file in data/prepared. mlx-lm and TRL can read it too."""
 
     id: Required[str]
     category: Required[str]
@@ -66,7 +71,7 @@ class Row(Shown):
 
 
 class Answer(NamedTuple):
-    """What a model made of a row, before it is filed under the row and the model as a Prediction."""
+    """A model's output for one row. With the row's id and the model's name it is a Prediction."""
 
     answer: str
     nats: float
@@ -76,11 +81,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model made of one row.
+    """A model's output for one row.
 
-    answer: the generated text ("" for plain text rows and solutions).   nats: summed cross-entropy of the reference's
-    labelled tokens, or of its labelled steps.   tokens: how many there were.   by: who answered, "run" or "base".
-    step_scores: 0 to 1, one for each of the row's steps from the first on, as many as there was room for.
+    answer: the generated text; "" for plain texts and solutions.
+    nats: the cross-entropy, summed over the labelled tokens of the reference, or over its labelled
+    steps.   tokens: the number of those tokens or steps.   by: the model, "run" or "base".
+    step_scores: 0 to 1 for each of the row's first steps; later steps that did not fit into
+    max_length_tokens have none.
     """
 
     id: str
@@ -93,7 +100,7 @@ class Prediction:
 
 
 def target(row: Row) -> str:
-    """The reference answer of a prepared row, its whole text, or its solution with a step a line."""
+    """The reference of a prepared row: its answer, its whole text, or its steps, one a line."""
     if "completions" in row:
         return "\n".join(row["completions"])
     return row["messages"][-1]["content"] if "messages" in row else row["text"]

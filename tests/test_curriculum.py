@@ -115,9 +115,9 @@ def test_noise_is_in_the_source_of_training_rows_alone_and_follows_the_seed(insi
 
 def test_the_noise_is_as_much_as_was_asked_for():
     text, rng = "abcdefghij" * 400, random.Random(0)
-    kept = sum((Counter(text) & Counter(augment.spoiled(text, 0.1, rng))).values())
+    kept = sum((Counter(text) & Counter(augment.add_noise(text, 0.1, rng))).values())
     assert 0.9 < kept / len(text) < 1
-    assert augment.spoiled("a\nb", 0.5, rng).count("\n") == 1
+    assert augment.add_noise("a\nb", 0.5, rng).count("\n") == 1
     example = Example(1, "x", "y", "", ({"role": "user", "content": "do: x"},))
     copy = next(
         copy
@@ -192,11 +192,11 @@ def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(
         threshold,
         near_duplicates.HASHES,
         use_lsh=True,
-        num_bands=near_duplicates.bands_for(threshold),
+        num_bands=near_duplicates.fewest_bands(threshold),
         seed=near_duplicates.SEED,
     )
     slow = []
-    for example, grams in zip(examples, near_duplicates.grams(examples), strict=True):
+    for example, grams in zip(examples, near_duplicates.ngrams(examples), strict=True):
         if index.add_pairs([(str(example.line), grams)])[0]:
             slow.append(example.line)
     assert fast == slow
@@ -224,7 +224,7 @@ def test_long_texts_are_hashed_few_at_a_time(monkeypatch):
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 1.0])
 def test_nine_of_ten_pairs_at_the_threshold_are_compared(threshold):
     """1 of 2 would be, at 0.8, with the 8 bands that rensa takes by itself."""
-    bands = near_duplicates.bands_for(threshold)
+    bands = near_duplicates.fewest_bands(threshold)
     assert near_duplicates.HASHES % bands == 0
     assert 1 - (1 - threshold ** (near_duplicates.HASHES / bands)) ** bands >= 0.9
 

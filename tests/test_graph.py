@@ -490,10 +490,12 @@ def held_out_in_training(folder: Path) -> list[str]:
             row for path in sorted((prepared / "test").glob("*.jsonl")) for row in read_rows(path)
         ]
         assert tests
-        held = {clean.asked(row) for row in tests}
+        held = {clean.question_digest(row) for row in tests}
         for path in [*(prepared / "train").glob("*.jsonl"), *(prepared / "valid").glob("*.jsonl")]:
             found += [
-                f"{path}: {target(row)}" for row in read_rows(path) if clean.asked(row) in held
+                f"{path}: {target(row)}"
+                for row in read_rows(path)
+                if clean.question_digest(row) in held
             ]
     read = [
         row

@@ -9,7 +9,7 @@ import pytest
 
 from stages.grammar import polish
 from stages.records import BadLine, Example, Prediction
-from stages.scoring import polish as measures
+from stages.scoring import polish_text as measures
 from stages.tasks.polish import corpus, score, synthetic
 
 # The grammar. Typed from a dictionary; each differs from what one ending for all nouns of a gender would give.

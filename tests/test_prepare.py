@@ -108,7 +108,7 @@ def test_a_training_row_that_asks_what_a_held_out_row_asks_is_dropped(inside):
         part: read_rows(Path(f"data/prepared/gec/{part}/gec-001.jsonl"))
         for part in ("train", "valid", "test")
     }
-    asked = {part: {clean.asked(row) for row in found} for part, found in parts.items()}
+    asked = {part: {clean.question_digest(row) for row in found} for part, found in parts.items()}
     assert asked["test"]
     assert not asked["train"] & (asked["test"] | asked["valid"])
     report = json.loads(Path("metrics/prepare/gec-001.json").read_text())

@@ -226,7 +226,7 @@ def test_marks_are_absolute_whatever_the_groups() -> None:
 
 def test_what_marks_do_not_understand_is_compared_byte_for_byte(renderer: Renderer) -> None:
     clipped = "#box(width: 4pt, clip: true)[abc]"
-    with pytest.raises(render.Unfamiliar, match="clip"):
+    with pytest.raises(render.UnsupportedSvg, match="clip"):
         marks(b'<svg xmlns="http://www.w3.org/2000/svg"><g clip-path="url(#c)"/></svg>')
     first, second = renderer.render([clipped, clipped.replace("4pt", "5pt")], "document")
     assert first

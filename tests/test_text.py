@@ -133,7 +133,7 @@ def test_packed_a_step_is_the_same_rows_in_no_more_passes_and_no_more_room(
     )
     fewer = batches.in_fewer_passes(plan, lengths, micro)
     room = micro * (
-        max(lengths) + -max(lengths) % batches.WIDTHS
+        max(lengths) + -max(lengths) % batches.WIDTH_MULTIPLE
     )  # tokens of the largest pass that memory is planned for
     assert fewer.room in (0, room)
     assert (fewer.steps, fewer.accumulation) == (plan.steps, plan.accumulation)
@@ -148,7 +148,9 @@ def test_packed_a_step_is_the_same_rows_in_no_more_passes_and_no_more_room(
             found = [lengths[row] for row in rows]
             assert (
                 math.prod(
-                    batches.extent(found, batches.in_lines(found, fewer.room), batches.WIDTHS)
+                    batches.batch_shape(
+                        found, batches.pack_lines(found, fewer.room), batches.WIDTH_MULTIPLE
+                    )
                 )
                 <= room
             )
@@ -190,8 +192,8 @@ def test_where_two_long_rows_need_a_pass_each_many_short_ones_still_share_one():
 
 @given(st.lists(st.integers(1, 300), max_size=40))
 def test_rows_in_lines_overlap_nowhere_and_take_no_more_room_than_alone(lengths):
-    places = batches.in_lines(lengths)
-    lines, width = batches.extent(lengths, places, batches.WIDTHS)
+    places = batches.pack_lines(lengths)
+    lines, width = batches.batch_shape(lengths, places, batches.WIDTH_MULTIPLE)
     taken = {
         (line, begin + at)
         for length, (line, begin) in zip(lengths, places, strict=True)
@@ -200,17 +202,19 @@ def test_rows_in_lines_overlap_nowhere_and_take_no_more_room_than_alone(lengths)
     assert len(taken) == sum(lengths)
     longest = max(lengths, default=0)
     assert all(line < lines and at < width for line, at in taken)
-    assert lines * width <= len(lengths) * (longest + -longest % batches.WIDTHS) or not lengths
-    assert width <= max(longest + batches.WIDTHS, batches.WIDEST)
+    assert (
+        lines * width <= len(lengths) * (longest + -longest % batches.WIDTH_MULTIPLE) or not lengths
+    )
+    assert width <= max(longest + batches.WIDTH_MULTIPLE, batches.MAX_WIDENED_TOKENS)
 
 
 @given(st.lists(st.integers(1, 200), max_size=9))
 def test_rows_are_split_into_the_cheapest_passes(lengths):
-    passes = batches.alike(lengths)
+    passes = batches.split_by_length(lengths)
     assert sorted(row for chosen in passes for row in chosen) == list(range(len(lengths)))
 
     def cost(split: list[list[int]]) -> int:
-        return sum(len(chosen) * max(chosen) + batches.PASS for chosen in split)
+        return sum(len(chosen) * max(chosen) + batches.PASS_OVERHEAD_TOKENS for chosen in split)
 
     every: list[list[list[int]]] = [[]]
     for length in sorted(lengths):

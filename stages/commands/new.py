@@ -153,7 +153,9 @@ def check(task: str, file: Path, malformed: str) -> clean.Report:
     report = clean.Report(file)
     for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
         pass
-    report.judge(malformed, settings.Corpus(task=task, file=str(file)).max_drop_fraction)
+    report.require_acceptable(
+        malformed, settings.Corpus(task=task, file=str(file)).max_drop_fraction
+    )
     return report
 
 

@@ -1,4 +1,4 @@
-"""Noise as a hasty hand makes it, in what is given to the model; what should come out stays clean."""
+"""Augmentation: copies of examples with typing errors in their source; the target stays clean."""
 
 import random
 from collections.abc import Iterator
@@ -9,18 +9,27 @@ from stages.settings import Augment
 
 
 def copies(example: Example, augment: Augment) -> Iterator[Example]:
-    """Noisy copies of an example; where the noise changes nothing, none. The example itself and the seed decide it all."""
+    """Noisy copies of an example; a copy in which the noise changed nothing is left out.
+
+    The noise depends only on the example and the seed, not on the other rows of a corpus.
+    """
     rng = random.Random(f"{augment.seed} {example.source} {example.target}")
     for _ in range(augment.copies):
-        noisy = spoiled(example.source, augment.character_noise, rng)
-        prompt = tuple(_with(message, example.source, noisy) for message in example.prompt)
-        # A source that is spread over several turns stands in none of them whole: such a conversation stays as it is.
+        noisy = add_noise(example.source, augment.character_noise, rng)
+        prompt = tuple(
+            _replace_source(message, example.source, noisy) for message in example.prompt
+        )
+        # A source that is spread over several turns is not found whole in any of them: such a
+        # conversation is not copied.
         if noisy != example.source and (prompt != example.prompt or not prompt):
             yield replace(example, source=noisy, prompt=prompt)
 
 
-def spoiled(text: str, share: float, rng: random.Random) -> str:
-    """Characters dropped, doubled, swapped with the next, or replaced by another of the same text; line breaks stay."""
+def add_noise(text: str, share: float, rng: random.Random) -> str:
+    """The text with a share of its characters changed; line breaks stay.
+
+    A character is dropped, doubled, swapped with the next one, or replaced by another of the text.
+    """
     characters, done = list(text), []
     while characters:
         character = characters.pop(0)
@@ -40,5 +49,5 @@ def spoiled(text: str, share: float, rng: random.Random) -> str:
     return "".join(done)
 
 
-def _with(message: Message, source: str, noisy: str) -> Message:
+def _replace_source(message: Message, source: str, noisy: str) -> Message:
     return {"role": message["role"], "content": message["content"].replace(source, noisy)}

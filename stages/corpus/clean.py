@@ -1,6 +1,6 @@
-"""What may enter a corpus: readable lines, sound text, each row once, and nothing that is held out.
+"""Cleaning: only readable lines and undamaged text enter a corpus, each row once.
 
-Everything streams: a thousand examples in memory at a time, and eight bytes for each row already seen.
+Rows are streamed: in memory are a thousand examples at a time, and eight bytes for each row seen.
 """
 
 import hashlib
@@ -18,17 +18,20 @@ from stages.errors import UserError
 from stages.records import BadLine, Example, Message, Row
 from stages.settings import Corpus
 
-UNSOUND = re.compile(
-    "[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]"
-)  # U+FFFD; category Cc but tab, line ends
-TOGETHER = 1_000  # examples that are looked up in one call
-NEWEST = 2**15  # hashes in a set before they join the sorted array
+# U+FFFD, and the control characters (category Cc) except tab and line ends.
+UNSOUND = re.compile("[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
+LOOKUP_BATCH_EXAMPLES = 1_000  # examples whose hashes are looked up in one call
+NEWEST_HASHES = 2**15  # hashes that are collected in a set before they join the sorted array
 LISTED_LINES = 20  # unreadable lines that an error names
-TOLD = 100_000  # records after which a long reading says how far it is
+PROGRESS_EVERY_RECORDS = 100_000  # records between two progress messages
 
 
 class Report:
-    """How many rows were read, and how many were dropped for which reason."""
+    """The number of records read, and the number dropped, by reason.
+
+    passed_over: the number that the corpus's options exclude, by reason.
+    bad: the first unreadable lines.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,11 +44,15 @@ class Report:
         self.dropped[reason] += 1
 
     def pass_over(self, reason: str) -> None:
-        """Not wanted by this corpus entry: no fault of the row, so it does not count against max_drop_fraction."""
+        """Count a row that the corpus's options exclude; max_drop_fraction does not apply to it."""
         self.passed_over[reason] += 1
 
-    def judge(self, malformed: str, max_drop_fraction: float) -> None:
-        """Raise UserError for unreadable lines that must not be passed over, for an empty file, and for too many drops."""
+    def require_acceptable(self, malformed: str, max_drop_fraction: float) -> None:
+        """Raise UserError where the file cannot be accepted as a corpus.
+
+        That is a file without records, with more dropped rows than max_drop_fraction allows, or
+        with unreadable lines if `malformed` is "stop".
+        """
         if self.dropped["malformed"] and malformed == "stop":
             remedy = "correct these lines, or set `malformed: drop` for this corpus in params.yaml"
             raise UserError("\n".join([*self.unreadable(), remedy]))
@@ -55,22 +62,23 @@ class Report:
         if share > max_drop_fraction:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
             raise UserError(
-                f"{self.path}: cleaning drops {self.dropped.total()} of {self.read} rows ({share:.0%}: {reasons}), more than "
-                f"max_drop_fraction {max_drop_fraction:.0%}; mend the file, or raise max_drop_fraction for this corpus"
+                f"{self.path}: cleaning drops {self.dropped.total()} of {self.read} rows "
+                f"({share:.0%}: {reasons}), more than max_drop_fraction {max_drop_fraction:.0%}; "
+                "mend the file, or raise max_drop_fraction for this corpus"
             )
 
     def unreadable(self) -> list[str]:
-        """The first unreadable lines by number and reason, the rest as a count."""
+        """A sentence for each of the first unreadable lines, and the number of the others."""
         shown = [f"{self.path} line {item.line}: {item.reason}" for item in self.bad]
         more = self.dropped["malformed"] - len(shown)
         return [*shown, f"… and {more} more"] if more else shown
 
 
 def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Example]:
-    """The examples among what a task read; unreadable lines and unsound text are noted."""
+    """The examples that a task read; the report counts unreadable lines and damaged texts."""
     for item in lines:
         report.read += 1
-        if report.read % TOLD == 0:
+        if report.read % PROGRESS_EVERY_RECORDS == 0:
             print(f"{report.path}: {report.read:,} records read", flush=True)
         if isinstance(item, Example):
             if fault := _unsound(item):
@@ -84,45 +92,58 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
 
 
 def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example]:
-    """Each (source, target) once. Hashes stand in memory as a sorted array, a tenth of a set; only the newest are in one."""
+    """The examples without those whose source and target came before.
+
+    Hashes are kept as a sorted array, which takes a tenth of a set's memory; only the newest are in
+    a set. They join the array when they are NEWEST_HASHES and 1/32 of it: sorting stays rare.
+    """
     seen, newest = np.empty(0, np.uint64), set[int]()
     coming = iter(examples)
-    while together := list(itertools.islice(coming, TOGETHER)):
-        marks = [digest(example.source, example.target) for example in together]
+    while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
+        marks = [digest(example.source, example.target) for example in batch]
         for example, mark, known in zip(
-            together, marks, contained(marks, seen).tolist(), strict=True
+            batch, marks, isin_sorted(marks, seen).tolist(), strict=True
         ):
             if known or mark in newest:
                 report.drop("duplicate")
             else:
                 newest.add(mark)
                 yield example
-        if len(newest) >= max(NEWEST, len(seen) // 32):
+        if len(newest) >= max(NEWEST_HASHES, len(seen) // 32):
             seen = np.concatenate((seen, np.fromiter(newest, np.uint64, len(newest))))
             seen.sort()
             newest.clear()
 
 
-def contained(
+def isin_sorted(
     numbers: Sequence[int] | NDArray[np.uint64], ordered: NDArray[np.uint64]
 ) -> NDArray[np.bool_]:
-    """(numbers,): whether each of the 64-bit numbers is in the sorted array."""
-    asked = np.asarray(numbers, dtype=np.uint64)
+    """(N,): whether each of N 64-bit numbers is in a sorted array.
+
+    np.isin(numbers, ordered) by binary search, without sorting the array again.
+    """
+    queries = np.asarray(numbers, dtype=np.uint64)
     if not len(ordered):
-        return np.zeros(len(asked), dtype=np.bool_)
+        return np.zeros(len(queries), dtype=np.bool_)
     found: NDArray[np.bool_] = (
-        ordered[np.searchsorted(ordered, asked).clip(max=len(ordered) - 1)] == asked
+        ordered[np.searchsorted(ordered, queries).clip(max=len(ordered) - 1)] == queries
     )
     return found
 
 
-def chosen(examples: Iterable[Example], corpus: Corpus, report: Report) -> Iterator[Example]:
-    """What a corpus entry wants of its file. Raises UserError for records that may not be trained on in a corpus that is."""
+def select_examples(
+    examples: Iterable[Example], corpus: Corpus, report: Report
+) -> Iterator[Example]:
+    """The examples that the corpus's options admit: its categories, max_characters and max_samples.
+
+    Raises UserError where a record may only be tested on and the corpus is also for training.
+    """
     kept = 0
     for example in examples:
         if example.test_only and not corpus.test_only:
             raise UserError(
-                f"{report.path} line {example.line}: {example.test_only}; set `test_only: true` for this corpus in params.yaml"
+                f"{report.path} line {example.line}: {example.test_only}; "
+                "set `test_only: true` for this corpus in params.yaml"
             )
         if corpus.categories and example.category not in corpus.categories:
             report.pass_over("of another category")
@@ -138,8 +159,8 @@ def chosen(examples: Iterable[Example], corpus: Corpus, report: Report) -> Itera
             yield example
 
 
-def instructed(example: Example, instruction: str) -> Example:
-    """The example with a corpus's own instruction in place of the task's words."""
+def with_instruction(example: Example, instruction: str) -> Example:
+    """The example with the corpus's instruction in place of the task's; "" changes nothing."""
     if not instruction:
         return example
     message: Message = {"role": "user", "content": f"{instruction}\n{example.source}"}
@@ -147,12 +168,18 @@ def instructed(example: Example, instruction: str) -> Example:
 
 
 def digest(*texts: str) -> int:
-    """64 bits that stand for the texts; a million rows collide with probability 3e-8."""
+    """A 64-bit hash of the texts.
+
+    In a million rows two collide with probability n^2 / 2^65 = 3e-8 (the birthday bound).
+    """
     return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
 
 
-def asked(row: Row) -> int:
-    """What stands for the question of a row: a training row with a held-out question leaks it, whatever its answer."""
+def question_digest(row: Row) -> int:
+    """A hash of all that precedes a row's answer; of its whole text, where it has no answer.
+
+    A training row with the question of a held-out row leaks it, whatever its answer.
+    """
     if "completions" in row:
         return digest(row["prompt"])
     if "messages" in row:
@@ -161,10 +188,13 @@ def asked(row: Row) -> int:
 
 
 def _unsound(example: Example) -> str:
-    """Why a text was damaged before it came here, or ""."""
+    """What is damaged in the example's texts, as a phrase for an error; "" where nothing is."""
     for text in (example.source, example.target):
         if found := UNSOUND.search(text):
             if found[0] == "\ufffd":
-                return "U+FFFD in it: the text was decoded wrongly before; go back to the original file"
+                return (
+                    "U+FFFD in it: the text was decoded wrongly before; "
+                    "go back to the original file"
+                )
             return f"control character U+{ord(found[0]):04X} in it; remove it"
     return ""

@@ -1,11 +1,12 @@
-"""The record forms that instruction data is published in, told apart line by line, mixed as they come:
+"""The forms in which instruction data is published. One file may mix them; each line is recognised:
 
-    {"prompt": [{"role": "user", "content": …}], "completion": [{"role": "assistant", "content": …}]}
+    {"prompt": [{"role": "user", "content": …}],
+     "completion": [{"role": "assistant", "content": …}]}
     {"messages": [{"role": "user", …}, …, {"role": "assistant", …}]}
     {"system": …, "instruction": …, "input": …, "output": …}
     {"text": "システム: …\\n\\n指示: …\\n\\n入力: …\\n\\n出力: …"}
-In the first, a plain string may stand for a list with one message. In the last two, system and instruction may be missing; the
-last may have English labels.
+In the first, a plain string may stand for a list with one message. In the last two, system and
+instruction may be missing. The labels of the last may be English.
 """
 
 import re
@@ -24,11 +25,11 @@ LABEL = re.compile(
 
 
 class Malformed(ValueError):
-    """What is wrong with a record, as a phrase that follows "line 12: "."""
+    """A record that cannot be read. The message is a phrase that follows "line 12: "."""
 
 
-class Instructed(NamedTuple):
-    """A record of the instruction form; system and instruction are "" where it has none."""
+class InstructionRecord(NamedTuple):
+    """The parts of a record of the instruction form; a missing system or instruction is ""."""
 
     system: str
     instruction: str
@@ -36,20 +37,24 @@ class Instructed(NamedTuple):
     target: str
 
 
-def conversation(record: dict[str, Any], see: str) -> tuple[tuple[Message, ...], str]:
-    """(the messages before the answer, the answer) of a record with "messages", or with "prompt" and "completion".
+def parse_conversation(record: dict[str, Any], see: str) -> tuple[tuple[Message, ...], str]:
+    """(messages before the answer, answer) of a record with "messages" or "prompt".
 
-    see: where the formats are described, for the error.
+    see: where the formats are described, for the error. Raises Malformed.
     """
     if "messages" in record:
-        *asked, last = _messages(record, "messages", see)
-        if last["role"] != "assistant" or not asked:
+        *before, last = _parse_messages(record, "messages", see)
+        if last["role"] != "assistant" or not before:
             raise Malformed(
-                f'"messages" ends with the {last["role"]}; its last message is the answer of the assistant'
+                f'"messages" ends with the {last["role"]}; '
+                "its last message is the answer of the assistant"
             )
         answer: tuple[Message, ...] = (last,)
     else:
-        asked, answer = list(_messages(record, "prompt", see)), _messages(record, "completion", see)
+        before, answer = (
+            list(_parse_messages(record, "prompt", see)),
+            _parse_messages(record, "completion", see),
+        )
         if len(answer) > 1:
             raise Malformed(
                 f'"completion" has {len(answer)} messages; it is the one answer that is learned'
@@ -58,14 +63,14 @@ def conversation(record: dict[str, Any], see: str) -> tuple[tuple[Message, ...],
             raise Malformed(
                 f'"completion" is by the {answer[0]["role"]}; the answer is the assistant\'s'
             )
-    if asked[-1]["role"] != "user":
+    if before[-1]["role"] != "user":
         raise Malformed(
-            f'"prompt" ends with the {asked[-1]["role"]}; its last message is the user\'s'
+            f'"prompt" ends with the {before[-1]["role"]}; its last message is the user\'s'
         )
-    return tuple(asked), answer[0]["content"].strip()
+    return tuple(before), answer[0]["content"].strip()
 
 
-def _messages(record: dict[str, Any], key: str, see: str) -> tuple[Message, ...]:
+def _parse_messages(record: dict[str, Any], key: str, see: str) -> tuple[Message, ...]:
     value = record.get(key)
     if value is None:
         raise Malformed(f'no "{key}"; {see}')
@@ -75,10 +80,10 @@ def _messages(record: dict[str, Any], key: str, see: str) -> tuple[Message, ...]
         raise Malformed(f'"{key}" is {kind(value)}; it is a list of messages, or a text')
     if not value:
         raise Malformed(f'"{key}" is empty')
-    return tuple(_message(item, key, place) for place, item in enumerate(value, start=1))
+    return tuple(_parse_message(item, key, place) for place, item in enumerate(value, start=1))
 
 
-def _message(item: Any, key: str, place: int) -> Message:
+def _parse_message(item: Any, key: str, place: int) -> Message:
     where = f'"{key}" message {place}'
     if not isinstance(item, dict):
         raise Malformed(f"{where} is {kind(item)}; a message has a role and a content")
@@ -94,12 +99,12 @@ def _message(item: Any, key: str, place: int) -> Message:
     return {"role": role, "content": content}
 
 
-def instructed(record: dict[str, Any], see: str) -> Instructed:
-    """The parts of a record of the instruction form."""
+def parse_instruction_record(record: dict[str, Any], see: str) -> InstructionRecord:
+    """The parts of a record of the instruction form. Raises Malformed."""
     system, instruction = (
         content(record, key, see, needed=False) for key in ("system", "instruction")
     )
-    return Instructed(
+    return InstructionRecord(
         system,
         instruction,
         content(record, "input", see, needed=not instruction),
@@ -107,9 +112,9 @@ def instructed(record: dict[str, Any], see: str) -> Instructed:
     )
 
 
-def labelled(text: str, see: str) -> dict[str, Any]:
-    """The parts of a preprocessed text by the names of the instruction form."""
-    pieces = LABEL.split(text)  # what precedes the first label, then label, part, label, part, …
+def parse_labelled_text(text: str, see: str) -> dict[str, Any]:
+    """A text with labels such as "指示:" as a record of the instruction form. Raises Malformed."""
+    pieces = LABEL.split(text)  # the text before the first label, then label, part, label, part, …
     labels = [LABELS[label.lower()] for label in pieces[1::2]]
     if not labels or pieces[0].strip():
         raise Malformed(f'"text" does not begin with a label such as "入力:" or "Input:"; {see}')
@@ -119,7 +124,10 @@ def labelled(text: str, see: str) -> dict[str, Any]:
 
 
 def content(record: dict[str, Any], key: str, see: str, needed: bool = True) -> str:
-    """A text of the record, stripped; "" where it may be missing and is."""
+    """The record's text at this key, stripped; "" where it is missing.
+
+    Raises Malformed where the value is no text, and where it is missing or empty though needed.
+    """
     value = record.get(key)
     if value is None:
         if needed:
@@ -133,7 +141,7 @@ def content(record: dict[str, Any], key: str, see: str, needed: bool = True) -> 
 
 
 def category(record: dict[str, Any]) -> str:
-    """The record's own category, or ""."""
+    """The record's category; "" where it has none. Raises Malformed where it is no text."""
     value = record.get("category")
     if not (value is None or isinstance(value, str)):
         raise Malformed(f'"category" is {kind(value)}; it is a word, or left out')
@@ -141,7 +149,10 @@ def category(record: dict[str, Any]) -> str:
 
 
 def require_encodable(example: Example) -> None:
-    """JSON can escape half a surrogate pair (`"\\ud800"`), which no UTF-8 file can hold."""
+    """Raise Malformed where a text cannot be encoded in UTF-8.
+
+    JSON can escape half a surrogate pair (`"\\ud800"`), which UTF-8 cannot represent.
+    """
     texts = (
         example.source,
         example.target,
@@ -156,7 +167,7 @@ def require_encodable(example: Example) -> None:
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """The type of a JSON value, in words for an error."""
     names = {
         bool: "true or false",
         dict: "an object",

@@ -1,8 +1,10 @@
-"""Near-duplicates by MinHash (Broder 1997), in memory that hardly grows with the corpus: the bands are compared on the disk.
+"""Near-duplicates by MinHash with locality-sensitive hashing (Broder 1997), in little memory.
 
-An index of all signatures would take 1.3 KB a row. Here a first pass writes the hash of each band of each signature to a file;
-sorted, they show which rows share a band with a later one. A second pass has only those compared, each as long as it has such a
-row to come. Which rows are dropped is what one index of all would say.
+A signature is divided into bands; two rows are compared only if they have an equal band. An index
+of all signatures would take 1.3 KB a row, so the work is done in two passes. The first pass writes
+a key of each band of each signature to files on the disk, and finds for each row the last row with
+which it shares a key. The second pass puts only rows with such a partner into an index, and removes
+each once its last partner has been compared. One index of all would drop the same rows.
 """
 
 import heapq
@@ -17,124 +19,137 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashDeduplicator
 
-from stages.corpus.clean import Report, contained
+from stages.corpus.clean import Report, isin_sorted
 from stages.records import Example
 
-HASHES, SEED, GRAM = (
-    128,
-    42,
-    5,
-)  # of a signature; estimated similarities have a standard error of 0.04 at 0.8
-FOUND = 0.9  # the least share of pairs at the threshold that have a band in common
-TOGETHER, CHARACTERS = (
-    1_000,
-    2**20,
-)  # texts that are hashed in one call, and about how long they are in all: 70 bytes a gram
-BLOCK = 2**16  # keys that are looked up in one call
+# Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
+# hashes it is 0.04 at s = 0.8.
+SIGNATURE_HASHES, SEED = 128, 42
+NGRAM = 5  # characters
+LEAST_RECALL = 0.9  # the least share of pairs at the threshold that must have an equal band
+# The texts hashed in one call: at most so many, and about so many characters in all, because an
+# n-gram takes 70 bytes.
+BATCH_EXAMPLES, BATCH_CHARACTERS = 1_000, 2**20
+LOOKUP_BLOCK_KEYS = 2**16  # keys that are looked up in one call
 
 
 def drop_near_duplicates(
     examples: Iterable[Example], threshold: float, report: Report, folder: Path
 ) -> Iterator[Example]:
-    """The first of each group of examples that differ little, in their order.
+    """The examples, in their order, without those that resemble an example that was kept before.
 
-    threshold: Jaccard similarity of the character 5-grams of source and target.   folder: where the examples wait
-    on the disk, with eight bytes a band for each.
+    threshold: the Jaccard similarity, of the sets of character 5-grams of source and target, from
+    which two examples are near-duplicates.   report: counts the dropped ones.   folder: for
+    temporary files with all examples and, for each, eight bytes a band.
     """
-    bands = bands_for(threshold)
+    bands = fewest_bands(threshold)
     with ExitStack() as stack:
         waiting, *keys = (stack.enter_context(TemporaryFile(dir=folder)) for _ in range(1 + bands))
         count = 0
-        for together in batched(examples):
-            pickle.dump(together, waiting)
-            for file, column in zip(keys, band_keys(together, bands).T, strict=True):
+        for batch in batched(examples):
+            pickle.dump(batch, waiting)
+            for file, column in zip(keys, band_keys(batch, bands).T, strict=True):
                 file.write(column.tobytes())
-            count += len(together)
+            count += len(batch)
         if not count:
             return
         last = last_partners(keys, count)
 
         waiting.seek(0)
-        index = RMinHashDeduplicator(threshold, HASHES, use_lsh=True, num_bands=bands, seed=SEED)
-        leaving: list[tuple[int, int]] = []  # (last partner, row) of the rows in the index, a heap
+        index = RMinHashDeduplicator(
+            threshold, SIGNATURE_HASHES, use_lsh=True, num_bands=bands, seed=SEED
+        )
+        expiring: list[tuple[int, int]] = []  # a heap: (last partner, row) of each indexed row
         first = 0
         while first < count:
-            together = pickle.load(waiting)
-            asked = [at for at in range(len(together)) if last[first + at] >= 0]
-            entries = zip(asked, grams([together[at] for at in asked]), strict=True)
-            new = index.add_pairs([(str(first + at), of_one) for at, of_one in entries])
-            dropped = {at for at, is_new in zip(asked, new, strict=True) if not is_new}
-            for at, example in enumerate(together):
+            batch = pickle.load(waiting)
+            candidates = [at for at in range(len(batch)) if last[first + at] >= 0]
+            entries = zip(candidates, ngrams([batch[at] for at in candidates]), strict=True)
+            new = index.add_pairs([(str(first + at), its_ngrams) for at, its_ngrams in entries])
+            dropped = {at for at, is_new in zip(candidates, new, strict=True) if not is_new}
+            for at, example in enumerate(batch):
                 if at in dropped:
                     report.drop("near-duplicate")
                 else:
                     yield example
-            for at in dropped.symmetric_difference(asked):
-                heapq.heappush(leaving, (last[first + at], first + at))
-            first += len(together)
-            while leaving and leaving[0][0] < first:
-                index.remove(str(heapq.heappop(leaving)[1]))
+            for at in dropped.symmetric_difference(candidates):
+                heapq.heappush(expiring, (last[first + at], first + at))
+            first += len(batch)
+            while expiring and expiring[0][0] < first:
+                index.remove(str(heapq.heappop(expiring)[1]))
 
 
-def bands_for(threshold: float) -> int:
-    """The fewest bands, of equally many hashes, in which a pair at the threshold is found in 9 of 10 cases.
+def fewest_bands(threshold: float) -> int:
+    """The fewest bands with which LEAST_RECALL of the pairs at the threshold have an equal band.
 
-    Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4.2: 1 - (1 - s^r)^b.
+    With b bands of r hashes, two rows of similarity s have an equal band with probability
+    1 - (1 - s^r)^b (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4.2).
     """
     return next(
         bands
         for bands in (8, 16, 32, 64, 128)
-        if bands == 128 or 1 - (1 - threshold ** (HASHES // bands)) ** bands >= FOUND
+        if bands == 128
+        or 1 - (1 - threshold ** (SIGNATURE_HASHES // bands)) ** bands >= LEAST_RECALL
     )
 
 
 def batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    together, characters = list[Example](), 0
+    """Lists of BATCH_EXAMPLES examples, or of fewer that have BATCH_CHARACTERS together."""
+    batch, characters = list[Example](), 0
     for example in examples:
-        together.append(example)
+        batch.append(example)
         characters += len(example.source) + len(example.target)
-        if len(together) == TOGETHER or characters >= CHARACTERS:
-            yield together
-            together, characters = [], 0
-    if together:
-        yield together
+        if len(batch) == BATCH_EXAMPLES or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
-def grams(examples: Sequence[Example]) -> list[list[str]]:
+def ngrams(examples: Sequence[Example]) -> list[list[str]]:
+    """The character n-grams of each example's source and target; of a shorter text, the text."""
     texts = [f"{example.source}\n{example.target}" for example in examples]
-    return [[text[at : at + GRAM] for at in range(max(1, len(text) - GRAM + 1))] for text in texts]
+    return [
+        [text[at : at + NGRAM] for at in range(max(1, len(text) - NGRAM + 1))] for text in texts
+    ]
 
 
 def band_keys(examples: Sequence[Example], bands: int) -> NDArray[np.uint64]:
-    """(rows, bands): equal bands have equal keys. One other pair in 2^63 has too: it is compared, and found different."""
+    """(N, bands), 64-bit keys of the bands of N signatures: equal bands have equal keys.
+
+    Different bands have equal keys with probability 2^-63; their rows are then compared, and found
+    different. A key is the sum, modulo 2^64, of the band's hashes times random odd numbers.
+    """
     signatures = np.array(
-        RMinHash.digests_from_token_sets(grams(examples), HASHES, SEED), dtype=np.uint64
+        RMinHash.digests_from_token_sets(ngrams(examples), SIGNATURE_HASHES, SEED), dtype=np.uint64
     )
-    multipliers = (
-        np.random.default_rng(SEED).integers(2**63, size=HASHES // bands, dtype=np.uint64) * 2 + 1
-    )
-    keys: NDArray[np.uint64] = (signatures.reshape(len(examples), bands, -1) * multipliers).sum(
-        axis=2
-    )  # modulo 2^64
+    hashes = SIGNATURE_HASHES // bands
+    odd = np.random.default_rng(SEED).integers(2**63, size=hashes, dtype=np.uint64) * 2 + 1
+    banded = signatures.reshape(len(examples), bands, hashes)
+    keys: NDArray[np.uint64] = (banded * odd).sum(axis=2)
     return keys
 
 
 def last_partners(keys: Sequence[IO[bytes]], count: int) -> NDArray[np.int64]:
-    """(rows,): for each row the last one that has a key in common with it, itself included; -1 for a row that is alone."""
+    """(count,): for each row, the last row that has a key in common with it.
+
+    That is the row itself if no later one has. A row that shares no key has -1.
+    keys: for each band, a file with the keys of all rows.   count: the number of rows.
+    """
     last = np.full(count, -1)
     for file in keys:
         file.seek(0)
-        of_rows = np.fromfile(file, dtype=np.uint64)
-        ordered = np.sort(of_rows)
+        row_keys = np.fromfile(file, dtype=np.uint64)
+        ordered = np.sort(row_keys)
         shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         del ordered
         rows = np.concatenate(
             [
-                at + np.flatnonzero(contained(of_rows[at : at + BLOCK], shared))
-                for at in range(0, count, BLOCK)
+                at + np.flatnonzero(isin_sorted(row_keys[at : at + LOOKUP_BLOCK_KEYS], shared))
+                for at in range(0, count, LOOKUP_BLOCK_KEYS)
             ]
         )
-        groups = np.searchsorted(shared, of_rows[rows])
+        groups = np.searchsorted(shared, row_keys[rows])
         ends = np.zeros(len(shared), dtype=np.int64)
         np.maximum.at(ends, groups, rows)
         last[rows] = np.maximum(last[rows], ends[groups])

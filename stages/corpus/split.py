@@ -1,4 +1,4 @@
-"""Which rows are held out: decided by a hash of their content, never by their position or by what else is in the file."""
+"""Which rows are held out: a hash of their content decides, not their position or other rows."""
 
 import hashlib
 import unicodedata
@@ -8,14 +8,15 @@ Part = Literal["train", "valid", "test"]
 
 
 def normalise(text: str) -> str:
-    """The form that is hashed: NFKC, all white space removed, so that a reformatted copy lands in the same part."""
+    """The text in NFKC, without white space: a reformatted copy gets the same hash and part."""
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def part(key: str, valid: float, test: float) -> Part:
-    """The part that every row with this group key belongs to, in this and every other version.
+    """The part to which every row with this group key belongs, in every version of the corpus.
 
-    key: what must not be divided (the sentence, the formula, the document).   valid, test: shares of the hash space.
+    key: the unit that must not be in two parts, such as a sentence, a formula or a document.
+    valid, test: the shares of rows that are held out, as shares of the hash's 64-bit range.
     """
     place = int.from_bytes(hashlib.blake2b(normalise(key).encode(), digest_size=8).digest()) / 2**64
     if place < test:

@@ -1,4 +1,4 @@
-"""Arithmetic problems with their solutions, step by step, and the mistakes that one can make in them."""
+"""Arithmetic problems with their solutions, step by step, and typical mistakes in them."""
 
 import random
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ NAMES = ("Ann", "Ben", "Cara", "Dan", "Eve", "Finn", "Gina", "Hugo", "Iris", "Ja
 THINGS = ("apples", "books", "coins", "pens", "stamps", "cards", "shells", "eggs")
 SIGNS = {"+": "and", "-": "less", "*": "times"}
 LARGEST = 20
-"""No value of a right solution is larger: a small model learns the facts of this range, not a carry of any length."""
+"""The largest value in a right solution: a small model can learn all sums and products up to it,
+but not to carry digits in numbers of any length."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """`left sign right = result`, and the words before it."""
+    """`left sign right = result`, with the words before it."""
 
     words: str
     left: int
@@ -46,7 +47,7 @@ def value(left: int, sign: str, right: int) -> int:
 
 
 def solution(rng: random.Random, level: int) -> Solution:
-    """Level 1: a bare expression of 2 to 4 operations; level 2: a little story of as many events."""
+    """A problem of 2 to 4 operations: at level 1 a bare expression, at level 2 a word problem."""
     start = rng.randint(2, 12)
     steps, left = [], start
     for _ in range(rng.randint(2, 4)):
@@ -65,12 +66,12 @@ def solution(rng: random.Random, level: int) -> Solution:
             f"Compute {expression.replace(f'({start})', str(start))}.", tuple(steps), left
         )
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    told, worded = [f"{name} has {start} {thing}."], []
+    events, worded = [f"{name} has {start} {thing}."], []
     for step in steps:
         event, words = happening(rng, name, step)
-        told.append(event)
+        events.append(event)
         worded.append(replace(step, words=words))
-    return Solution(f"{' '.join(told)} How many {thing} does {name} have?", tuple(worded), left)
+    return Solution(f"{' '.join(events)} How many {thing} does {name} have?", tuple(worded), left)
 
 
 def operation(rng: random.Random, left: int) -> tuple[str, int]:
@@ -83,7 +84,7 @@ def operation(rng: random.Random, left: int) -> tuple[str, int]:
 
 
 def happening(rng: random.Random, name: str, step: Step) -> tuple[str, str]:
-    """(what the story says of a step, the words before its sum)."""
+    """(the step's sentence in the word problem, the words before the step in the solution)."""
     if step.sign == "*":
         return f"Then there are {step.right} times as many.", "All of them: "
     if step.sign == "+":
@@ -96,10 +97,11 @@ def happening(rng: random.Random, name: str, step: Step) -> tuple[str, str]:
 MISTAKES = ("wrong_result", "wrong_operand", "wrong_operation", "missing_step", "wrong_answer")
 
 
-def spoiled(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str], int] | None:
-    """A solution with one mistake, consistent with it from there on: (its texts, the wrong step); None where it cannot be made.
+def with_mistake(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str], int] | None:
+    """(texts, index of the wrong step) of a solution with one mistake, from which the rest follows.
 
-    A missing step shows at the step that follows it, which starts from a value that is not there.
+    None where the drawn step does not allow the mistake. For a missing step the wrong one is the step
+    after it, because that starts from a value that no step has computed.
     """
     steps, at = list(right.steps), rng.randrange(len(right.steps))
     step = steps[at]
@@ -138,7 +140,7 @@ def spoiled(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str
 
 
 def _other(rng: random.Random, number: int, largest: int = LARGEST) -> int:
-    """A number near this one, or with one digit changed."""
+    """Another number from 1 to `largest`, at most 3 or exactly 10 away from this one."""
     near: Sequence[int] = [
         number + by for by in (-10, -3, -2, -1, 1, 2, 3, 10) if 0 < number + by <= largest
     ]

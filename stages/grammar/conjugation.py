@@ -1,7 +1,7 @@
 """Japanese inflection: verbs, both kinds of adjective, and nouns with the copula.
 
-One polite and one plain form for each meaning, so that a sentence has one right spelling: い-adjectives deny with
-くないです, な-adjectives and nouns with じゃありません.
+For each meaning there is one polite and one plain form, so that a sentence has only one right spelling:
+the polite negative of い-adjectives is くないです, that of な-adjectives and nouns じゃありません.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ GODAN = {
     "む": ("ま", "み", "んで", "んだ"),
     "る": ("ら", "り", "って", "った"),
 }
-"""Last kana of a five-row verb -> what replaces it before ない, before ます, as て-form and as past."""
+"""Last kana of a godan verb -> its replacements: before ない, before ます, in the て-form, in the past."""
 
 MASU = {
     (False, False): "ます",
@@ -48,7 +48,7 @@ DESU = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a word stands in a sentence. The last three matter where it is finite or a wish."""
+    """The inflection of a word. polite, past and negative apply to a finite form or a wish."""
 
     use: Use = "finite"
     polite: bool = False
@@ -65,19 +65,19 @@ class Verb:
 
     @property
     def root(self) -> str:
-        """What no form changes: 飲 of 飲む, 食べ of 食べる, 勉強 of 勉強する, 来 of 来る."""
+        """The part that all forms share: 飲 of 飲む, 食べ of 食べる, 勉強 of 勉強する, 来 of 来る."""
         return self.text[:-2] if self.kind == "サ" else self.text[:-1]
 
     @property
     def stem(self) -> str:
-        """連用形, before ます, たい and ながら."""
+        """連用形, the stem before ます, たい and ながら."""
         return self.root + (
             "し" if self.kind == "サ" else GODAN[self.text[-1]][1] if self.kind == "五" else ""
         )
 
     @property
     def denied(self) -> str:
-        """未然形, before ない."""
+        """未然形, the stem before ない."""
         return self.root + (
             "し" if self.kind == "サ" else GODAN[self.text[-1]][0] if self.kind == "五" else ""
         )
@@ -111,10 +111,10 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Adjective:
-    """text: 高い, and 静か without な.
+    """text: the dictionary form, 高い; of a な-adjective without な, 静か.
 
-    kinds: the kinds of noun it is said of.   praise: whether it speaks for the thing, for "dear, but good"; None for
-    neither (赤い).
+    kinds: the kinds of noun that it can describe.   praise: whether it is positive or negative, as
+    contrasts such as "expensive, but good" need it; None for neither (赤い).
     """
 
     text: str
@@ -125,7 +125,7 @@ class Adjective:
 
     @property
     def root(self) -> str:
-        """What no form changes: 高 of 高い, よ for いい."""
+        """The part that all other forms share: 高 of 高い, よ of いい."""
         if self.text == "いい":
             return "よ"
         return self.text[:-1] if self.kind == "い" else self.text
@@ -151,7 +151,7 @@ class Adjective:
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """kind: what adjectives and counters go by.   counter: 冊 for books; "" for what is not counted here."""
+    """kind: decides which adjectives fit.   counter: 冊 for books; "" for a noun that is not counted."""
 
     text: str
     kind: str

@@ -1,11 +1,13 @@
 """Correct Japanese sentences, drawn by a small grammar.
 
-Level 1 has simple sentences; level 2 has more words, て-chains, reasons, contrasts, relative clauses and quotations.
-What register and tense a sentence has can be told from the sentence:
-- a day calls for its tense (昨日 … ました, 明日 … ます, 毎日 … ます); without one the tense is free;
-- after 先生、 or another form of address everything is polite (丁寧体);
+Level 1 has simple sentences; level 2 has more words, て-chains, reasons, contrasts, relative clauses and
+quotations. The docstring of a pattern is an example of its sentences.
+
+A sentence itself shows which register and tense it must have:
+- a day determines the tense (昨日 … ました, 明日 … ます, 毎日 … ます); without a day any tense is right;
+- after 先生、 or another form of address every predicate is polite (丁寧体);
 - after a polite clause (…ましたから、 …ですが、) the main clause is polite too;
-- what modifies a noun, and what stands before 前に, 後で, ので and と思う, is plain (普通体).
+- a predicate that modifies a noun, or stands before 前に, 後で, ので or と思う, is plain (普通体).
 """
 
 import random
@@ -29,18 +31,18 @@ from stages.grammar.sentence import (
     place,
     scene_of,
     spoken,
-    told,
+    final_predicate,
 )
 
 LONGEST = {1: 24, 2: 34}
-"""Characters that a sentence of each level has at most."""
+"""The most characters of a sentence, by level."""
 
 BUT = ("が、", "けど、")
-"""After a polite clause, after a plain one."""
+"""The conjunction "but" after a polite clause, and after a plain one."""
 
 
 def sentence(rng: random.Random, level: int) -> Sentence:
-    """A sentence of this level (1 or 2), no longer than LONGEST[level]."""
+    """A random sentence of this level (1 or 2), no longer than LONGEST[level]."""
     while True:
         drawn = Sentence((*rng.choice(PATTERNS[level])(rng, level), Segment("。", "end")))
         if len(drawn.text) <= LONGEST[level]:
@@ -48,9 +50,10 @@ def sentence(rng: random.Random, level: int) -> Sentence:
 
 
 def restyled(drawn: Sentence) -> Sentence | None:
-    """The same sentence in the other register (丁寧体, 普通体), where it can be said in both.
+    """The same sentence in the other register (丁寧体 or 普通体), if it exists in both.
 
-    None after a form of address, which calls for 丁寧体, and for a request, whose plain form is no predicate.
+    None after a form of address, which requires 丁寧体, and for a request, whose plain form has no
+    predicate.
     """
     if {segment.role for segment in drawn.segments} & {"address", "request"}:
         return None
@@ -74,7 +77,11 @@ def doing(rng: random.Random, level: int) -> Segments:
     action = action_of(rng, level, scene.allows)
     parts = arguments(rng, action, level, rich=0.4 if level == 1 else 0.7)
     modified = any(segment.role in ("counter", "adverb") for segment in parts)
-    return [*scene.opening, *parts, told(rng, scene, action.verb, deny=0.0 if modified else 0.2)]
+    return [
+        *scene.opening,
+        *parts,
+        final_predicate(rng, scene, action.verb, deny=0.0 if modified else 0.2),
+    ]
 
 
 def going(rng: random.Random, level: int) -> Segments:
@@ -93,7 +100,7 @@ def going(rng: random.Random, level: int) -> Segments:
         *means,
         Segment(goal, "noun"),
         particle("に", "をで"),
-        told(rng, scene, motion.verb),
+        final_predicate(rng, scene, motion.verb),
     ]
 
 
@@ -109,7 +116,7 @@ def rising(rng: random.Random, level: int) -> Segments:
     return [
         *scene.opening,
         *hour(rng, level),
-        told(rng, scene, rng.choice(words.BY_THE_CLOCK), deny=0.1),
+        final_predicate(rng, scene, rng.choice(words.BY_THE_CLOCK), deny=0.1),
     ]
 
 
@@ -120,7 +127,14 @@ def giving(rng: random.Random, level: int) -> Segments:
     whom = rng.choice([name for name in words.RECEIVERS if name != scene.who])
     thing = described(rng, rng.choice(gift.nouns), level, 0.3)
     to, what = particle("に", "を"), particle("を", "が")
-    return [*scene.opening, Segment(whom, "noun"), to, *thing, what, told(rng, scene, gift.verb)]
+    return [
+        *scene.opening,
+        Segment(whom, "noun"),
+        to,
+        *thing,
+        what,
+        final_predicate(rng, scene, gift.verb),
+    ]
 
 
 def existing(rng: random.Random, level: int) -> Segments:
@@ -135,7 +149,7 @@ def existing(rng: random.Random, level: int) -> Segments:
         *where,
         *what,
         *number,
-        told(rng, scene, thing.verb, deny=0.0 if number else 0.3),
+        final_predicate(rng, scene, thing.verb, deny=0.0 if number else 0.3),
     ]
 
 
@@ -148,12 +162,15 @@ def being(rng: random.Random, level: int) -> Segments:
         *scene.opening,
         *this(rng, noun),
         *much,
-        told(rng, scene, adjective, deny=0.0 if much else 0.3),
+        final_predicate(rng, scene, adjective, deny=0.0 if much else 0.3),
     ]
 
 
 def said_of(rng: random.Random, level: int, praise: bool | None = None) -> tuple[Adjective, Noun]:
-    """An adjective and a noun that it suits.   praise: only adjectives that speak for the thing, or against it."""
+    """An adjective and a noun that it can describe.
+
+    praise: whether the adjective must be positive or negative; None = either, or neither.
+    """
     fits = (
         word
         for word in words.ADJECTIVES.values()
@@ -213,7 +230,7 @@ def wishing(rng: random.Random, level: int) -> Segments:
     scene = scene_of(rng, level, topic=0.7, day=0.0, people=words.SPEAKERS)
     action = action_of(rng, level)
     parts = arguments(rng, action, level, rich=0.4)
-    # が is as right as を before たい.
+    # Before たい the particle が is as right as を.
     parts = [replace(segment, never=segment.never.replace("が", "")) for segment in parts]
     form = Form("wish", scene.polite, scene.past, negative=rng.random() < 0.2)
     return [*scene.opening, *parts, spoken(action.verb, form, "predicate")]
@@ -247,7 +264,11 @@ def working(rng: random.Random, level: int) -> Segments:
     """姉は親切な医者です。"""
     scene = scene_of(rng, level, day=0.0, people=words.RELATIVES)
     job = pick(rng, tuple(noun for noun in words.NOUNS.values() if noun.kind == "job"), level)
-    return [*scene.opening, *described(rng, job, level, 0.3)[:-1], told(rng, scene, job, deny=0.3)]
+    return [
+        *scene.opening,
+        *described(rng, job, level, 0.3)[:-1],
+        final_predicate(rng, scene, job, deny=0.3),
+    ]
 
 
 # Level 2
@@ -266,7 +287,7 @@ def chain(rng: random.Random, level: int) -> Segments:
         *scene.opening,
         *begin,
         *arguments(rng, second, level, rich=0.3),
-        told(rng, scene, second.verb, deny=0.0),
+        final_predicate(rng, scene, second.verb, deny=0.0),
     ]
 
 
@@ -303,7 +324,13 @@ def because(rng: random.Random, level: int) -> Segments:
         lambda one: one.verb.text in reason.verbs and bool(one.places or not reason.places),
     )
     then = arguments(rng, action, level, rich=0.3, places=reason.places)
-    return [*scene.opening, *subject, *why, *then, told(rng, scene, action.verb, deny=0.0)]
+    return [
+        *scene.opening,
+        *subject,
+        *why,
+        *then,
+        final_predicate(rng, scene, action.verb, deny=0.0),
+    ]
 
 
 def contrast(rng: random.Random, level: int) -> Segments:
@@ -335,23 +362,23 @@ def both(rng: random.Random, level: int) -> Segments:
         *scene.opening,
         *this(rng, noun),
         spoken(first, Form("te"), "te"),
-        told(rng, scene, second, deny=0.0),
+        final_predicate(rng, scene, second, deny=0.0),
     ]
 
 
 def beside(
     rng: random.Random, level: int, first: Adjective, noun: Noun, praise: bool
 ) -> Adjective | None:
-    """A second adjective that can be said of the same noun, if there is one."""
+    """A second adjective that can describe the same noun; None where there is none."""
     fitting = tuple(
         word
         for word in words.ADJECTIVES.values()
-        if noun.kind in word.kinds and word.praise is praise and not words.apart(first, word)
+        if noun.kind in word.kinds and word.praise is praise and not words.incompatible(first, word)
     )
     return pick(rng, fitting, level) if fitting else None
 
 
-def related(rng: random.Random, level: int) -> Segments:
+def relative_clause_object(rng: random.Random, level: int) -> Segments:
     """友達が書いた手紙を読みました。"""
     scene = scene_of(rng, level, topic=0.6)
     making, using, noun = rng.choice(words.MADE_AND_USED)
@@ -364,25 +391,25 @@ def related(rng: random.Random, level: int) -> Segments:
         spoken(making.verb, Form(past=True), "inner"),
     ]
     thing = [Segment(noun.text, "noun", noun), particle(using.particle, using.never)]
-    return [*scene.opening, *clause, *thing, told(rng, scene, using.verb, deny=0.1)]
+    return [*scene.opening, *clause, *thing, final_predicate(rng, scene, using.verb, deny=0.1)]
 
 
 def maker(making: words.Action) -> Segment:
-    """が; を would be right with some verbs: 母を撮った写真."""
+    """が after the one who made something; with some verbs を is right too: 母を撮った写真."""
     return particle("が", "を" if making.verb.text in ("作る", "買う", "借りる") else "")
 
 
-def judged(rng: random.Random, level: int) -> Segments:
+def relative_clause_subject(rng: random.Random, level: int) -> Segments:
     """母が店で買った靴はとても丈夫です。"""
     scene = scene_of(rng, level, topic=0.0, day=0.0)
     making, _, noun = rng.choice(words.MADE_AND_USED)
     fitting = tuple(word for word in words.ADJECTIVES.values() if noun.kind in word.kinds)
     if not fitting:
-        return judged(rng, level)
+        return relative_clause_subject(rng, level)
     who = [Segment(rng.choice(words.RELATIVES), "noun"), maker(making)]
     where = place(rng, making, making.places) if making.places and rng.random() < 0.5 else []
     much = degree(rng, level)
-    said = told(rng, scene, pick(rng, fitting, level), deny=0.0 if much else 0.2)
+    said = final_predicate(rng, scene, pick(rng, fitting, level), deny=0.0 if much else 0.2)
     made = spoken(making.verb, Form(past=True), "inner")
     return [
         *scene.opening,
@@ -402,7 +429,10 @@ def before_or_after(rng: random.Random, level: int) -> Segments:
     first, second = two_actions(rng, level, scene)
     after = rng.random() < 0.5
     begin = [*arguments(rng, first, level, rich=0.0), spoken(first.verb, Form(past=after), "inner")]
-    then = [*arguments(rng, second, level, rich=0.3), told(rng, scene, second.verb, deny=0.0)]
+    then = [
+        *arguments(rng, second, level, rich=0.3),
+        final_predicate(rng, scene, second.verb, deny=0.0),
+    ]
     return [*scene.opening, *begin, Segment("後で、" if after else "前に、", "link"), *then]
 
 
@@ -428,7 +458,7 @@ def together(rng: random.Random, level: int) -> Segments:
         *scene.opening,
         *begin,
         *arguments(rng, main, level, rich=0.4),
-        told(rng, scene, main.verb, deny=0.0),
+        final_predicate(rng, scene, main.verb, deny=0.0),
     ]
 
 
@@ -438,7 +468,7 @@ SIMPLE: tuple[Pattern, ...] = (
     asking, working,
 )  # fmt: skip
 LONG: tuple[Pattern, ...] = (
-    *(chain,) * 3, *(because,) * 4, *(contrast,) * 2, *(both,) * 2, *(related,) * 2, judged, *(before_or_after,) * 2,
+    *(chain,) * 3, *(because,) * 4, *(contrast,) * 2, *(both,) * 2, *(relative_clause_object,) * 2, relative_clause_subject, *(before_or_after,) * 2,
     thinking, *(together,) * 2, *(doing,) * 4, going, existing, giving, being,
 )  # fmt: skip
 PATTERNS = {1: SIMPLE, 2: LONG}

@@ -337,7 +337,7 @@ def sentence(rng: random.Random, level: int) -> Sentence:
     )
 
 
-def phrase(rng: random.Random, of: Noun) -> Phrase:
+def phrase(rng: random.Random, noun: Noun) -> Phrase:
     return Phrase(rng.choice(tuple(ADJECTIVES)) if rng.random() < 0.6 else "", of)
 
 

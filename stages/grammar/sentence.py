@@ -1,4 +1,4 @@
-"""A Japanese sentence as segments with roles, and the parts that the grammar's patterns are put together from."""
+"""Japanese sentences as segments with roles, and the parts of which the grammar's patterns consist."""
 
 import random
 from collections.abc import Callable
@@ -36,8 +36,9 @@ Role = Literal[
 class Segment:
     """A word or a particle of a sentence.
 
-    word and form: what the text is inflected from (the noun, for a counter).   never: particles that are wrong in this
-    one's place whatever the speaker means.
+    word, form: the word and its inflection, of which the text is the result; for a counter, the noun
+    that is counted.   never: the particles that would be wrong in place of this one, whatever the
+    speaker means.
     """
 
     text: str
@@ -76,9 +77,10 @@ Item = TypeVar("Item", bound=Levelled)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What holds for a sentence as a whole, and the words in front of it.
+    """Properties of a whole sentence, and its first words.
 
-    who: the topic, or "".   day: when it happens, or "".   habit: whether that is 毎日 or the like.
+    who: the topic, or "".   day: the day, or "".   habit: whether the day is like 毎日.
+    opening: the segments of a form of address, the topic and the day.
     """
 
     polite: bool
@@ -92,7 +94,7 @@ class Scene:
         return Form(polite=self.polite, past=self.past, negative=negative)
 
     def allows(self, action: words.Action) -> bool:
-        return not (self.habit and action.verb.text in words.ONCE)
+        return not (self.habit and action.verb.text in words.NOT_DAILY)
 
 
 def scene_of(
@@ -103,7 +105,11 @@ def scene_of(
     day: float = 0.6,
     people: tuple[str, ...] | None = None,
 ) -> Scene:
-    """Register, tense and opening.   topic, day: how likely 私は and 昨日、 are.   people: who the topic may be."""
+    """A scene with random register, tense and opening.
+
+    topic: the probability of a topic such as 私は.   day: the probability of a day such as 昨日、.
+    people: the possible topics.
+    """
     polite, past, habit, when = rng.random() < 0.6, rng.random() < 0.5, False, ""
     begin: Segments = []
     who = rng.choice(people or words.PEOPLE[level]) if rng.random() < topic else ""
@@ -128,7 +134,7 @@ def particle(text: str, never: str = "") -> Segment:
 
 
 def pick(rng: random.Random, items: tuple[Item, ...], level: int) -> Item:
-    """One that the level may use; at level 2 every other draw is among what is new there."""
+    """A random item that the level may use; at level 2 half of the draws are from its new items."""
     known = [item for item in items if item.level <= level]
     if level == 2 and rng.random() < 0.5:
         known = [item for item in known if item.level == 2] or known
@@ -136,7 +142,7 @@ def pick(rng: random.Random, items: tuple[Item, ...], level: int) -> Item:
 
 
 def described(rng: random.Random, noun: Noun, level: int, chance: float) -> Segments:
-    """The noun, perhaps with an adjective before it."""
+    """The noun, with an adjective before it at the given chance."""
     fitting = tuple(
         word
         for word in words.ADJECTIVES.values()
@@ -164,8 +170,11 @@ def manner(rng: random.Random, action: words.Action) -> Segments:
 
 
 def place(rng: random.Random, action: words.Action, places: tuple[str, ...]) -> Segments:
-    """Where something is done; に and へ would make some verbs' places goals, which is no error."""
-    never = "" if action.verb.text in words.TOWARDS else "にへ"
+    """The place of an action, with で.
+
+    After most verbs に and へ would be wrong; verbs in GOAL_POSSIBLE can also have a goal.
+    """
+    never = "" if action.verb.text in words.GOAL_POSSIBLE else "にへ"
     return [Segment(rng.choice(places), "noun"), particle("で", never)]
 
 
@@ -183,9 +192,9 @@ def arguments(
     rich: float = 0.5,
     places: tuple[str, ...] = (),
 ) -> Segments:
-    """What stands before the verb: place, manner, noun with its particle, number.
+    """The segments before the verb: place, manner, noun with its particle, number.
 
-    rich: how likely each of the optional ones is.   places: instead of the action's own.
+    rich: the probability of each optional part.   places: possible places in place of the action's.
     """
     parts: Segments = []
     if (where := places or action.places) and (places or rng.random() < rich):
@@ -195,7 +204,12 @@ def arguments(
     if action.nouns:
         noun = rng.choice(action.nouns)
         case = particle(action.particle, action.never)
-        if action.verb.text in words.COUNTING and noun.counter and not how and rng.random() < 0.3:
+        if (
+            action.verb.text in words.COUNTABLE_OBJECT
+            and noun.counter
+            and not how
+            and rng.random() < 0.3
+        ):
             number = counted(rng, noun)
             if rng.random() < 0.5:
                 return [*parts, *number, particle("の"), Segment(noun.text, "noun", noun), case]
@@ -204,6 +218,6 @@ def arguments(
     return parts
 
 
-def told(rng: random.Random, scene: Scene, verb: Word, deny: float = 0.2) -> Segment:
-    """The last predicate."""
+def final_predicate(rng: random.Random, scene: Scene, verb: Word, deny: float = 0.2) -> Segment:
+    """The sentence's last predicate.   deny: the probability that it is negative."""
     return spoken(verb, scene.form(negative=rng.random() < deny), "predicate")

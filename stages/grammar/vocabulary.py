@@ -1,9 +1,10 @@
 """The words of the Japanese demo grammar, and which of them make sense together.
 
-Level 2 adds words to every table. An action is a verb with the particle that its noun takes, the
-particles that would be wrong there (an error with one correction), its nouns, and the places and manners that suit it.
+Level 2 adds words to every table. An action is a verb with the particle of its noun, the particles that
+would be wrong there (each an error with one correction), its nouns, and the places and manners that fit
+it.
 
-The file is long because it is a word list: one word a line where a formatter wants it so, and no logic to divide.
+The file is long because it is a list of words: it has little logic that could be moved elsewhere.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,11 @@ from stages.grammar.conjugation import Adjective, AdjectiveKind, Noun, Verb, Ver
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A verb with one particle.   never: particles that are wrong in its place.   manners: adverbs, or adjectives."""
+    """A verb with the particle and the nouns that it takes.
+
+    never: the particles that are wrong in place of `particle`.   manners: adverbs, or adjectives that
+    become adverbs.
+    """
 
     verb: Verb
     particle: str
@@ -31,7 +36,7 @@ def _texts(text: str) -> tuple[str, ...]:
 
 
 def _verb(text: str) -> Verb:
-    """From 読む五: the last character is the kind."""
+    """The verb of a text such as 読む五, whose last character is the verb's kind."""
     return Verb(text[:-1], cast(VerbKind, text[-1]))
 
 
@@ -40,7 +45,7 @@ def _nouns(texts: str) -> tuple[Noun, ...]:
 
 
 def _table(text: str, columns: int) -> list[list[str]]:
-    """Rows of cells that `|` parts; the cells of a row that ends early are empty."""
+    """Rows of cells, separated by `|` in the text; missing cells at the end of a row are empty."""
     rows = [[cell.strip() for cell in line.split("|")] for line in text.strip().splitlines()]
     return [row + [""] * (columns - len(row)) for row in rows]
 
@@ -275,10 +280,10 @@ DAYS = {
     ("future", 2): _texts("明日 あさって 来週 来月 来年 明日の朝 明日の夜 来週の日曜日 来年の春"),
     ("time", 2): _texts("毎日 毎朝 毎晩 毎週 毎月 週末 日曜日 いつも ときどき"),
 }
-"""Days by the tense they call for: past, future, or the present of habits."""
+"""The days of each role and level. The role is the tense: past, future, or the present of habits."""
 
 LONG_SPANS = frozenset(_texts("先週 先月 去年 来週 来月 来年 去年の夏 来年の春 毎週 毎月"))
-"""Too long for a clock time beside them."""
+"""Days that are too long to be combined with a clock time."""
 
 BY_THE_CLOCK = (
     Verb("起きる", "一"),
@@ -294,7 +299,7 @@ NUMBERS = tuple("二三四五六七")
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """A verb of going with its goals.   means: what one goes by."""
+    """A verb of motion with its possible goals."""
 
     verb: Verb
     goals: tuple[str, ...]
@@ -322,7 +327,7 @@ MOTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Gift:
-    """A verb with somebody's に and something's を."""
+    """A verb with a receiver (に) and an object (を); `nouns` are its possible objects."""
 
     verb: Verb
     nouns: tuple[Noun, ...]
@@ -356,7 +361,10 @@ RECEIVERS = _texts("友達 母 父 妹 弟 先生")
 
 @dataclass(frozen=True, slots=True)
 class Feeling:
-    """What takes が where a learner writes を.   of_others: said of others only, being praise."""
+    """A predicate whose object has が, where learners write を.
+
+    nouns: the possible objects.   of_others: whether it is only said of others, because it is praise.
+    """
 
     word: Verb | Adjective
     nouns: tuple[str, ...]
@@ -389,7 +397,7 @@ SPOTS[IRU, 2] = (*SPOTS[IRU, 1], *_texts("橋の近く 銀行の隣 庭 校庭 �
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something that is somewhere, and the verb for its being there."""
+    """A thing or being with its verb of existence, ある or いる."""
 
     noun: Noun
     verb: Verb
@@ -415,19 +423,20 @@ WEATHER[2] = (
 
 DURATIVE = frozenset(
     _texts(
-        "読む 書く 食べる 飲む 見る 聞く 作る 洗う 使う 習う 勉強する 待つ 歌う する 休む 働く 泳ぐ 走る 遊ぶ 描く 直す"
-        " 運ぶ 切る 焼く 磨く 片付ける 調べる 練習する 準備する 相談する 散歩する"
+        "読む 書く 食べる 飲む 見る 聞く 作る 洗う 使う 習う 勉強する 待つ 歌う する 休む 働く 泳ぐ"
+        " 走る 遊ぶ 描く 直す 運ぶ 切る 焼く 磨く 片付ける 調べる 練習する 準備する 相談する 散歩する"
     )
 )
-"""Verbs whose ている means that it is going on."""
+"""Verbs whose ている form means an action in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Something that is so, and what one does then.
+    """A clause that gives a reason, and the actions that may follow from it.
 
-    subject: what stands before が, or "".   past: its tense, None for the main clause's.   verbs: what may follow.
-    places: where, if that matters.
+    subject: the noun before が, or "".   word: the clause's predicate.   past: its tense; None = that
+    of the main clause.   verbs: the possible verbs of the main clause.   places: the possible places
+    of its action; () = the action's own.
     """
 
     subject: str
@@ -465,31 +474,33 @@ REASONS = (
     _reason("仕事", Adjective("大変", "な"), None, "休む 寝る 相談する"),
 )
 
-APART = (
+INCOMPATIBLE_ADJECTIVES = (
     ("面白い", "退屈"), ("新しい", "古い"), ("高い", "安い"), ("広い", "狭い"), ("明るい", "暗い"),
-    ("優しい", "厳しい"), ("重い", "軽い"), ("きれい", "汚い"), ("簡単", "難しい"), ("簡単", "大変"), ("簡単", "複雑"),
-    ("楽しい", "退屈"), ("親切", "厳しい"), ("美しい", "きれい"),
+    ("優しい", "厳しい"), ("重い", "軽い"), ("きれい", "汚い"), ("簡単", "難しい"), ("簡単", "大変"),
+    ("簡単", "複雑"), ("楽しい", "退屈"), ("親切", "厳しい"), ("美しい", "きれい"),
 )  # fmt: skip
-"""Adjectives that are not said of one thing together: opposites, and two words for the same."""
+"""Pairs of adjectives that do not describe the same thing together: opposites and synonyms."""
 
-ONCE = frozenset(("買う", "卒業する", "直す", "借りる", "払う"))
-"""What nobody does every day."""
+NOT_DAILY = frozenset(("買う", "卒業する", "直す", "借りる", "払う"))
+"""Verbs of actions that nobody does every day."""
 
-COUNTING = frozenset(
+COUNTABLE_OBJECT = frozenset(
     _texts("買う 食べる 飲む 読む 書く 借りる 洗う 見る 撮る 描く 集める 運ぶ 送る 切る 直す")
 )
-"""Verbs beside which it is natural to say how many."""
+"""Verbs with which it is natural to say how many objects there are."""
 
-TOWARDS = frozenset(("走る", "借りる", "送る", "描く", "書く"))
-"""Verbs that can have a place with に as well as with で."""
+GOAL_POSSIBLE = frozenset(("走る", "借りる", "送る", "描く", "書く"))
+"""Verbs whose place can have に as well as で, because it can be a goal."""
 
 DEGREES = {1: ("とても", "少し"), 2: ("とても", "少し", "本当に")}
 
 ADDRESSES = {1: ("先生", "部長"), 2: ("先生", "部長", "社長")}
 
 
-def apart(one: Adjective, other: Adjective) -> bool:
-    return one == other or any({one.text, other.text} == set(pair) for pair in APART)
+def incompatible(one: Adjective, other: Adjective) -> bool:
+    return one == other or any(
+        {one.text, other.text} == set(pair) for pair in INCOMPATIBLE_ADJECTIVES
+    )
 
 
 def _named(verb: str) -> Iterator[Action]:
@@ -514,7 +525,8 @@ MADE_AND_USED = tuple(
     for noun in making.nouns
     if noun in using.nouns
 )
-"""What somebody did, what another can do, and a thing that both are done to."""
+"""(action, another action, noun): the noun is the object of both, such as a letter that one person
+has written and another reads."""
 
 SIDE_BY_SIDE = tuple(
     (aside, main)
@@ -529,4 +541,4 @@ SIDE_BY_SIDE = tuple(
     for aside in _named(one)
     for main in _named(other)
 )
-"""Two things that one can do at once."""
+"""(secondary action, main action): pairs of actions that one person can do at the same time."""

@@ -1,6 +1,7 @@
-"""Measures of corrections by characters: edits that agree with the reference, F-beta, GLEU, loops.
+"""Measures of corrections: edits in common with the reference, F-beta, GLEU, and loops.
 
-Characters are the units throughout: Japanese has no spaces, and no segmenter stands between an answer and its score.
+The units are characters, not words: Japanese is written without spaces, and a score should not
+depend on a word segmenter.
 """
 
 import re
@@ -12,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
-GLEU_ORDER = 4
+GLEU_ORDER = 4  # the longest n-grams
 Floats = NDArray[np.float64]
-LOOP = re.compile(r"(..{1,19}?)\1{2}|(.)\2{4}", re.DOTALL)
+LOOP = re.compile(r"(..{1,19}?)\1{2}|(.)\2{4}", re.DOTALL)  # see loops()
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Characters start … end - 1 of the source become the replacement; start == end inserts, "" deletes."""
+    """The source's characters start … end - 1 are replaced.
+
+    An insertion has start == end; a deletion has the replacement "".
+    """
 
     start: int
     end: int
@@ -29,8 +33,9 @@ class Edit:
 def edits(source: str, corrected: str) -> tuple[Edit, ...]:
     """The edits of a shortest character alignment (Levenshtein 1966), from left to right.
 
-    Changes with no kept character between them are one edit: 高いでした → 高かった has the edit いでし → かっ, not a
-    substitution and a deletion. Ties between shortest alignments fall the same way each time.
+    Changes without an unchanged character between them are one edit: 高いでした → 高かった is the
+    edit いでし → かっ, not a substitution and a deletion. Among equally short alignments the same
+    one is always chosen.
     """
     found: list[Edit] = []
     for step in Levenshtein.opcodes(source, corrected):
@@ -46,11 +51,12 @@ def edits(source: str, corrected: str) -> tuple[Edit, ...]:
 
 
 def counts(source: str, hypothesis: str, reference: str) -> tuple[int, int, int]:
-    """(true positives, false positives, false negatives).
+    """(true positives, false positives, false negatives) of the hypothesis's edits.
 
-    A true positive is an edit with the same span and the same replacement in both (M2: Dahlmeier & Ng 2012, section 3;
-    ERRANT: Bryant et al. 2017). Unlike M2, which looks for the alignment that favours the hypothesis, both sides are
-    aligned once and for themselves.
+    A true positive is an edit whose span and replacement are the same in hypothesis and reference
+    (M2: Dahlmeier & Ng 2012, section 3; ERRANT: Bryant et al. 2017). M2 looks for the alignment
+    that favours the hypothesis; here hypothesis and reference are each aligned with the source
+    alone.
     """
     made, wanted = set(edits(source, hypothesis)), set(edits(source, reference))
     right = len(made & wanted)
@@ -58,10 +64,14 @@ def counts(source: str, hypothesis: str, reference: str) -> tuple[int, int, int]
 
 
 def f_beta(right: Floats, spurious: Floats, missed: Floats, beta: float = 0.5) -> Floats:
-    """F-beta of summed counts of true positives, false positives and false negatives; arrays of one shape, or scalars.
+    """F-beta from sums of true positives, false positives and false negatives.
 
-    beta 0.5 weighs precision twice as much as recall: a correction that is wrong annoys more than one that is missing
-    (CoNLL-2014: Ng et al. 2014, section 4). 1 where nothing was to be done and nothing was done; 0 where all is wrong.
+    right, spurious, missed: arrays of one shape, or scalars. The result has that shape.
+
+        F = (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP)
+
+    beta 0.5 weighs precision twice as much as recall, because a wrong correction is worse than a
+    missing one (CoNLL-2014: Ng et al. 2014, section 4). F is 1 where all three counts are 0.
     """
     square = beta * beta
     weight = (1 + square) * right
@@ -69,12 +79,12 @@ def f_beta(right: Floats, spurious: Floats, missed: Floats, beta: float = 0.5) -
 
 
 def precision(right: Floats, spurious: Floats) -> Floats:
-    """Share of the made edits that are right; 1 where none was made."""
+    """Share of the answers' edits that are right; 1 where they have none."""
     return _ratio(right, right + spurious)
 
 
 def recall(right: Floats, missed: Floats) -> Floats:
-    """Share of the wanted edits that were made; 1 where none was wanted."""
+    """Share of the references' edits that the answers have; 1 where the references have none."""
     return _ratio(right, right + missed)
 
 
@@ -85,15 +95,18 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 
 
 def gleu(sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """GLEU of a corpus by characters, one reference each (Napoles et al. 2015, in the form without tuning of 2016).
+    """GLEU of a corpus, of characters, with one reference for each source.
 
-    BLEU against the reference, 1- to 4-grams, with a penalty for n-grams that the hypothesis kept from the source where
-    the reference did not:
+    Napoles et al. 2015, in the form without tuning that they published in 2016. It is BLEU against
+    the reference, of 1- to 4-grams, with a penalty for n-grams that the hypothesis kept from the
+    source
+    and the reference did not:
 
         p_n = sum_C [ min(C, R) - max(0, min(C, S) - min(C, R)) ] / sum_C C
 
-    with C, R, S the counts of an n-gram in hypothesis, reference and source. Numerators below 0 count as 0 for each
-    sentence, as in the authors' implementation; orders for which no hypothesis is long enough are left out.
+    with C, R, S the counts of an n-gram in hypothesis, reference and source. The numerator of a
+    sentence is 0 where it would be negative, as in the authors' implementation. Orders for which no
+    hypothesis is long enough are left out.
     """
     agreed, made = np.zeros(GLEU_ORDER), np.zeros(GLEU_ORDER)
     for source, hypothesis, reference in zip(sources, hypotheses, references, strict=True):
@@ -120,12 +133,12 @@ def _ngrams(text: str, order: int) -> Counter[str]:
 
 
 def loops(text: str) -> bool:
-    """Whether a piece of 2 to 20 characters comes three times in a row, or one character five times."""
+    """Whether 2 to 20 characters occur three times in a row, or one character five times."""
     return LOOP.search(text) is not None
 
 
 def repetition_rate(sources: Sequence[str], answers: Sequence[str]) -> float:
-    """Share of the answers that loop where their source does not; 0 without answers."""
+    """Share of the answers that loop while their source does not; 0 without answers."""
     looped = [
         loops(answer) and not loops(source) for source, answer in zip(sources, answers, strict=True)
     ]

@@ -1,12 +1,13 @@
-"""Typst sources -> what they look like, compiled in a worker process that can do no harm.
+"""Typst sources -> fingerprints of their pictures, compiled in a confined worker process.
 
-What a model writes is untrusted code. The package stops file access outside its root, `#while true {}` and endless
-recursion by itself, but it fetches packages, and nested loops over `range(30000)` ran past ten seconds (typst 0.15). So
-the worker has an empty root folder, no file descriptor left to open a file or a socket with, a memory limit, and a time
-limit for each source, after which it is killed and another one started.
+What a model writes is untrusted code. The typst package itself stops file access outside its root,
+`#while true {}` and endless recursion; but it fetches packages from the network, and nested loops
+over `range(30000)` took more than ten seconds (typst 0.15). So the worker has an empty root folder,
+cannot open another file or socket, and has a memory limit. It also has a time limit for each
+source, after which it is killed and another one is started.
 
-A source reaches the compiler as the argument of Typst's `eval`, never pasted between `$` signs: it cannot close the
-formula that it stands in.
+A source reaches the compiler as the argument of Typst's `eval`. It is never pasted between `$`
+signs, so that it cannot close the formula around it.
 """
 
 import contextlib
@@ -30,32 +31,36 @@ Matrix = tuple[float, float, float, float, float, float]
 PAGES: dict[Mode, str] = {
     "math": "#set page(width: auto, height: auto, margin: 2pt)\n"
     '#math.equation(block: true, eval(sys.inputs.source, mode: "math"))',
-    "document": '#set page(width: 12cm, height: auto, margin: 2pt)\n#eval(sys.inputs.source, mode: "markup")',
+    "document": "#set page(width: 12cm, height: auto, margin: 2pt)\n"
+    '#eval(sys.inputs.source, mode: "markup")',
 }
 BLANK = b""
-"""The picture of a source that compiles and shows nothing."""
+"""The fingerprint of a source that compiles and shows nothing."""
 
 MAX_SOURCE_CHARACTERS = 20_000
 MEMORY_LIMIT_MB = 1024
-"""Address space; 9,000 formulas left it at 217 MB at most (36 MB resident)."""
+"""The worker's address space. 9,000 formulas took at most 217 MB of it (36 MB resident)."""
 
 START_SECONDS = 60.0
-"""For the worker to start, which takes 0.1 s on an idle machine."""
+"""The time limit for the worker's start, which takes 0.1 s on an idle machine."""
 
 SOURCES_AT_ONCE = 64
-"""In one request: waiting for each answer before the next question cost 3 ms where both cores were busy, this 1 ms."""
+"""Sources in one request. A request for each source took 3 ms a source on two busy cores; this
+takes 1 ms."""
 
 UNKNOWN = "\U000f0000"
-"""A private character, which no embedded font draws: what any character without a glyph looks like."""
+"""A private-use character, which no embedded font has: it is drawn like every missing glyph."""
 
 PACKAGE = re.compile(r"@(?:preview|local)\b")
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 class Renderer:
-    """A compiling worker, started at the first source and again after each one that it does not survive.
+    """A worker process that compiles; used as a context manager, which stops it.
 
-    timeout_seconds: what one source may take; about 1 ms is usual, so that a limit of seconds only ever meets loops.
+    It is started with the first source, and again after each source that it did not survive.
+    timeout_seconds: the time limit of one source. A source usually takes 1 ms, so that a limit of
+    seconds stops only loops.
     """
 
     def __init__(self, timeout_seconds: float = 3.0) -> None:
@@ -75,10 +80,11 @@ class Renderer:
         self._root.cleanup()
 
     def render(self, sources: Sequence[str], mode: Mode) -> list[bytes | None]:
-        """For each source 16 bytes that stand for its picture, BLANK for an empty one, None where it does not compile.
+        """For each source a fingerprint of its picture: 16 bytes; BLANK if it shows nothing.
 
-        Equal bytes mean the same glyphs and lines at the same places of a page of the same size. Each different source
-        is compiled once in the life of the renderer.
+        None for a source that does not compile. Equal fingerprints mean the same glyphs and lines
+        at the same places of pages of the same size. A renderer compiles each different source
+        once.
         """
         for source in sources:
             if not _admissible(source):
@@ -93,12 +99,14 @@ class Renderer:
         return [self._known[source, mode] for source in sources]
 
     def _compiled(self, sources: list[str], mode: Mode) -> list[bytes | None]:
-        """The pictures of the first sources, up to and including one that the worker did not survive."""
+        """The fingerprints of the sources, up to the first that the worker did not survive.
+
+        That one's is None; the sources after it are still to be compiled.
+        """
         worker = self._worker if self._worker and self._worker.poll() is None else self._start()
         assert worker.stdin is not None
-        worker.stdin.write(
-            json.dumps([mode, sources]) + "\n"
-        )  # one line: read whole before the first is compiled
+        # The worker reads the whole line before it compiles the first source.
+        worker.stdin.write(json.dumps([mode, sources]) + "\n")
         worker.stdin.flush()
         pictures: list[bytes | None] = []
         for _ in sources:
@@ -113,26 +121,21 @@ class Renderer:
     def _start(self) -> subprocess.Popen[str]:
         self._stop()
         command = [sys.executable, "-P", __file__, self._root.name, str(self.timeout_seconds)]
-        nowhere = "http://127.0.0.1:9"  # the discard port: where a package would be fetched through
+        # Packages would be fetched through a proxy at the discard port, where nothing answers.
+        nowhere = "http://127.0.0.1:9"
+        proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
         environment = {
             **os.environ,
-            **dict.fromkeys(
-                (
-                    "HTTP_PROXY",
-                    "HTTPS_PROXY",
-                    "ALL_PROXY",
-                    "http_proxy",
-                    "https_proxy",
-                    "all_proxy",
-                ),
-                nowhere,
-            ),
+            **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
             "NO_PROXY": "",
             "no_proxy": "",
-            "RAYON_NUM_THREADS": "1",  # each thread takes address space, whose limit must not depend on the cores
+            # Each thread takes address space; MEMORY_LIMIT_MB must suffice with any number of
+            # cores.
+            "RAYON_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
         }
-        # A session of its own, so that Ctrl-C reaches the parent alone, which then closes the worker.
+        # With a session of its own the worker does not get Ctrl-C; the parent gets it and stops
+        # the worker.
         self._worker = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -156,7 +159,7 @@ class Renderer:
         return self._worker
 
     def _answer(self, seconds: float) -> str:
-        """The worker's next line, or "" if it has none within the time or has ended."""
+        """The worker's next line; "" if none comes in time, or if the worker has ended."""
         try:
             return self._answers.get(timeout=seconds)
         except queue.Empty:
@@ -173,7 +176,10 @@ class Renderer:
 
 
 def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
-    """Passes a worker's lines on, and "" when it has ended: a queue can be waited on with a limit, a pipe cannot."""
+    """Put a worker's lines into a queue, and "" when it has ended.
+
+    A queue can be read with a time limit; a pipe cannot.
+    """
     with lines:
         for line in lines:
             answers.put(line)
@@ -181,7 +187,11 @@ def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
 
 
 def _admissible(source: str) -> bool:
-    """Whether a source is worth the worker's time: no package, no comment left open (which `eval` would let pass)."""
+    """Whether a source is compiled at all.
+
+    It is not if it is too long, imports a package, or leaves a comment open, which `eval` would
+    accept.
+    """
     return (
         len(source) <= MAX_SOURCE_CHARACTERS
         and not PACKAGE.search(source)
@@ -189,16 +199,17 @@ def _admissible(source: str) -> bool:
     )
 
 
-class Unfamiliar(ValueError):
-    """Something in an SVG of which it is not known when two look alike."""
+class UnsupportedSvg(ValueError):
+    """An SVG has an element or a transform that `marks` cannot compare."""
 
 
 def marks(svg: bytes) -> list[tuple[Any, ...]]:
-    """Every glyph and path of a page in painting order: its matrix on the page and how it is painted.
+    """Every glyph and path of a page, in painting order: its matrix on the page and its attributes.
 
-    Groups are dissolved, for equal pictures can be grouped differently (`1 "and" y` and `1" and "y`), and so are glyphs
-    without an outline, the spaces. Glyph ids are hashes of outlines, the same in every process. Raises Unfamiliar for
-    what is no formula and no text, such as images and clipped groups.
+    Groups are flattened, because equal pictures can be grouped differently (`1 "and" y` and
+    `1" and "y`). Glyphs without an outline, such as spaces, are left out. Glyph ids are hashes of
+    outlines, which are the same in every process. Raises UnsupportedSvg for anything that is not
+    text or a formula, such as images and clipped groups.
     """
     tree = ElementTree.fromstring(svg)
     spaces = {
@@ -213,16 +224,11 @@ def marks(svg: bytes) -> list[tuple[Any, ...]]:
         matrix = _times(outer, _matrix(attributes.pop("transform", "")))
         tag = _tag(element)
         if tag in ("use", "path"):
-            place = (
-                1.0,
-                0.0,
-                0.0,
-                1.0,
-                float(attributes.pop("x", 0)),
-                float(attributes.pop("y", 0)),
-            )
+            x, y = float(attributes.pop("x", 0)), float(attributes.pop("y", 0))
+            place = (1.0, 0.0, 0.0, 1.0, x, y)
             if attributes.get("href") not in spaces:
-                # A hundredth of a point is what Typst writes; sums of such figures differ beyond it.
+                # Typst writes hundredths of a point; sums of them differ in further digits. Adding
+                # 0.0 makes -0.0 into 0.0.
                 at = tuple(round(number, 2) + 0.0 for number in _times(matrix, place))
                 found.append((tag, at, *sorted(attributes.items())))
         elif element is tree or (
@@ -231,7 +237,7 @@ def marks(svg: bytes) -> list[tuple[Any, ...]]:
             for child in element:
                 walk(child, matrix)
         elif tag != "defs":
-            raise Unfamiliar(f"<{tag}> with {sorted(attributes)}")
+            raise UnsupportedSvg(f"<{tag}> with {sorted(attributes)}")
 
     walk(tree, IDENTITY)
     return found
@@ -253,13 +259,13 @@ def _matrix(transform: str) -> Matrix:
     if kind == "translate":
         return (1.0, 0.0, 0.0, 1.0, numbers[0], numbers[1] if len(numbers) > 1 else 0.0)
     if kind != "matrix":
-        raise Unfamiliar(f"transform {transform!r}")
+        raise UnsupportedSvg(f"transform {transform!r}")
     a, b, c, d, e, f = numbers
     return (a, b, c, d, e, f)
 
 
 def _times(outer: Matrix, inner: Matrix) -> Matrix:
-    """SVG's [a c e; b d f; 0 0 1] product: inner happens first."""
+    """The product of two SVG matrices [a c e; b d f; 0 0 1]: `inner` is applied first."""
     a, b, c, d, e, f = outer
     p, q, r, s, x, y = inner
     return (
@@ -273,48 +279,52 @@ def _times(outer: Matrix, inner: Matrix) -> Matrix:
 
 
 def work(root: str, timeout_seconds: float) -> None:
-    """The worker: says `"ready"`, then answers `[mode, sources]` with a line for each, hexadecimal or null."""
-    press = Press(root)
-    press.picture(
-        "math", "x"
-    )  # opens whatever the first compilation opens, before nothing can be opened
+    """The worker's main loop.
+
+    It writes `"ready"`, then answers each line `[mode, sources]` with a line for each source: its
+    fingerprint in hexadecimal, or null.
+    """
+    fingerprinter = Fingerprinter(root)
+    # The first compilation opens files that cannot be opened any more once the worker is confined.
+    fingerprinter.fingerprint("math", "x")
     _confine()
-    print(
-        '"ready"', file=sys.stdout, flush=True
-    )  # the file is named: these lines are data, not told to anybody
+    # The file is named to show that these lines are data, not messages (see stages/imports.py).
+    print('"ready"', file=sys.stdout, flush=True)
     for line in sys.stdin:
         mode, sources = json.loads(line)
         for source in sources:
             _allow_cpu(timeout_seconds)
             answer = None
             with contextlib.suppress(Exception):
-                answer = press.picture(mode, source).hex()
+                answer = fingerprinter.fingerprint(mode, source).hex()
             print(json.dumps(answer), file=sys.stdout, flush=True)
 
 
-class Press:
-    """The compiler and what it knows of its fonts."""
+class Fingerprinter:
+    """The compiler, and a cache of which characters its fonts can draw."""
 
     def __init__(self, root: str) -> None:
-        import typst  # here, for only the worker holds the compiler
+        import typst  # imported here, because only the worker needs the compiler
 
-        # System fonts are left out, so that a picture is the same on every machine.
+        # System fonts are ignored, so that a picture is the same on every machine.
         self._compiler = typst.Compiler(
             root=root, ignore_system_fonts=True, package_path=root, package_cache_path=root
         )
         self._drawn: dict[str, bool] = {}
 
-    def picture(self, mode: Mode, source: str) -> bytes:
-        """16 bytes for what a source looks like, BLANK where it shows nothing; raises where it does not compile.
+    def fingerprint(self, mode: Mode, source: str) -> bytes:
+        """16 bytes for the picture of a source; BLANK if it shows nothing.
 
-        Characters that the embedded fonts lack, Japanese for one, all look the same; they count by what they are.
+        Raises an exception of the typst package where the source does not compile. Characters that
+        the embedded fonts lack, such as Japanese, all look the same; therefore the fingerprint
+        includes these characters themselves.
         """
         svg = self._pages(mode, source)
         try:
             pages: list[Any] = [marks(page) for page in svg]
-        except Unfamiliar:
-            pages = svg  # alike only if they are the same byte for byte
-        if all(len(page) <= 1 for page in pages):  # the first mark is the page's own white ground
+        except UnsupportedSvg:
+            pages = svg  # such pictures are equal only if their SVGs are equal byte for byte
+        if all(len(page) <= 1 for page in pages):  # the first mark is the page's background
             return BLANK
         lacking = "".join(
             character for character in source if character > "\u00ff" and not self._draws(character)
@@ -330,7 +340,7 @@ class Press:
         return self._drawn[character]
 
     def _pages(self, mode: Mode, source: str) -> list[bytes]:
-        # timestamp: a source that prints today's date looks the same tomorrow.
+        # With a fixed timestamp a source that prints the date looks the same every day.
         inputs = {"source": source}
         svg: Any = self._compiler.compile(
             PAGES[mode].encode(), sys_inputs=inputs, format="svg", timestamp=0
@@ -339,19 +349,26 @@ class Press:
 
 
 def _confine() -> None:
-    """From here on the process can open nothing, write no file, and not outgrow MEMORY_LIMIT_MB (POSIX)."""
+    """Limit this process: it can open nothing, write no file, and not exceed MEMORY_LIMIT_MB
+    (POSIX).
+
+    On Windows, which has no such limits, the time limit and the empty root folder remain.
+    """
     try:
         import resource
-    except ImportError:  # Windows has no such limits: the time limit and the empty root remain
+    except ImportError:  # Windows
         return
     memory = MEMORY_LIMIT_MB * 2**20
     for kind, limit in (("NOFILE", 3), ("FSIZE", 0), ("CORE", 0), ("AS", memory)):
-        with contextlib.suppress(ValueError, OSError):  # macOS refuses some
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses some limits
             resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (limit, limit))
 
 
 def _allow_cpu(seconds: float) -> None:
-    """CPU time for one more source: if the parent dies, its worker ends too, even inside a loop."""
+    """Raise the limit of CPU time for one more source.
+
+    A worker whose parent has died then ends too, even if the source is an endless loop.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

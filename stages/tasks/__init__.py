@@ -1,6 +1,8 @@
-"""Tasks. A task NAME is a folder here; each protocol below says what one of its files must have, and is loaded by name.
+"""Tasks: each is a folder here, whose modules are loaded by name.
 
-corpus.py and score.py every task has; synthetic.py where there is a demo grammar; document.py where `apply` takes documents.
+The protocols below say what each module of a task must define. Every task has corpus.py and
+score.py. A task with a demo grammar has synthetic.py; a task whose documents `apply` can convert
+has document.py.
 """
 
 import random
@@ -20,69 +22,78 @@ if TYPE_CHECKING:
 
 
 class Corpus(Protocol):
-    """corpus.py: how a raw file is read, and what of it a model is shown."""
+    """corpus.py: how a raw file is read, and what a model is shown of each record."""
 
     @property
     def SCORES_STEPS(self) -> bool:
         """Whether rows are solutions whose steps are scored."""
 
     def read(self, path: Path) -> Iterator[Example | BadLine]:
-        """The file's records in order; what fits none of the forms as a BadLine with the reason."""
+        """The file's records in order. A record in none of the task's forms becomes a BadLine."""
 
     def show(self, example: Example) -> Shown:
-        """What a prepared row has beside its id, category and source."""
+        """The fields of a prepared row beside its id, category and source."""
 
     def group_key(self, example: Example) -> str:
-        """What must not be divided between training and test: records with the same key lie in the same part."""
+        """The unit that is not divided: records with the same key are in the same part."""
 
     def question(self, text: str) -> Row:
-        """A user's own text as a row without a reference. Raises UserError for a text that is none."""
+        """A text of the user as a row without a reference, to be answered.
+
+        Raises UserError where the task cannot read the text.
+        """
 
 
 class Score(Protocol):
-    """score.py: the task's measure, as sums over rows so that intervals can be drawn."""
+    """score.py: the task's measure, computed from sums over rows, so that rows can be resampled."""
 
     @property
     def STATISTICS(self) -> tuple[str, ...]:
-        """Names of the K figures of a row."""
+        """The names of the K statistics of a row."""
 
     def statistics(self, rows: list[Row], answers: list[Prediction]) -> "Floats":
-        """(N, K), the figures of each row."""
+        """(N, K): the statistics of each of N rows."""
 
     def headline(self, totals: "Floats") -> "Floats":
-        """(..., K) sums of rows -> (...), the score."""
+        """(..., K) sums over rows -> (...), the score."""
 
     def details(self, rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         """Further measures by name."""
 
     def baseline(self, train: Path, rows: list[Row], base: Path) -> list[Prediction]:
-        """What a stated simple answer would be.   train: the prepared training rows.   base: the untuned model."""
+        """The answers of a simple method, to compare with.
+
+        train: the file of the prepared training rows.   base: the folder of the untuned model.
+        """
 
 
 class Synthetic(Protocol):
     """synthetic.py: a demo grammar."""
 
     def lines(self, rng: random.Random, rows: int, level: int) -> Iterator[str]:
-        """So many lines of a raw corpus, all different.   level: how difficult, from 1."""
+        """`rows` different lines of a raw corpus.   level: the difficulty, from 1."""
 
 
 class Document(Protocol):
-    """document.py: documents of which parts are converted and the rest is kept."""
+    """document.py: documents of which some parts are converted and the others are kept."""
 
     @property
     def READS(self) -> str:
-        """The suffix of a document, such as ".tex"."""
+        """The suffix of a document's file, such as ".tex"."""
 
     @property
     def WRITES(self) -> str:
-        """The suffix of what becomes of it."""
+        """The suffix of the converted document's file."""
 
     def chunks(self, text: str, limit: int) -> Sequence[tuple[str, bool]]:
-        """All of the text in order: (part, whether it is converted).   limit: characters of a part, where it can be cut."""
+        """(part, whether it is converted) for all parts of the text, in order.
+
+        limit: the most characters of a part, unless it cannot be cut.
+        """
 
 
 def names() -> list[str]:
-    """The tasks that there are."""
+    """The names of all tasks."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/corpus.py"))
 
 

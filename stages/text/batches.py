@@ -1,4 +1,7 @@
-"""Which rows are computed together, decided before the first step, and how they are laid out so that little is padding."""
+"""Batches: which rows are computed together, and how they are packed so that padding is small.
+
+The batches of a whole training are decided before its first step.
+"""
 
 import math
 import random
@@ -13,20 +16,24 @@ from stages.text.chat import IGNORE, Encoded
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Rows are put into lines wider than the longest of them up to here: attention is computed over whole lines.
-WIDEST = 256
-# Every shape of a product is prepared for once and takes memory; with any width there was one for nearly every batch, which
-# cost a sixth of the time of short steps (bench/NOTES.md).
-WIDTHS = 16
-# What a pass over a model costs beside its tokens, in tokens: where rows cannot be packed, they are split for less padding.
-PASS = 64
+# A line that holds several rows may be wider than the longest row, but only up to this width:
+# attention is computed over whole lines, and its cost grows with the square of the width.
+MAX_WIDENED_TOKENS = 256
+# Widths are multiples of this. The first product of each shape costs time and memory; with free
+# widths nearly every batch had a new shape, which took a sixth of short steps (bench/NOTES.md).
+WIDTH_MULTIPLE = 16
+# The fixed cost of one pass through a model, expressed in tokens. Where rows cannot be packed,
+# a micro-batch is split into passes only if that saves more padding than the passes cost.
+PASS_OVERHEAD_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every micro-batch of a training as row indices, in order; `accumulation` of them make one optimizer step.
+    """All micro-batches of a training, in order, as lists of row indices.
 
-    room: tokens that one may take with its padding, where steps are cut by that; 0 = they are cut by rows.
+    accumulation: the micro-batches of one optimizer step.
+    room: the tokens, padding included, that one micro-batch may take; 0 = no such limit, because
+    micro-batches were cut by their number of rows.
     """
 
     micro_batches: list[list[int]]
@@ -45,12 +52,18 @@ class Plan:
 def plan(
     lengths: Sequence[int], micro_batch: int, accumulation: int, steps: int, seed: int
 ) -> Plan:
-    """Batches for `steps` optimizer steps, every row once an epoch, in an order that the seed alone decides.
+    """Batches for `steps` optimizer steps; the seed decides the order of the rows in each epoch.
 
-    An effective batch is drawn at random, then sorted by length and cut into micro-batches: 1 x 8 and 8 x 1 train on the same
-    rows. Batches of rows alike in length would leave less padding, but what is alike in length is alike in kind: at the same
-    number of steps the held-out loss of a pretraining was 0.27 nats higher (bench/NOTES.md).
-    A short last batch of an epoch is kept: its micro-batches are fewer rows each, down to none.
+    lengths: tokens of each row.   micro_batch: rows of a micro-batch.
+
+    An effective batch (micro_batch * accumulation rows) is drawn at random, then sorted by length
+    and cut into micro-batches, so that 1 x 8 and 8 x 1 train on the same rows. Every row comes once
+    an epoch. The last effective batch of an epoch may be short; its last micro-batches then have
+    fewer rows, or none.
+
+    Effective batches of rows of similar length would need less padding, but such rows are also
+    similar in kind: after the same number of steps the held-out loss of a pretraining was 0.27 nats
+    higher (bench/NOTES.md).
     """
     effective = micro_batch * accumulation
     rng = random.Random(seed)
@@ -69,14 +82,18 @@ def plan(
 
 
 def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Plan:
-    """The same steps in fewer micro-batches, for a model that keeps the rows of a line apart; what is left of them is empty.
+    """The same optimizer steps, each with its rows packed into as few micro-batches as possible.
 
-    Memory must do for `micro_batch` rows as long as the longest of all. Lines of that length, as many at once, hold several
-    short rows each, and a pass over the weights costs the same however few tokens it is for.
+    The micro-batches that are no longer needed stay in the plan as empty lists. Only for a model
+    that does not let the rows of one line attend to each other.
+
+    Memory must suffice for `micro_batch` rows of the greatest length anyway. So each micro-batch
+    gets `micro_batch` lines of that length, and a line holds several short rows: a pass over the
+    weights costs the same for few tokens as for many.
     """
     if plan.accumulation == 1:
         return plan
-    width, cut = wide(max(lengths)), list[list[int]]()
+    width, cut = round_up(max(lengths)), list[list[int]]()
     for number in range(plan.steps):
         rows = [row for batch in plan.step(number) for row in batch]
         passes: list[list[int]] = [[] for _ in range(plan.accumulation)]
@@ -89,7 +106,7 @@ def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Pla
 
 
 def halved(rows: Sequence[int], lengths: Sequence[int], tokens: float) -> list[Sequence[int]]:
-    """Rows cut in half, and the halves again, until none has more tokens than that or is one row."""
+    """Rows cut in half, and the halves again, until a part has at most `tokens` or one row."""
     if len(rows) < 2 or sum(lengths[row] for row in rows) <= tokens:
         return [rows]
     middle = len(rows) // 2
@@ -102,19 +119,26 @@ def steps_in(rows: int, effective: int, epochs: float) -> int:
 
 
 def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """All rows in batches of at most `size`, longest first, so that what does not fit in memory shows at once."""
+    """All rows in batches of at most `size`.
+
+    The longest rows come first, so that a lack of memory shows in the first batch.
+    """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of a micro-batch in passes of like length: the split with the fewest tokens, padding and PASS for each included."""
+def split_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """The rows of a micro-batch, split into passes of similar length, at the least cost.
+
+    The cost of a pass is its tokens with padding, and PASS_OVERHEAD_TOKENS. The cheapest split is
+    found by dynamic programming over the rows in order of length.
+    """
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    cheapest = [(0, 0)]  # of the shortest rows: (cost, where the last pass begins)
+    cheapest = [(0, 0)]  # for the n shortest rows: (cost, index of the last pass's first row)
     for end, row in enumerate(order, start=1):
         cheapest.append(
             min(
-                (cheapest[begin][0] + (end - begin) * lengths[row] + PASS, begin)
+                (cheapest[begin][0] + (end - begin) * lengths[row] + PASS_OVERHEAD_TOKENS, begin)
                 for begin in range(end)
             )
         )
@@ -126,29 +150,36 @@ def alike(lengths: Sequence[int]) -> list[list[int]]:
     return passes
 
 
-def in_lines(lengths: Sequence[int], room: int = 0) -> list[tuple[int, int]]:
-    """(line, place in it) of each sequence: of several widths, the lines that leave the least room unused.
+def pack_lines(lengths: Sequence[int], room: int = 0) -> list[tuple[int, int]]:
+    """(line, first position in it) of each sequence, at the width that needs the fewest tokens.
 
-    room: tokens that must do; wider lines are made where they do not. 0 = however many.
+    room: the most tokens, padding included, that the lines may take together; wider lines are tried
+    where that is exceeded. 0 = no limit.
     """
 
     def taken(places: list[tuple[int, int]]) -> int:
-        return math.prod(extent(lengths, places, WIDTHS))
+        return math.prod(batch_shape(lengths, places, WIDTH_MULTIPLE))
 
     longest = max(lengths, default=0)
-    least = wide(longest)
-    widths = range(least, max(longest, min(2 * longest, WIDEST)) + WIDTHS, WIDTHS)
+    least = round_up(longest)
+    widths = range(
+        least, max(longest, min(2 * longest, MAX_WIDENED_TOKENS)) + WIDTH_MULTIPLE, WIDTH_MULTIPLE
+    )
     best = min((first_fit(lengths, width) for width in widths), key=taken)
     if not room or taken(best) <= room:
         return best
-    wider = (first_fit(lengths, width) for width in range(least, room + WIDTHS, WIDTHS))
+    wider = (
+        first_fit(lengths, width) for width in range(least, room + WIDTH_MULTIPLE, WIDTH_MULTIPLE)
+    )
     return next(places for places in wider if taken(places) <= room)
 
 
 def first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
-    """Each sequence, the longest first, in the first line that has room for it.
+    """(line, first position in it) of each sequence: first-fit decreasing bin packing.
 
-    It takes at most 11/9 of the fewest lines and one more (Johnson 1973, "Near-optimal bin packing algorithms").
+    The longest sequence goes first, each into the first line that has room for it. This takes at
+    most 11/9 of the optimal number of lines, and 4 more (Johnson 1973, "Near-optimal bin packing
+    algorithms").
     """
     used, places = list[int](), [(0, 0)] * len(lengths)
     for at in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
@@ -162,37 +193,44 @@ def first_fit(lengths: Sequence[int], width: int) -> list[tuple[int, int]]:
     return places
 
 
-def wide(tokens: int, multiple: int = WIDTHS) -> int:
-    """A line's width for so many tokens, rounded up."""
+def round_up(tokens: int, multiple: int = WIDTH_MULTIPLE) -> int:
+    """The number of tokens, rounded up to a multiple."""
     return tokens + -tokens % multiple
 
 
-def extent(
+def batch_shape(
     lengths: Sequence[int], places: Sequence[tuple[int, int]], multiple: int = 1
 ) -> tuple[int, int]:
-    """(lines, their width, rounded up)."""
+    """(lines, width) of packed sequences, the width rounded up to a multiple.
+
+    places: (line, first position in it) of each sequence.
+    """
     width = max(
         (begin + length for length, (_, begin) in zip(lengths, places, strict=True)), default=1
     )
-    return max((line for line, _ in places), default=-1) + 1, wide(width, multiple)
+    return max((line for line, _ in places), default=-1) + 1, round_up(width, multiple)
 
 
 def pad(
     rows: Sequence[Encoded], pad_id: int, packed: bool = False, room: int = 0
 ) -> dict[str, "Tensor"]:
-    """Right-padded input_ids and labels, each (B, T), a row to a line, T the length of the longest.
+    """Right-padded input_ids and labels, each (B, T), with one row on each of the B lines.
 
-    packed: several rows to a line, told apart by position_ids (B, T), which begin again with each.   room: as for `in_lines`.
+    T: the length of the longest row.
+    packed: a line may hold several rows. Where one does, the batch has position_ids (B, T), which
+    begin again at 0 with each row and so tell the rows apart.   room: see `pack_lines`.
 
-    Where steps are scored: steps (B, T), the number of the step in the batch that a token belongs to, else -1; step_labels
-    (S,), NaN where nobody labelled the step; and `labels` marks the last token of labelled steps, where a batch's labels are
-    counted.
+    For rows whose steps are scored there are also
+    steps (B, T): the index, in the whole batch, of the step that a token belongs to; -1 for others;
+    step_labels (S,): the label of each step; NaN where it has none.
+    Their `labels` are IGNORE but for a 1 at the last token of each labelled step, because a batch's
+    labels are counted there.
     """
     import torch
 
     lengths = [len(row.ids) for row in rows]
-    places = in_lines(lengths, room) if packed else [(line, 0) for line in range(len(rows))]
-    shape = extent(lengths, places, WIDTHS if packed else 1)
+    places = pack_lines(lengths, room) if packed else [(line, 0) for line in range(len(rows))]
+    shape = batch_shape(lengths, places, WIDTH_MULTIPLE if packed else 1)
     ids, labels = np.full(shape, pad_id), np.full(shape, IGNORE)
     batch = {"input_ids": ids, "labels": labels}
     if shape[0] < len(rows):

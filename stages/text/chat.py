@@ -1,8 +1,9 @@
-"""Conversations and texts -> token ids and labels: the only place where that is decided.
+"""Conversations and texts -> token ids and labels. Only this module decides what is learned.
 
-Labels are built by prefix. Chat templates rarely carry generation markers, so "assistant masks" come out empty
-(transformers' stock Llama 3 and Qwen 3 templates); instead the ids of the prompt with the generation prompt must be a
-prefix of the ids of the whole, and what follows, up to the end of the turn, is learned.
+Chat templates rarely mark what the assistant generates, so transformers' "assistant masks" are
+empty for many of them (such as the stock templates of Llama 3 and Qwen 3). Labels are therefore
+found by prefix: the ids of the prompt, with the generation prompt, must be a prefix of the ids of
+the whole conversation, and the ids after it, up to the end of the turn, are learned.
 """
 
 from collections.abc import Iterator
@@ -20,10 +21,11 @@ IGNORE = -100
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids, and how many of them at the front are given rather than learned.
+    """The token ids of a row, or of a part of it, and which of them are learned.
 
-    id: of the row it comes from.   ids[given:] are the labels.   step_ends: where each step of a solution has its last
-    token.   step_labels: how right each step is, 0 to 1, None where nobody said; such rows learn no token.
+    id: the row's id.   given: the number of ids at the front that are not learned; ids[given:] are.
+    step_ends: the position of the last token of each step of a solution; of a solution no token is
+    learned.   step_labels: how right each step is, 0 to 1; None where it is not labelled.
     """
 
     id: str
@@ -43,10 +45,11 @@ def encode(
     max_length_tokens: int,
     max_steps_per_example: int = 0,
 ) -> list[Encoded]:
-    """A conversation or a solution as one sequence, a text as one or more windows; none where no label would fit.
+    """A conversation or a solution as one sequence, a text as one or more windows.
 
-    A conversation that is too long loses tokens from the middle of its prompt, never from its answer: a row whose
-    answer alone does not fit gives nothing, and the caller counts it.
+    A conversation that is too long loses tokens from the middle of its prompt, never from its
+    answer. The list is empty where the answer alone is too long, or where no labelled step fits;
+    the caller counts such rows.
     """
     if "completions" in row:
         solution = scored_steps(tokenizer, row, max_length_tokens, max_steps_per_example)
@@ -68,15 +71,18 @@ def scored_steps(
     max_length_tokens: int,
     max_steps_per_example: int = 0,
 ) -> Encoded:
-    """A solution, a step a line, as far as whole steps fit; each is scored at the line break that ends it.
+    """A solution with a step on each line; a step is scored at the line break that ends it.
 
-    A problem that takes more than half the room loses tokens from its middle.
+    Steps from the first that does not fit whole into max_length_tokens are left out. A problem that
+    takes more than half of max_length_tokens loses tokens from its middle.
+    max_steps_per_example: the most steps to keep; 0 = no limit.
     """
     problem: list[Message] = [{"role": "user", "content": row["prompt"]}]
     ids, ends = _shortened(prompt_ids(tokenizer, problem), max_length_tokens // 2), []
     given = len(ids)
     for step in row["completions"][: max_steps_per_example or None]:
-        # One by one: else the first token of a step could be merged with the end of the step before.
+        # Tokenized one by one: otherwise the tokenizer could merge the end of a step with the
+        # beginning of the next into one token.
         tokens = tokenizer(step + "\n", add_special_tokens=False)["input_ids"]
         if len(ids) + len(tokens) > max_length_tokens:
             break
@@ -86,7 +92,7 @@ def scored_steps(
 
 
 def _shortened(prompt: list[int], room: int) -> list[int]:
-    """At most `room` ids, the middle left out."""
+    """At most `room` ids of the prompt: where it has more, those in its middle are left out."""
     return (
         prompt
         if len(prompt) <= room
@@ -97,9 +103,11 @@ def _shortened(prompt: list[int], room: int) -> list[int]:
 def windows(
     tokenizer: "PreTrainedTokenizerBase", row: Row, context: int, stride: int
 ) -> Iterator[Encoded]:
-    """A text as windows of `context` tokens, each token learned once, with at least context - stride tokens before it.
+    """A text as windows of at most `context` tokens, in which each token is learned once.
 
-    The text starts with BOS (EOS where the tokenizer has none), so that its first token is predicted too, and ends with EOS.
+    In every window but the first, at least context - stride tokens stand before the first that is
+    learned. The text starts with BOS (EOS where the tokenizer has none), so that its first token is
+    predicted too, and it ends with EOS.
     """
     ids = [
         *opening_ids(tokenizer),
@@ -115,7 +123,7 @@ def windows(
 
 
 def opening_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before a text: BOS, or EOS where the tokenizer has no BOS."""
+    """The token that stands before a text: BOS, or EOS where the tokenizer has no BOS."""
     return [
         tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     ]
@@ -129,29 +137,34 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) ->
 def answer_ids(
     tokenizer: "PreTrainedTokenizerBase", messages: list[Message], prompt: list[int]
 ) -> list[int]:
-    """The ids of the answer and its end-of-turn token. Raises UserError where the template does not continue its own prompt."""
+    """The ids of the answer, with its end-of-turn token.
+
+    messages: the whole conversation, which ends with the answer.   prompt: the ids before the
+    answer. Raises UserError where the template renders the whole conversation with another
+    beginning than the prompt alone, and where it does not end a turn with a special token.
+    """
     whole = _templated(tokenizer, messages, add_generation_prompt=False)
     if whole[: len(prompt)] != prompt:
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} does not continue its own prompt "
-            f"({tokenizer.decode(prompt)!r} is no beginning of {tokenizer.decode(whole)!r}); use another chat_template"
+            f"({tokenizer.decode(prompt)!r} is no beginning of {tokenizer.decode(whole)!r}); "
+            "use another chat_template"
         )
     answer = whole[len(prompt) :]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    while (
-        answer and answer[-1] not in special
-    ):  # the line break that ChatML writes after the end of the turn
+    # ChatML writes a line break after the end of the turn; it is not learned.
+    while answer and answer[-1] not in special:
         answer.pop()
     if not answer:
         raise UserError(
-            f"the chat template of {tokenizer.name_or_path} ends no turn with a special token, so generation would never "
-            "stop; use another chat_template"
+            f"the chat template of {tokenizer.name_or_path} ends no turn with a special token, "
+            "so generation would never stop; use another chat_template"
         )
     return answer
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token that ends an answer, as the template writes it."""
+    """The token with which the chat template ends an answer."""
     messages: list[Message] = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b"},
@@ -162,15 +175,18 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
 def _templated(
     tokenizer: "PreTrainedTokenizerBase", messages: list[Message], add_generation_prompt: bool
 ) -> list[int]:
-    """enable_thinking=False makes Qwen 3 write its empty think block into the prompt, so that it is given, not learned.
+    """The token ids of messages as the chat template writes them.
 
-    Llama 3.2 writes today's date into every prompt; here it is one day for ever, or no training would come out twice.
+    enable_thinking=False: Qwen 3 writes an empty think block into the prompt, so that the block is
+    given and not learned.   date_string: Llama 3.2 writes today's date into every prompt, unless it
+    gets this; with a fixed date a training can be reproduced on another day. Raises UserError for a
+    template that writes the date and does not read date_string.
     """
     template = tokenizer.chat_template
     if isinstance(template, str) and "strftime_now" in template and "date_string" not in template:
         raise UserError(
-            f"the chat template of {tokenizer.name_or_path} writes today's date into every prompt, so that no training comes "
-            "out twice; use another chat_template"
+            f"the chat template of {tokenizer.name_or_path} writes today's date into every prompt, "
+            "so that no training comes out twice; use another chat_template"
         )
     text: Any = tokenizer.apply_chat_template(
         [dict(message) for message in messages],

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 BOS, PAD, END = "<|bos|>", "<|pad|>", "<|end|>"
 ROLES = ("system", "user", "assistant")
 
-# One special token opens a turn and one ends it. The end of a turn is the end of a text too (EOS); PAD is a token of its
-# own: where PAD is EOS, the loss masks the end of every answer and generation never stops.
+# One special token begins a turn and another ends it. The token that ends a turn also ends a text
+# (EOS). PAD is not EOS: if it were, the loss would mask the end of every answer, and the model
+# would never learn to stop.
 CHAT_TEMPLATE = (
     "{{ '"
     + BOS
@@ -21,14 +22,20 @@ CHAT_TEMPLATE = (
 )
 
 
-# Where BPE may merge. "gpt2": within words, with the space before them (Radford et al. 2019). "atoms": within ASCII words and
-# LaTeX commands, with the space before them; digits, signs and all other characters stand alone, so that the same thing is
-# the same token wherever it stands, and a small model can copy and edit it.
+# The pre-tokenization: BPE merges only within a piece.
+# "gpt2": a piece is a word with the space before it (Radford et al. 2019), or a digit.
+# "atoms": a piece is an ASCII word, a LaTeX command or a single other character, each with the
+# space before it. Digits and signs thus are the same tokens wherever they stand, and a small model
+# can copy and edit them.
 SPLITS = {"gpt2": None, "atoms": r" ?\\?[A-Za-z]+| ?[^\sA-Za-z]|\s"}
 
 
 def train(texts: Iterable[str], vocab_size: int, split: str) -> "PreTrainedTokenizerFast":
-    """Any text is encodable: the 256 bytes are in the vocabulary. At most vocab_size tokens; short texts give fewer."""
+    """A tokenizer of at most vocab_size tokens; it has fewer where the texts are short.
+
+    texts: what it is trained on.   split: a key of SPLITS. The 256 bytes are in the vocabulary, so
+    that any text can be encoded.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -36,7 +43,7 @@ def train(texts: Iterable[str], vocab_size: int, split: str) -> "PreTrainedToken
     pattern = SPLITS[split]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # Digits one by one, so that numbers of any length are copied by the same rule.
+            # Each digit is a piece, so that numbers of any length are copied by the same rule.
             pre_tokenizers.Split(Regex(pattern), "isolated")
             if pattern
             else pre_tokenizers.Digits(individual_digits=True),

@@ -99,7 +99,7 @@ class Loop:
         parts = [
             arrays([self.rows[rows[at]] for at in chosen], self.pad_id)
             for rows in self.plan.batches.step(at)
-            for chosen in batches.alike([len(self.rows[row].ids) for row in rows])
+            for chosen in batches.split_by_length([len(self.rows[row].ids) for row in rows])
         ]
         labels = sum(wanted.size for _, _, wanted in parts)
         self.model.train()

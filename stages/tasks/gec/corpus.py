@@ -1,14 +1,19 @@
-"""gec: sentences of learners and their corrections.
+"""gec: grammatical error correction, of sentences by learners of Japanese.
 
-Two published forms are read, line by line, mixed as they come, and lists of correct sentences:
-    3<TAB><これは>（これが）私の本です。<TAB>Particle    marks inline, an id before and an error type behind
-    音楽を<聞きた>。<TAB>音楽を(聞いた)。                  the error in one column, the correction in the other
-    昨日、映画を見ました。                                one column, in a .txt file: nothing to correct
-Brackets can be full- or half-width, and a line can have several marks. A header line is passed over. Round brackets
-that belong to the sentence are kept if they close again.
+Three forms are read:
+    3<TAB><これは>（これが）私の本です。<TAB>Particle
+        the marked form: an id, the sentence with its marks, an error type
+    音楽を<聞きた>。<TAB>音楽を(聞いた)。
+        the paired form: the sentence with its errors marked, and with its corrections marked
+    昨日、映画を見ました。
+        one column, in a .txt file: a correct sentence
+One file may mix the first two. Brackets can be full- or half-width, and a line can have several
+marks. A header line is ignored. Round brackets that belong to the sentence are kept if they are
+closed again.
 
-The category is the error type, and "Correct" for a line without an error, whatever it says. The paired form has no
-types: there it is "Insertion" or "Deletion" where the correction only adds or only takes away, else "Substitution".
+The category of a line is its error type; "Correct" where the sentence has no error, even if the
+line names a type. The paired form names none: its category is "Insertion" where the correction only
+adds characters, "Deletion" where it only removes some, and otherwise "Substitution".
 """
 
 import re
@@ -29,16 +34,17 @@ RIGHT = re.compile(r"[(（]([^()（）]*)[)）]")
 
 
 class Malformed(ValueError):
-    """What is wrong with a line, as a phrase that follows "line 12: "."""
+    """A line that cannot be read. The message is a phrase that follows "line 12: "."""
 
 
 SCORES_STEPS = False
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
-    """The file's lines as examples; what fits none of the forms becomes a BadLine with the reason.
+    """The file's lines as examples. A line in none of the forms becomes a BadLine with the reason.
 
-    A .txt file is a list of correct sentences if its first line has one column; elsewhere a missing column is a fault.
+    A .txt file whose first line has one column is a list of correct sentences; in any other file a
+    line of one column cannot be read.
     """
     listed: bool | None = None
     for line, text in read_lines(path):
@@ -54,9 +60,9 @@ def read(path: Path) -> Iterator[Example | BadLine]:
 
 
 def show(example: Example) -> Shown:
-    """The conversation that is learned: the sentence after the instruction, and its correction."""
-    asked = list(example.prompt) or prompt(example.source)
-    return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+    """The conversation that is learned: the instruction with the sentence, and the correction."""
+    messages = list(example.prompt) or prompt(example.source)
+    return {"messages": [*messages, {"role": "assistant", "content": example.target}]}
 
 
 def question(text: str) -> Row:
@@ -77,7 +83,8 @@ def _listed(columns: list[str]) -> tuple[str, str, str]:
         raise Malformed("a tab in a list of correct sentences; put pairs into a .tsv file")
     if MARK.search(columns[0]):
         raise Malformed(
-            "a mark in a list of correct sentences; the marked form has an id and an error type beside it"
+            "a mark in a list of correct sentences; "
+            "the marked form has an id and an error type beside it"
         )
     return columns[0], columns[0], CORRECT
 
@@ -94,10 +101,8 @@ def _corrected(columns: list[str]) -> tuple[str, str, str]:
         category = _edited(source, target)
     else:
         raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
-    source, target = (
-        source.strip(),
-        target.strip(),
-    )  # marks can bring spaces to the ends; answers are stripped too
+    # A mark at an end of the sentence can leave a space there; answers are stripped too.
+    source, target = source.strip(), target.strip()
     if not source or not target:
         raise Malformed(
             "an empty sentence"
@@ -108,7 +113,7 @@ def _corrected(columns: list[str]) -> tuple[str, str, str]:
 
 
 def _marked(text: str) -> tuple[str, str]:
-    """(source, target) of a sentence with marks inline."""
+    """(source, target) of a sentence of the marked form. Raises Malformed."""
     parts = MARK.split(text)  # outside, wrong, right, outside, …, outside
     outsides, wrongs, rights = parts[::3], parts[1::3], parts[2::3]
     _check_angles("".join(outsides))
@@ -122,7 +127,11 @@ def _marked(text: str) -> tuple[str, str]:
 
 
 def _paired(left: str, right: str) -> tuple[str, str]:
-    """(source, target) of a sentence with its errors in angle brackets, and the same with corrections in round ones."""
+    """(source, target) of a line of the paired form. Raises Malformed.
+
+    left: the sentence with its errors in angle brackets.   right: the sentence with their
+    corrections in round brackets.
+    """
     if MARK.search(left) and not RIGHT.search(right):
         raise Malformed(f"2 columns; {EITHER}")
     parts = WRONG.split(left)  # outside, wrong, outside, …, outside
@@ -143,7 +152,8 @@ def _paired(left: str, right: str) -> tuple[str, str]:
         others = RIGHT.split(right)[::2]
         if len(others) != len(outsides):
             raise Malformed(
-                f"{len(wrongs)} marked in the first column, {len(others) - 1} corrected in the second"
+                f"{len(wrongs)} marked in the first column, "
+                f"{len(others) - 1} corrected in the second"
             )
         one, other = next(pair for pair in zip(outsides, others, strict=True) if pair[0] != pair[1])
         raise Malformed(f"the columns differ outside the marks: '{one}' and '{other}'")
@@ -173,7 +183,7 @@ def _check_angles(outside: str) -> None:
 
 
 def _check_rounds(text: str) -> None:
-    """Raise Malformed unless round brackets open and close in turn."""
+    """Raise Malformed unless every round bracket that opens is closed, and the reverse."""
     opened: list[str] = []
     for character in text:
         if character in "(（":
@@ -192,13 +202,13 @@ def _check_marks(wrongs: Sequence[str], rights: Sequence[str]) -> None:
 
 
 def _edited(source: str, target: str) -> str:
-    """The kind of change, for want of an error type."""
+    """The category of a line that has no error type: what its correction does."""
     if _within(source, target):
         return "Insertion"
     return "Deletion" if _within(target, source) else "Substitution"
 
 
 def _within(short: str, long: str) -> bool:
-    """Whether all characters of the short text stand in the long one in the same order."""
+    """Whether the short text is a subsequence of the long one."""
     rest = iter(long)
     return all(character in rest for character in short)

@@ -1,6 +1,7 @@
-"""gec: F0.5 of the character edits that turn the source into the answer, against those that lead to the reference.
+"""gec: F0.5 of character edits, those from source to answer against those from source to reference.
 
-Spaces around an answer count for nothing. Copying the input makes no edit: its F0.5 is 0 wherever something is wrong.
+Spaces around an answer are ignored. An answer that copies its source has no edits: F0.5 is 0 as
+soon as a reference has one.
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ STATISTICS = ("right_edits", "spurious_edits", "missed_edits")
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
-    """(N, 3): true positives, false positives and false negatives of each row's edits."""
+    """(N, 3): the true positives, false positives and false negatives among each row's edits."""
     counts = [
         edits.counts(row["source"], answer.answer.strip(), target(row))
         for row, answer in zip(rows, answers, strict=True)
@@ -25,14 +26,16 @@ def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64
 
 
 def headline(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 3) sums -> (...) F0.5; 1 where no edit was wanted and none made."""
+    """(..., 3) sums -> (...) F0.5; 1 where neither references nor answers have an edit."""
     return edits.f_beta(totals[..., 0], totals[..., 1], totals[..., 2])
 
 
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
-    """Precision and recall of edits; exact match; GLEU and chrF by characters; loops.
+    """Further measures: precision and recall of edits, exact match, GLEU and chrF by characters.
 
-    over_correction_rate: share of the correct sentences that were changed; left out where there are none.
+    repetition_rate: share of the answers that loop where their source does not.
+    over_correction_rate: share of the correct sentences that were changed; missing where no row has
+    a correct sentence.
     """
     sources, references = [row["source"] for row in rows], [target(row) for row in rows]
     texts = [answer.answer.strip() for answer in answers]
@@ -43,7 +46,7 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         "recall": float(edits.recall(right, missed)),
         "exact_match": sum(exact) / len(exact) if exact else 0.0,
         "gleu": edits.gleu(sources, texts, references),
-        # chrF of Popović 2015 as in sacrebleu: character 1- to 6-grams, beta 2.
+        # chrF (Popović 2015) with sacrebleu's defaults: character 1- to 6-grams, beta 2.
         "chrf": CHRF().corpus_score(texts, [references]).score / 100 if rows else 0.0,
         "repetition_rate": edits.repetition_rate(sources, texts),
     }
@@ -58,5 +61,5 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
 
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
-    """The input as it is."""
+    """The source, unchanged."""
     return [Prediction(row["id"], "", row["source"], 0.0, 0) for row in rows]

@@ -1,8 +1,9 @@
-"""gec: demo corpora of Japanese sentences with planted errors, in the marked form with three columns.
+"""gec: demo corpora of Japanese sentences with planted errors, in the marked form of three columns.
 
-Level 1: simple sentences, one error each. Level 2: long sentences with new words, most with two errors; a share of its
-rows is as at level 1, so that a model that continues on it does not forget. Some rows of both have no error.
-Level 3: no errors, but sentences in 丁寧体 to be said in 普通体, and the reverse.
+Level 1 has simple sentences with one error each. Level 2 has long sentences with new words, most of
+them with two errors; a share of its rows is drawn as at level 1, so that a model whose training
+continues on level 2 does not forget level 1. Some rows of both levels have no error. Level 3 has no
+errors: its polite sentences (丁寧体) become plain ones (普通体), and the reverse.
 """
 
 import random
@@ -22,13 +23,13 @@ SIMPLE = 0.4
 """Share of level 2's rows that are drawn as at level 1."""
 
 TWICE = 0.75
-"""Share of level 2's own faulty sentences with two errors; the row has the type of the one further left."""
+"""Share of level 2's sentences with errors that have two; the row has the type of the left one."""
 
 PATIENCE = 20_000
-"""Draws in a row that bring no new source before the grammar is said to be exhausted."""
+"""So many draws without a new source, one after another, mean that the grammar is exhausted."""
 
 VALID, TEST = 0.1, 0.1
-"""The shares held out by params.yaml."""
+"""The shares that params.yaml holds out for validation and test."""
 
 
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
@@ -43,7 +44,8 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
             misses += 1
             if misses == PATIENCE:
                 raise UserError(
-                    f"level {level} of the gec grammar ran out after {len(seen)} rows; ask for fewer"
+                    f"level {level} of the gec grammar ran out after {len(seen)} rows; "
+                    "ask for fewer"
                 )
             continue
         misses = 0
@@ -52,9 +54,10 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
 
 
 def draw(rng: random.Random, level: int) -> tuple[Sentence, list[Slip], str]:
-    """A sentence, its errors from left to right, and the type of the first ("Correct" where there is none).
+    """(sentence, its errors from left to right, the type of the first; "Correct" without errors).
 
-    The type is drawn before the sentence, so that rare ones are as frequent as the others.
+    The error type is drawn before the sentence, so that every type is equally frequent, also those
+    that few sentences offer.
     """
     if level > 1 and rng.random() < SIMPLE:
         level = 1
@@ -82,9 +85,11 @@ def draw(rng: random.Random, level: int) -> tuple[Sentence, list[Slip], str]:
 
 
 def style(rng: random.Random) -> tuple[Sentence, list[Slip], str]:
-    """A sentence in one register, all that tells the other one as slips, and to which of them it goes.
+    """(sentence, the segments that differ in the other register as slips, category).
 
-    Both sentences are on one side of the split: what a test set of corrections wants is given to no one as a source.
+    The sentence with its slips is the source; the sentence itself is the target, and the category
+    names its register. Both sentences are in the same part of the split, so that no reference of a
+    test set is the source of a training row.
     """
     while True:
         drawn = sentence(rng, rng.choice((1, 2)))
@@ -103,17 +108,20 @@ def _part(drawn: Sentence) -> split.Part:
 
 
 def _apart(one: Slip, other: Slip) -> bool:
-    """Whether a segment lies between them: two marks that touch would be one error of two types."""
+    """Whether a segment lies between two slips: adjacent marks would be one error of two types."""
     return one.stop < other.start or other.stop < one.start
 
 
 def written(drawn: Sentence, slips: Sequence[Slip]) -> str:
-    """The sentence as the learner writes it."""
+    """The sentence with its errors, as the learner writes it."""
     return "".join(wrong for _, wrong, _ in pieces(drawn, slips))
 
 
 def marked(rng: random.Random, drawn: Sentence, slips: Sequence[Slip]) -> str:
-    """The sentence with `<wrong>（right）` at each error; every fourth without one has a mark that changes nothing."""
+    """The sentence with `<wrong>（right）` at each error.
+
+    Of the sentences without an error every fourth has a mark that changes nothing.
+    """
     if not slips and rng.random() < 0.25:
         at = rng.randrange(len(drawn.segments) - 1)
         slips = [Slip(at, at + 1, drawn.segments[at].text)]
@@ -122,16 +130,14 @@ def marked(rng: random.Random, drawn: Sentence, slips: Sequence[Slip]) -> str:
         if outside:
             text += wrong
         else:
-            (opens, closes), (begin, end) = (
-                rng.choice(("<>", "<>", "＜＞")),
-                rng.choice(("（）", "（）", "()")),
-            )
+            opens, closes = rng.choice(("<>", "<>", "＜＞"))
+            begin, end = rng.choice(("（）", "（）", "()"))
             text += f"{opens}{wrong}{closes}{begin}{right}{end}"
     return text
 
 
 def pieces(drawn: Sentence, slips: Sequence[Slip]) -> Iterator[tuple[bool, str, str]]:
-    """(whether it lies outside all errors, as the learner writes it, as it should be) from left to right."""
+    """(whether it is outside all errors, its text as written, its text corrected), in order."""
     done = 0
     for slip in slips:
         before = Sentence(drawn.segments[done : slip.start]).text

@@ -1,8 +1,9 @@
-"""lm: texts to be learned as they are.
+"""lm: language modelling, of texts that are learned as they are.
 
 Three published forms are read:
-    .jsonl            {"text": …}, {"question": …, "answer": …} as one text, or {"messages": [{"role": …, "content": …}, …]}:
-                      a conversation, of which the last answer is learned
+    .jsonl            {"text": …}
+                      {"question": …, "answer": …}, as one text
+                      {"messages": [{"role": …, "content": …}, …]}, whose last answer is learned
     WikiText          an article from each ` = Title = ` to the next
     any other text    a document from each blank line to the next
 """
@@ -35,7 +36,7 @@ def show(example: Example) -> Shown:
 
 
 def question(text: str) -> Row:
-    """A language model goes on where the text stops."""
+    """The text as a row that the model continues."""
     return Row(id="", category="", source="", text=text)
 
 
@@ -54,7 +55,8 @@ def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
     if len(parts) < len(given):
         return BadLine(
             line,
-            'no "text" (or "question" and "answer", or "messages") with a string in it; see data/lm/README.md#formats',
+            'no "text" (or "question" and "answer", or "messages") with a string in it; '
+            "see data/lm/README.md#formats",
         )
     if not all(parts):
         return BadLine(line, "nothing to learn: its text is empty; remove the line")
@@ -72,7 +74,8 @@ def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
     if not sound or [turn["role"] for turn in turns][-2:] != ["user", "assistant"]:
         return BadLine(
             line,
-            '"messages" is no list of {"role": system, user or assistant, "content": "…"} that ends with user, assistant',
+            '"messages" is no list of {"role": system, user or assistant, "content": "…"} '
+            "that ends with user, assistant",
         )
     if not turns[-1]["content"].strip():
         return BadLine(line, "nothing to learn: its answer is empty; remove the line")
@@ -87,7 +90,7 @@ def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
 
 
 def _documents(path: Path) -> Iterator[Example]:
-    """Documents of a text file; WikiText where the first line of text is a title."""
+    """The documents of a text file, which is WikiText if its first line with text is a title."""
     begin, lines = 0, list[str]()
     articles: bool | None = None
     for number, line in read_lines(path, blank=True):

@@ -1,4 +1,4 @@
-"""lm: bits per byte, which compares across tokenizers, and perplexities, which do not."""
+"""lm: bits per byte, which can be compared across tokenizers, and perplexities, which cannot."""
 
 import json
 import math
@@ -12,10 +12,14 @@ from stages.files import read_lines
 from stages.records import Prediction, Row, target
 
 STATISTICS = ("nats", "bytes", "tokens", "words")
+LARGEST_EXPONENT = 50  # perplexities end at e^50 = 5e21: a long word could make exp overflow
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
-    """(N, 4): summed nats of the text (of a conversation's answer), its UTF-8 bytes, its tokens with its end, its words."""
+    """(N, 4): cross-entropy in nats, UTF-8 bytes, tokens with the end token, and words.
+
+    They are of the whole text, or of a conversation's answer.
+    """
     return np.array(
         [
             (answer.nats, len(target(row).encode()), answer.tokens, len(target(row).split()))
@@ -26,23 +30,30 @@ def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64
 
 
 def headline(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + bits per byte): (..., 4) -> (...). It makes the figure a score between 0 and 1; quote bits per byte."""
+    """(..., 4) sums -> (...), 1 / (1 + bits per byte).
+
+    This only turns bits per byte into a score between 0 and 1, of which more is better; reports
+    should quote bits per byte.
+    """
     return 1 / (1 + bits_per_byte(totals))
 
 
 def bits_per_byte(totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 4) -> (...); a text of no bytes costs nothing."""
+    """(..., 4) sums -> (...), bits of cross-entropy for each byte; for empty texts, in all."""
     return totals[..., 0] / math.log(2) / np.maximum(totals[..., 1], 1)
 
 
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
-    """Bits per byte; perplexity by token (this tokenizer's only) and by word; how varied the continuations are."""
+    """Bits per byte, perplexities, and how varied the continuations are.
+
+    token_perplexity can be compared only between models with the same tokenizer.
+    """
     nats, _, tokens, words = totals = statistics(rows, answers).sum(axis=0)
     texts = [answer.answer.split() for answer in answers]
     return {
         "bits_per_byte": float(bits_per_byte(totals)),
-        "token_perplexity": math.exp(min(nats / max(tokens, 1), 50)),
-        "word_perplexity": math.exp(min(nats / max(words, 1), 50)),
+        "token_perplexity": math.exp(min(nats / max(tokens, 1), LARGEST_EXPONENT)),
+        "word_perplexity": math.exp(min(nats / max(words, 1), LARGEST_EXPONENT)),
         "distinct_1": distinct(texts, 1),
         "distinct_2": distinct(texts, 2),
         "repetition_rate": repetition(texts),
@@ -50,13 +61,13 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
 
 
 def distinct(texts: list[list[str]], n: int) -> float:
-    """Share of n-grams that differ from one another over all texts (Li et al. 2016)."""
+    """distinct-n (Li et al. 2016): different n-grams of words in all texts, over all n-grams."""
     grams = [tuple(words[at : at + n]) for words in texts for at in range(len(words) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(texts: list[list[str]], n: int = 3) -> float:
-    """Share of texts in which some n-gram of words comes three times or more."""
+    """Share of the texts in which some n-gram of words occurs three times or more."""
     looped = sum(
         max(
             Counter(tuple(words[at : at + n]) for at in range(len(words) - n + 1)).values(),
@@ -69,7 +80,10 @@ def repetition(texts: list[list[str]], n: int = 3) -> float:
 
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
-    """A unigram model with the same tokenizer: token frequencies of the training split, one added to each count."""
+    """A unigram model with the base's tokenizer, of the training rows' token frequencies.
+
+    One is added to the count of each token. A document's end counts as one more token.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))

@@ -1,8 +1,9 @@
-"""lm: demo texts: Japanese, Polish and English prose, formulas in LaTeX and in Typst, and three drills as conversations.
+"""lm: demo texts: Japanese, Polish and English prose, LaTeX and Typst formulas, and conversations.
 
-The drills (say a random sequence again; name LaTeX symbols in Typst; work out a sum step by step) teach a small model what a
-question and its answer are, and to copy: without them a 0.9M-parameter base stays on the plateau where copying has not
-emerged, and every later task of this repository is copying with changes.
+The conversations are three drills: repeat a random sequence; name LaTeX symbols in Typst; solve an
+arithmetic problem step by step. They teach a small model what a question and its answer are, and to
+copy. Without them a base of 0.9M parameters does not learn to copy: its loss stays on the plateau
+before that ability emerges. All other tasks of this repository are copying with changes.
 """
 
 import json
@@ -18,13 +19,17 @@ from stages.grammar import arithmetic, japanese, mathematics, polish
 Record = dict[str, Any]
 Writer = Callable[[random.Random], str | Record]
 
-# What stands in a text here may be asked for in a test set elsewhere. Shares twice as large as any held-out share in use
-# contain every held-out sentence and formula, because a larger share holds out the same items and more.
+# A sentence or formula of these texts could be the answer to a test row of another task. So these
+# texts are drawn only from items that no task holds out. A larger share holds out the same items
+# and more; 0.2 is twice the largest share that params.yaml uses.
 VALID, TEST = 0.2, 0.2
 
 
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
-    """JSONL records, texts and conversations: level 1 is general; at level 2 notes and leaflets of a clinic make up half."""
+    """JSON records with a text or a conversation.
+
+    Level 1 is general; at level 2 a quarter of the texts are notes and leaflets of a clinic.
+    """
     recite = partial(recitation, pieces=inventory(rng))
     general: tuple[tuple[str, Writer], ...] = (
         *(("recitation", recite),) * 9,
@@ -49,19 +54,19 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
 
 
 def open_to_all(key: str) -> bool:
-    """Whether an item may stand in a training text: no version of any task holds it out."""
+    """Whether an item may be part of a training text: no version of any task holds it out."""
     return split.part(key, VALID, TEST) == "train"
 
 
 def sentence(rng: random.Random) -> str:
-    """A Japanese sentence that no test set of corrections asks for."""
+    """A Japanese sentence that is no reference in a test set of gec."""
     while True:
         if open_to_all(text := japanese.sentence(rng, rng.choice((1, 1, 2))).text):
             return text
 
 
 def formula(rng: random.Random, levels: Sequence[int] = (1, 2, 2, 3)) -> mathematics.Node:
-    """A formula that no test set of conversions asks for."""
+    """A formula that is in no test set of typst."""
     while True:
         if open_to_all((node := mathematics.formula(rng, rng.choice(levels))).latex()):
             return node
@@ -76,7 +81,7 @@ def polish_passage(rng: random.Random) -> str:
 
 
 def polish_sentence(rng: random.Random) -> str:
-    """A Polish sentence on which no test set has a question, nor one how to spell it."""
+    """A Polish sentence that is in no test set of polish, with or without its diacritics."""
     while True:
         text = polish.sentence(rng, rng.choice((1, 2))).text
         if open_to_all(text) and open_to_all(polish.plain(text)):
@@ -84,7 +89,7 @@ def polish_sentence(rng: random.Random) -> str:
 
 
 def sums(rng: random.Random) -> Record:
-    """A problem whose solutions no test set has, and its solution."""
+    """An arithmetic problem that is in no test set of reward, with its solution."""
     while True:
         made = arithmetic.solution(rng, rng.choice((1, 2)))
         if open_to_all(made.problem):
@@ -105,10 +110,11 @@ def typst(rng: random.Random) -> str:
 
 
 def recitation(rng: random.Random, pieces: Sequence[str]) -> Record:
-    """Pieces of all scripts in random order, to be said again; now and then without the spaces between them.
+    """Pieces of all scripts in random order, to be repeated; sometimes without the spaces between.
 
-    Drawn evenly, and from many, so that nothing but looking back tells what comes next: with pieces cut from running text,
-    or from the characters of one script, a model learns their frequencies and stays there.
+    All pieces are equally likely, and there are many, so that only the sequence itself predicts its
+    copy. With pieces cut from running text, or with the characters of one script, a model learned
+    their frequencies and never to copy.
     """
     drawn = [rng.choice(("", " ")) + piece for piece in rng.choices(pieces, k=rng.randint(2, 18))]
     if rng.random() < 0.8:
@@ -119,7 +125,7 @@ def recitation(rng: random.Random, pieces: Sequence[str]) -> Record:
 
 
 def glossary(rng: random.Random) -> Record:
-    """Symbols in LaTeX, to be named in Typst."""
+    """LaTeX symbols, and their names in Typst."""
     drawn = rng.choices(SYMBOLS, k=rng.randint(2, 10))
     return said(
         "Name in Typst:",
@@ -138,7 +144,10 @@ def said(request: str, given: str, answer: str) -> Record:
 
 
 def inventory(rng: random.Random) -> list[str]:
-    """Every character of Japanese, and every word of a formula or of English, that turns up in some thousand draws."""
+    """The pieces of recitations: Japanese characters, and words of English, Polish and formulas.
+
+    Those of Japanese, Polish and formulas are collected from 1500 draws of each grammar.
+    """
     found = {*NOUNS, *ADJECTIVES, *VERBS}
     for _ in range(1500):
         found |= set(sentence(rng)) | set(polish_sentence(rng).rstrip(".").split())
@@ -239,16 +248,20 @@ def note(rng: random.Random) -> str:
     remedy = rng.choice(SIGNS[sign])
     return (
         f"The patient, aged {rng.randint(2, 89)}, reports {sign} for {rng.randint(2, 14)} days. "
-        f"Examination of the {rng.choice(PARTS)} is {rng.choice(('normal', 'painful', 'unremarkable'))}. "
-        f"Temperature {rng.randint(364, 402) / 10} degrees. Advice: {remedy}, {rng.choice(DOSES)}."
+        f"Examination of the {rng.choice(PARTS)} is "
+        f"{rng.choice(('normal', 'painful', 'unremarkable'))}. "
+        f"Temperature {rng.randint(364, 402) / 10} degrees. "
+        f"Advice: {remedy}, {rng.choice(DOSES)}."
     )
 
 
 def leaflet(rng: random.Random) -> str:
     sign = rng.choice(tuple(SIGNS))
     return (
-        f"What helps against {sign}? {SIGNS[sign][0][0].upper()}{SIGNS[sign][0][1:]} or {SIGNS[sign][1]}, {rng.choice(DOSES)}. "
-        f"Call a doctor when {sign} lasts more than {rng.randint(2, 9)} days or the {rng.choice(PARTS)} hurts."
+        f"What helps against {sign}? {SIGNS[sign][0][0].upper()}{SIGNS[sign][0][1:]} "
+        f"or {SIGNS[sign][1]}, {rng.choice(DOSES)}. "
+        f"Call a doctor when {sign} lasts more than {rng.randint(2, 9)} days "
+        f"or the {rng.choice(PARTS)} hurts."
     )
 
 

@@ -1,7 +1,8 @@
 """polish: instructions in Polish and their answers.
 
-The forms of stages/corpus/formats.py are read from .jsonl, and lemma, form and tags from .tsv, as CoNLL-SIGMORPHON 2018 has
-them (książka<TAB>książek<TAB>N;GEN;PL): shown as an instruction to inflect. Each record may carry a "category".
+From .jsonl files the forms of stages/corpus/formats.py are read; each record may have a "category".
+From .tsv files a lemma, an inflected form and its tags are read, as CoNLL-SIGMORPHON 2018 publishes
+them (książka<TAB>książek<TAB>N;GEN;PL); they become an instruction to inflect the lemma.
 """
 
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ from stages.records import BadLine, Example, Message, Row, Shown
 FORMATS = "see data/polish/README.md#formats"
 INFLECTION, INSTRUCTION = "inflection", "instruction"
 TAGS = {
-    "N": "rzeczownik", "ADJ": "przymiotnik", "V": "czasownik", "V.PTCP": "imiesłów", "NOM": "mianownik", "GEN": "dopełniacz",
-    "DAT": "celownik", "ACC": "biernik", "INS": "narzędnik", "ESS": "miejscownik", "VOC": "wołacz", "SG": "liczba pojedyncza",
-    "PL": "liczba mnoga", "MASC": "rodzaj męski", "FEM": "rodzaj żeński", "NEUT": "rodzaj nijaki", "HUM": "osobowy",
-    "PRS": "czas teraźniejszy", "PST": "czas przeszły", "FUT": "czas przyszły", "COND": "tryb przypuszczający",
-    "IMP": "tryb rozkazujący", "ACT": "strona czynna", "PASS": "strona bierna", "1": "1. osoba", "2": "2. osoba",
-    "3": "3. osoba", "NFIN": "bezokolicznik", "ANIM": "żywotny", "INAN": "nieżywotny", "V.MSDR": "rzeczownik odczasownikowy",
-    "V.CVB": "imiesłów przysłówkowy",
+    "N": "rzeczownik", "ADJ": "przymiotnik", "V": "czasownik", "V.PTCP": "imiesłów",
+    "NOM": "mianownik", "GEN": "dopełniacz", "DAT": "celownik", "ACC": "biernik",
+    "INS": "narzędnik", "ESS": "miejscownik", "VOC": "wołacz", "SG": "liczba pojedyncza",
+    "PL": "liczba mnoga", "MASC": "rodzaj męski", "FEM": "rodzaj żeński", "NEUT": "rodzaj nijaki",
+    "HUM": "osobowy", "PRS": "czas teraźniejszy", "PST": "czas przeszły", "FUT": "czas przyszły",
+    "COND": "tryb przypuszczający", "IMP": "tryb rozkazujący", "ACT": "strona czynna",
+    "PASS": "strona bierna", "1": "1. osoba", "2": "2. osoba", "3": "3. osoba",
+    "NFIN": "bezokolicznik", "ANIM": "żywotny", "INAN": "nieżywotny",
+    "V.MSDR": "rzeczownik odczasownikowy", "V.CVB": "imiesłów przysłówkowy",
 }  # fmt: skip
 
 
@@ -30,7 +33,7 @@ SCORES_STEPS = False
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
-    """The file's records as examples; what fits none of the forms becomes a BadLine with the reason."""
+    """The file's records as examples. A record in none of the forms becomes a BadLine."""
     lines: Iterator[tuple[int, Any]] = (
         read_lines(path) if path.suffix == ".tsv" else read_json_lines(path)
     )
@@ -48,8 +51,8 @@ def read(path: Path) -> Iterator[Example | BadLine]:
 
 def show(example: Example) -> Shown:
     """The conversation that is learned."""
-    asked = list(example.prompt) or prompt(example.source)
-    return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+    messages = list(example.prompt) or prompt(example.source)
+    return {"messages": [*messages, {"role": "assistant", "content": example.target}]}
 
 
 def question(text: str) -> Row:
@@ -61,28 +64,33 @@ def prompt(text: str) -> list[Message]:
 
 
 def group_key(example: Example) -> str:
-    """What is asked about, the last line: all questions on one text stay on the same side of the split."""
+    """The last line of the source, which is the text that the instruction is about.
+
+    All questions on one text then stay in the same part of the split.
+    """
     return example.source.rpartition("\n")[2]
 
 
 def _example(line: int, record: dict[str, Any]) -> Example:
-    """A record of any form; its source is all that the user says."""
+    """The example of a record of any form; its source is all that the user says."""
     if record.keys() & {"prompt", "completion", "messages"}:
-        asked, target = formats.conversation(record, FORMATS)
+        messages, target = formats.parse_conversation(record, FORMATS)
     elif record.keys() & {"instruction", "input", "output"} or "text" in record:
         parts = (
             record
             if "text" not in record
-            else formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
+            else formats.parse_labelled_text(formats.content(record, "text", FORMATS), FORMATS)
         )
-        system, instruction, given, target = formats.instructed(parts, FORMATS)
+        system, instruction, given, target = formats.parse_instruction_record(parts, FORMATS)
         system_messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        asked = (*system_messages, *prompt("\n".join(filter(None, (instruction, given)))))
+        messages = (*system_messages, *prompt("\n".join(filter(None, (instruction, given)))))
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of an instruction; {FORMATS}")
-    source = "\n".join(message["content"].strip() for message in asked if message["role"] == "user")
-    example = Example(line, source, target, formats.category(record) or INSTRUCTION, asked)
+    source = "\n".join(
+        message["content"].strip() for message in messages if message["role"] == "user"
+    )
+    example = Example(line, source, target, formats.category(record) or INSTRUCTION, messages)
     formats.require_encodable(example)
     return example
 
@@ -91,5 +99,5 @@ def _inflected(line: int, columns: list[str]) -> Example:
     if len(columns) != 3 or not all(column.strip() for column in columns):
         raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
     lemma, form, tags = (column.strip() for column in columns)
-    asked = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
-    return Example(line, asked, form, INFLECTION, tuple(prompt(asked)))
+    question_text = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
+    return Example(line, question_text, form, INFLECTION, tuple(prompt(question_text)))

@@ -1,4 +1,4 @@
-"""polish: token F1 of the answer against the reference (Rajpurkar et al. 2016, SQuAD), as a mean over rows."""
+"""polish: the mean over rows of the answer's token F1 (Rajpurkar et al. 2016, SQuAD)."""
 
 import math
 import re
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from sacrebleu.metrics import CHRF
 
 from stages.records import Prediction, Row, read_rows, target
-from stages.scoring import edits, polish
+from stages.scoring import edits, polish_text
 
 STATISTICS = ("f1", "rows")
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> NDArray[np.float64]:
-    """(N, 2): the F1 of each row, and 1."""
+    """(N, 2): the token F1 of each row, and 1 to count the row."""
     found = [
         (token_f1(answer.answer, target(row)), 1.0)
         for row, answer in zip(rows, answers, strict=True)
@@ -30,7 +30,10 @@ def headline(totals: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Harmonic mean of precision and recall of words, as bags, in lower case and without punctuation."""
+    """The harmonic mean of the words' precision and recall, as multisets.
+
+    Case and punctuation are ignored. 1 where neither text has a word.
+    """
     made, wanted = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, reference))
     if not made or not wanted:
         return float(made == wanted)
@@ -38,9 +41,10 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
-    """Exact match, chrF, bits per byte of the reference, loops, and what is particular to Polish.
+    """Exact match, chrF, bits per byte of the reference, loops, and measures of Polish.
 
-    inflection_accuracy: share of the inflected forms that are exactly right. Measures without a case to judge are left out.
+    inflection_accuracy: share of the inflection rows whose answer is exactly right. A measure to
+    which no row applies is left out.
     """
     references, texts = [target(row) for row in rows], [answer.answer.strip() for answer in answers]
     exact = [text == reference for text, reference in zip(texts, references, strict=True)]
@@ -56,14 +60,14 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         else None,
         "repetition_rate": edits.repetition_rate([row["source"] for row in rows], texts),
         "inflection_accuracy": sum(inflected) / len(inflected) if inflected else None,
-        "diacritics_kept": polish.diacritics_kept(texts, references),
-        "polish_share": polish.polish_share(texts),
+        "diacritics_kept": polish_text.diacritics_kept(texts, references),
+        "polish_share": polish_text.polish_share(texts),
     }
     return {name: measure for name, measure in measures.items() if measure is not None}
 
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
-    """The most frequent answer of the training rows for every question."""
+    """The most frequent answer of the training rows, for every row."""
     answers = Counter(target(row) for row in read_rows(train))
     answer = min(answers, key=lambda text: (-answers[text], text)) if answers else ""
     return [Prediction(row["id"], "", answer, 0.0, 0) for row in rows]

@@ -1,15 +1,22 @@
-"""reward: solutions whose steps are labelled with how right they are, 0 to 1.
+"""reward: a process reward model's data: solutions with a label, 0 to 1, of how right each step is.
 
-Read record by record, mixed as they come, from .jsonl (an object a line), .json (a list of them) and REVEAL's .csv:
-    {"problem": …, "steps": […], "labels": [1, 0.7, null, …]}      null: nobody labelled this step
-    PRM800K       {"question": {"problem": …}, "label": {"steps": [{"completions": [{"text", "rating"}], …}]}}
-                  the chosen path is one solution, the path up to each rated alternative another
-    eQASC         {"question": {"stem": …, "choices": [{"text": …, "chains": [[{"text", "score"}, …]]}]}}
-    BIG-Bench-Mistake   {"input": …, "steps": […], "mistake_index": 3}      null: no mistake
-    ProcessBench  {"problem": …, "steps": […], "label": 3}      -1: no mistake
-    REVEAL        a row a step: answer_id, question, step, answer_is_logically_correct and labels of the step
-Labels stay what they are: 0.7 is not 0, and a step without a label is not a right one. Where a data set says only which step
-is the first wrong one, the steps behind it have no label.
+Files are .jsonl (an object on each line), .json (a list of objects) or REVEAL's .csv. One file may
+mix
+these forms:
+    {"problem": …, "steps": […], "labels": [1, 0.7, null, …]}
+        null: the step is not labelled
+    PRM800K: {"question": {"problem": …},
+              "label": {"steps": [{"completions": [{"text", "rating"}], …}]}}
+        the chosen path is one solution; the path up to each rated alternative is another
+    eQASC: {"question": {"stem": …, "choices": [{"text": …, "chains": [[{"text", "score"}, …]]}]}}
+    BIG-Bench-Mistake: {"input": …, "steps": […], "mistake_index": 3}
+        null: no mistake
+    ProcessBench: {"problem": …, "steps": […], "label": 3}
+        -1: no mistake
+    REVEAL: a row for each step, with answer_id, question, step, its labels and
+        answer_is_logically_correct
+Labels are kept as they are: 0.7 is not rounded to 1, and a step without a label does not count as
+right. Where a data set names only the first wrong step, the steps after it have no label.
 """
 
 import csv
@@ -29,8 +36,9 @@ REVEAL_TEST_ONLY = (
     "REVEAL is published as a benchmark, under CC BY-ND 4.0, to be tested on and not trained on"
 )
 REVEAL_LABELS = {
-    "fully attributable": 1.0, "supported": 1.0, "correct": 1.0, "partially attributable": 0.5, "contradictory": 0.0,
-    "unsupported": 0.0, "incorrect": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0,
+    "fully attributable": 1.0, "supported": 1.0, "correct": 1.0, "partially attributable": 0.5,
+    "contradictory": 0.0, "unsupported": 0.0, "incorrect": 0.0, "true": 1.0, "false": 0.0,
+    "yes": 1.0, "no": 0.0,
 }  # fmt: skip
 REVEAL_COLUMNS = (
     "correctness_label",
@@ -41,14 +49,14 @@ REVEAL_COLUMNS = (
 
 
 class Malformed(ValueError):
-    """What is wrong with a record, as a phrase that follows "line 12: "."""
+    """A record that cannot be read. The message is a phrase that follows "line 12: "."""
 
 
 SCORES_STEPS = True
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
-    """The file's solutions as examples; what fits none of the forms becomes a BadLine with the reason."""
+    """The file's solutions as examples. A record in none of the forms becomes a BadLine."""
     if path.suffix == ".csv":
         yield from _reveal(enumerate(csv.DictReader(line for _, line in read_lines(path)), start=2))
         return
@@ -66,7 +74,7 @@ def read(path: Path) -> Iterator[Example | BadLine]:
 
 
 def show(example: Example) -> Shown:
-    """TRL's form of stepwise supervision."""
+    """The solution in TRL's form of stepwise supervision."""
     return {
         "prompt": example.source,
         "completions": list(example.steps),
@@ -75,12 +83,16 @@ def show(example: Example) -> Shown:
 
 
 def group_key(example: Example) -> str:
-    """All solutions of a problem stay on the same side of the split."""
+    """The problem: all its solutions stay in the same part of the split."""
     return example.source
 
 
 def question(text: str) -> Row:
-    """One's own solution as a row to be scored: an object with problem and steps, or a problem with a step a line behind it."""
+    """A solution of the user as a row to be scored.
+
+    text: a JSON object with problem and steps, or the problem on the first line and a step on each
+    further line. Raises UserError for a text without steps.
+    """
     problem, *steps = text.strip().split("\n")
     if text.lstrip().startswith("{"):
         try:
@@ -93,7 +105,8 @@ def question(text: str) -> Row:
     steps = [step for step in steps if step.strip()]
     if not steps:
         raise UserError(
-            f'{text[:60]!r}: no steps; give {{"problem": …, "steps": […]}}, or the problem and a step a line behind it'
+            f'{text[:60]!r}: no steps; give {{"problem": …, "steps": […]}}, '
+            "or the problem and a step a line behind it"
         )
     unlabelled: list[float | None] = [None] * len(steps)
     return Row(
@@ -102,7 +115,10 @@ def question(text: str) -> Row:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """(line, record) of JSON lines; of a JSON list, (number of the entry, record)."""
+    """(line, record) of a .jsonl file; (number of the entry, record) of a .json file.
+
+    Instead of a record that is no object it gives a phrase which says what is wrong.
+    """
     if path.suffix != ".json":
         yield from read_json_lines(path)
         return
@@ -112,7 +128,8 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(records, list):
         raise UserError(
-            f"{path}: a .json file is a list of records; write one, or an object a line into a .jsonl file"
+            f"{path}: a .json file is a list of records; "
+            "write one, or an object a line into a .jsonl file"
         )
     for number, record in enumerate(records, start=1):
         yield number, record if isinstance(record, dict) else f"entry {number} is no object"
@@ -141,7 +158,8 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         if not isinstance(labels, list) or len(labels) != len(steps):
             count = len(labels) if isinstance(labels, list) else "no"
             raise Malformed(
-                f'{len(steps)} "steps" and {count} "labels"; each step has one, null where nobody labelled it'
+                f'{len(steps)} "steps" and {count} "labels"; '
+                "each step has one, null where nobody labelled it"
             )
         category = record.get("category")
         if not (category is None or isinstance(category, str)):
@@ -204,7 +222,10 @@ def _steps(value: Any) -> list[str]:
 
 
 def _until(first: Any, count: int) -> list[float | None]:
-    """Right before the first mistake, wrong at it, without a label behind it."""
+    """Labels from the index of the first mistake: 1 before it, 0 at it, None after it.
+
+    first: None = the solution has no mistake.   count: the number of steps.
+    """
     if first is None:
         return [1.0] * count
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < count:
@@ -215,7 +236,11 @@ def _until(first: Any, count: int) -> list[float | None]:
 
 
 def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
-    """The chosen path, and each rated alternative behind the path to it; a person's own continuation has no rating."""
+    """(steps, labels) of the chosen path, and of each rated alternative with the path before it.
+
+    A continuation that the labeller wrote has no rating. Steps before an alternative have no label
+    in its solution, because the chosen path has it.
+    """
     entries = label.get("steps") if isinstance(label, dict) else None
     if not isinstance(entries, list) or not entries:
         raise Malformed('no "label.steps"')
@@ -247,7 +272,7 @@ def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
 
 
 def _eqasc(line: int, question: dict[str, Any]) -> Iterator[Example]:
-    """Each chain of facts as a solution of the question with one answer."""
+    """Each chain of facts as a solution of the question with the answer that it supports."""
     stem = _text(question, "stem")
     for choice in question["choices"]:
         for chain in choice.get("chains") or []:
@@ -264,12 +289,12 @@ def _eqasc(line: int, question: dict[str, Any]) -> Iterator[Example]:
 
 
 def _answer_id(record: dict[str, Any] | str) -> Any:
-    """What holds the rows of one REVEAL answer together; None for other records."""
+    """The id that the rows of one REVEAL answer share; None for a record of another form."""
     return record.get("answer_id") if isinstance(record, dict) and "step" in record else None
 
 
 def _reveal(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Example | BadLine]:
-    """Consecutive rows with one answer_id are one solution."""
+    """The solutions of REVEAL: consecutive rows with the same answer_id are one solution."""
     for _, group in groupby(rows, key=lambda item: item[1].get("answer_id")):
         members = list(group)
         line, first = members[0]
@@ -284,7 +309,7 @@ def _reveal(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Example | Ba
 
 
 def _reveal_label(row: dict[str, Any]) -> float | None:
-    """A step's own label; where it has none, that of its whole answer."""
+    """The step's own label; where it has none, the label of its whole answer."""
     for column in (*REVEAL_COLUMNS, "answer_is_logically_correct"):
         value = str(row.get(column) or "").strip().lower()
         if value in REVEAL_LABELS:

@@ -1,7 +1,7 @@
-"""reward: how well scores tell right steps from wrong ones: the area under the ROC curve of all labelled steps.
+"""reward: how well scores separate right steps from wrong ones: ROC-AUC over all labelled steps.
 
-A step is right from a label of 0.5. Steps without a label, or that the model had no room for, count nowhere but in
-`steps_unscored`.
+A step is right if its label is at least 0.5. Steps without a label are ignored. Labelled steps
+without a score, because the model's context was too short for them, count only in `steps_unscored`.
 """
 
 from pathlib import Path
@@ -20,10 +20,10 @@ STATISTICS = tuple(
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> Floats:
-    """(N, 400): right and wrong steps of each row by their score."""
+    """(N, 400): for each row, histograms of the scores of its right and of its wrong steps."""
     counts = []
     for row, answer in zip(rows, answers, strict=True):
-        pairs = labelled(row, answer)
+        pairs = scored_and_labelled(row, answer)
         counts.append(
             calibration.binned([score for score, _ in pairs], [label >= 0.5 for _, label in pairs])
         )
@@ -36,13 +36,20 @@ def headline(totals: Floats) -> Floats:
 
 
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
-    """Errors against the soft labels, ranking, calibration, and whether the first wrong step is found.
+    """Errors against the labels, ranking, calibration, and whether the first wrong step is found.
 
-    processbench_f1: harmonic mean of the share of wrong solutions whose first wrong step is named and the share of right
-    ones where none is (Zheng et al. 2024), over solutions whose steps are labelled up to the first wrong one.
+    accuracy_erroneous: share of the wrong solutions whose first wrong step is found.
+    accuracy_correct: share of the right solutions in which no step is taken for wrong.
+    processbench_f1: their harmonic mean (Zheng et al. 2024), over the solutions whose steps all
+    have labels, up to the first wrong one.
+    steps_unscored: share of the labelled steps that have no score.
     """
     pairs = np.array(
-        [pair for row, answer in zip(rows, answers, strict=True) for pair in labelled(row, answer)]
+        [
+            pair
+            for row, answer in zip(rows, answers, strict=True)
+            for pair in scored_and_labelled(row, answer)
+        ]
     )
     if not len(pairs):
         return {}
@@ -82,7 +89,7 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
 
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
-    """The mean of the training labels for every step."""
+    """The mean of the training labels, as the score of every step."""
     labels = [label for row in read_rows(train) for label in row["labels"] if label is not None]
     mean = sum(labels) / len(labels) if labels else 0.5
     return [
@@ -91,7 +98,7 @@ def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
     ]
 
 
-def labelled(row: Row, answer: Prediction) -> list[tuple[float, float]]:
+def scored_and_labelled(row: Row, answer: Prediction) -> list[tuple[float, float]]:
     """(score, label) of the steps that have both."""
     pairs = zip(answer.step_scores, row["labels"], strict=False)
     return [(score, label) for score, label in pairs if label is not None]

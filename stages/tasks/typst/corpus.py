@@ -1,8 +1,8 @@
-"""typst: pairs of LaTeX and the Typst that means the same.
+"""typst: conversion of LaTeX to Typst.
 
 The forms of stages/corpus/formats.py are read, and
     {"latex": LaTeX, "typst": Typst}
-Each may carry a "category"; without one, a row is filed under its most distinctive construct.
+Each record may have a "category"; the default is the most distinctive construct of its LaTeX.
 """
 
 import re
@@ -21,10 +21,11 @@ FORMATS = "see data/typst/README.md#formats"
 LEAD_IN = re.compile(
     r"[^\\$\n]{0,80}?(?:tex|typst)[^\\$\n]{0,80}?(?:[:：]\s*|\n\s*)", re.IGNORECASE
 )
-"""An instruction before the LaTeX of a prompt: it names TeX or Typst and ends with a colon or a line break."""
+"""An instruction before the LaTeX: it names TeX or Typst, and ends with a colon or a line break."""
 
 DOCUMENT = re.compile(
-    r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b"
+    r"(?<!\\)\$|(?<!\\)\\[(\[]|\\(?:sub)*section\b"
+    r"|\\begin\{(?:itemize|enumerate|document)\}|\\emph\b"
 )
 BOLD = re.compile(r"\\text(?:bf|it)\b")
 ONLY_IN_MATHS = re.compile(r"(?<!\\)[_^&=]|\\frac\b")
@@ -42,8 +43,8 @@ CONSTRUCTS = tuple(
         ("root", r"\\(?:sqrt|root)(?![a-zA-Z])"),
         (
             "accent",
-            r"\\(?:(?:wide)?(?:hat|tilde)|bar|vec|d{1,4}ot|check|breve|acute|grave|mathring|(?:over|under)(?:line|brace|right"
-            r"arrow))(?![a-zA-Z])",
+            r"\\(?:(?:wide)?(?:hat|tilde)|bar|vec|d{1,4}ot|check|breve|acute|grave|mathring"
+            r"|(?:over|under)(?:line|brace|rightarrow))(?![a-zA-Z])",
         ),
         (
             "delimiter",
@@ -53,18 +54,20 @@ CONSTRUCTS = tuple(
         ("script", r"(?<!\\)[_^]"),
         (
             "function",
-            r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|det|max|min|sup|inf|gcd|dim|ker|arg|deg)h?(?![a-zA-Z])",
+            r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|lg|exp|det|max|min|sup|inf|gcd|dim|ker"
+            r"|arg|deg)h?(?![a-zA-Z])",
         ),
     )
 )
-"""Tried in this order, so that a fraction inside a matrix is a matrix; what none of them fits is plain "symbols"."""
+"""(category, pattern). The first that matches is the category: a matrix with a fraction in it is a
+matrix. A source that none of them matches has the category "symbols"."""
 
 
 SCORES_STEPS = False
 
 
 def read(path: Path) -> Iterator[Example | BadLine]:
-    """The file's records as examples; what fits none of the forms becomes a BadLine with the reason."""
+    """The file's records as examples. A record in none of the forms becomes a BadLine."""
     for line, record in read_json_lines(path):
         try:
             if isinstance(record, str):
@@ -75,9 +78,9 @@ def read(path: Path) -> Iterator[Example | BadLine]:
 
 
 def show(example: Example) -> Shown:
-    """The conversation that is learned: the record's own prompt, or the usual one, and the Typst."""
-    asked = list(example.prompt) or prompt(example.source)
-    return {"messages": [*asked, {"role": "assistant", "content": example.target}]}
+    """The conversation that is learned: the record's prompt, or the task's, and the Typst."""
+    messages = list(example.prompt) or prompt(example.source)
+    return {"messages": [*messages, {"role": "assistant", "content": example.target}]}
 
 
 def question(text: str) -> Row:
@@ -89,14 +92,16 @@ def prompt(text: str) -> list[Message]:
 
 
 def group_key(example: Example) -> str:
-    """The LaTeX without an instruction around it: a formula is held out in whatever form later versions write it."""
+    """The LaTeX without its instruction: a formula is then held out in every form of record."""
     return example.source
 
 
 def is_document(latex: str) -> bool:
-    """Whether LaTeX is text with formulas in it rather than one formula: its Typst is compiled as markup.
+    """Whether LaTeX is text with formulas in it, rather than one formula.
 
-    `$` inside `\\text{…}` belongs to a formula; `\\textbf` is a document's only where nothing says maths.
+    The Typst of a document is compiled as markup. A `$` inside `\\text{…}` belongs to a formula.
+    `\\textbf` and `\\textit` make a source a document only if nothing in it shows that it is a
+    formula.
     """
     outside = TEXT_GROUP.sub("", latex)
     return bool(
@@ -105,7 +110,7 @@ def is_document(latex: str) -> bool:
 
 
 def construct(latex: str) -> str:
-    """The most distinctive construct of a LaTeX source, as a category."""
+    """The category of a LaTeX source: its most distinctive construct."""
     if is_document(latex):
         return "document"
     return next((name for name, pattern in CONSTRUCTS if pattern.search(latex)), "symbols")
@@ -113,37 +118,41 @@ def construct(latex: str) -> str:
 
 def _example(line: int, record: dict[str, Any]) -> Example:
     if record.keys() & {"prompt", "completion", "messages"}:
-        asked, target = formats.conversation(record, FORMATS)
-        source = _without_lead_in(asked[-1]["content"])
+        messages, target = formats.parse_conversation(record, FORMATS)
+        source = _without_lead_in(messages[-1]["content"])
     elif "latex" in record or "typst" in record:
-        source, target, asked = (
+        source, target, messages = (
             *(formats.content(record, key, FORMATS) for key in ("latex", "typst")),
             (),
         )
     elif "input" in record or "output" in record:
-        source, target, asked = _instructed(record)
+        source, target, messages = _from_instruction_record(record)
     elif "text" in record:
-        source, target, asked = _instructed(
-            formats.labelled(formats.content(record, "text", FORMATS), FORMATS)
+        source, target, messages = _from_instruction_record(
+            formats.parse_labelled_text(formats.content(record, "text", FORMATS), FORMATS)
         )
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
-    example = Example(line, source, target, formats.category(record) or construct(source), asked)
+    example = Example(line, source, target, formats.category(record) or construct(source), messages)
     formats.require_encodable(example)
     return example
 
 
-def _instructed(record: dict[str, Any]) -> tuple[str, str, tuple[Message, ...]]:
-    """The instruction form; without system and instruction, the prompt is the usual one."""
-    parts = formats.instructed(record, FORMATS)
+def _from_instruction_record(record: dict[str, Any]) -> tuple[str, str, tuple[Message, ...]]:
+    """(source, target, prompt) of a record of the instruction form.
+
+    The prompt is empty where the record has neither system nor instruction: the task writes it
+    then.
+    """
+    parts = formats.parse_instruction_record(record, FORMATS)
     if not parts.source:
         raise Malformed(f'no "input"; {FORMATS}')
     if not parts.system and not parts.instruction:
         return parts.source, parts.target, ()
     user = f"{parts.instruction.rstrip(':： ') or INSTRUCTION}:\n{parts.source}"
-    asked: list[Message] = [{"role": "system", "content": parts.system}] if parts.system else []
-    return parts.source, parts.target, (*asked, {"role": "user", "content": user})
+    messages: list[Message] = [{"role": "system", "content": parts.system}] if parts.system else []
+    return parts.source, parts.target, (*messages, {"role": "user", "content": user})
 
 
 def _without_lead_in(content: str) -> str:

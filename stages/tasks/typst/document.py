@@ -1,11 +1,14 @@
-r"""typst: a LaTeX document in pieces that a model can take, and what of it stays as it is.
+r"""typst: a LaTeX document, divided into pieces that a model converts and pieces that are kept.
 
-A piece is a display formula or an environment alone, else a paragraph; a paragraph that is too long gives its sentences
-and headings, and such a sentence the stretches between its formulas. Mathematics, environments, `\verb|…|` and comments
-are never cut. The preamble, `\end{document}` and what follows, comments, verbatim environments and white space stay.
+A piece to convert is a display formula, an environment, or a paragraph of text. A paragraph that is
+too long is cut into its sentences and headings; a sentence that is too long is cut beside its
+formulas. Mathematics, environments, `\verb|…|` and comments are never cut. These are kept
+unchanged: the preamble, `\end{document}` and what follows it, comments, verbatim environments and
+white space.
 
-This is no TeX: it knows what opens and closes, not what a macro means. What is never closed goes on to the end of its
-paragraph (mathematics, in which TeX allows no blank line) or of the document (environments).
+This is not a TeX parser: it knows which commands open and close a group, but no macros. Mathematics
+that is never closed ends with its paragraph, because TeX allows no blank line in it; an environment
+that is never closed ends with the document.
 """
 
 import re
@@ -30,34 +33,35 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""Where text may stop being plain; the last line takes `\\%`, `\\$` and `\\\\` out of the way."""
+"""What may begin or end something other than plain text. The last line matches `\\%`, `\\$` and
+`\\\\`, so that they are not taken for a comment, a formula or another command."""
 
 SENTENCE = re.compile(r"(?P<stop>[.!?])[\"')\]’”]*(?=\s)|[。！？][」』）]*")
 ABBREVIATION = re.compile(
     r"\b(?:e\.g|i\.e|cf|vs|resp|al|Figs?|Eqs?|Secs?|Thm|Ref|No|Dr|Prof|[A-Z])\Z"
 )
-"""What a full stop belongs to where it ends no sentence."""
+"""An abbreviation: the full stop after it does not end a sentence."""
 
 HEADING = re.compile(
     r"^[^\S\n]*\\(?:part|chapter|(?:sub)*section|paragraph)\*?[\[{].*$", re.MULTILINE
 )
 MEANING = re.compile(r"[\w\\$]")
 FORMULA, OTHER = "$", "x"
-"""What stands in a masked paragraph for a formula, and for all else in which it may not be cut."""
+"""In a masked paragraph: for each character of a formula, and of all else that is not cut."""
 
 
 class Chunk(NamedTuple):
-    """A stretch of the document.   converted: whether a model answers it; else it stays byte for byte."""
+    """A piece of the document.   converted: whether a model converts it; otherwise it is kept."""
 
     text: str
     converted: bool
 
 
 def chunks(text: str, limit: int) -> list[Chunk]:
-    """The document in order; joined, the chunks are the document again, whatever it is.
+    """The pieces of the document, in order; joined, they are the document, whatever it contains.
 
-    limit: characters of a chunk, without the white space around it; what may not be cut can be longer. A converted chunk
-    has no white space at its ends: that is a chunk of its own, which stays.
+    limit: the most characters of a chunk, unless it cannot be cut. A converted chunk has no white
+    space at its ends: that white space is a chunk of its own, which is kept.
     """
     begin, end = _body(text)
     parts = [Chunk(text[:begin], False), *_pieces(text[begin:end], limit), Chunk(text[end:], False)]
@@ -65,7 +69,10 @@ def chunks(text: str, limit: int) -> list[Chunk]:
 
 
 def _body(text: str) -> tuple[int, int]:
-    r"""From behind `\begin{document}` to before `\end{document}`; all of a text that has neither."""
+    r"""(begin, end) of what is between `\begin{document}` and `\end{document}`.
+
+    Where one of them is missing, the body begins or ends with the text.
+    """
     begin = position = 0
     while token := TOKEN.search(text, position):
         position = token.end()
@@ -79,7 +86,10 @@ def _body(text: str) -> tuple[int, int]:
 
 
 def _pieces(body: str, limit: int) -> Iterator[Chunk]:
-    """What stands alone, and between it the paragraphs, divided where they are too long."""
+    """The body's environments, display formulas and comments, and the paragraphs between them.
+
+    Paragraphs are divided where they are too long.
+    """
     begin = position = 0
     masked = list(body)
     while token := TOKEN.search(body, position):
@@ -100,20 +110,25 @@ def _pieces(body: str, limit: int) -> Iterator[Chunk]:
 def _extent(
     text: str, token: re.Match[str]
 ) -> tuple[int, Literal["kept", "alone", "formula", "tied", "loose"]]:
-    """Where what the token opens ends, and what becomes of it."""
+    """(the end of what the token opens, its kind).
+
+    kept: ends a paragraph and is not converted.   alone: ends a paragraph and is converted by
+    itself.
+    formula: part of a paragraph, cut only beside it.   tied: part of a paragraph, never cut at.
+    loose: a brace, which needs no mask.
+    """
     if token["comment"] or token["blank"]:
         return token.end(), "kept"
     if token["edge"] == "begin":
-        return _environment_end(text, token), "kept" if VERBATIM.fullmatch(
-            token["name"]
-        ) else "alone"
+        verbatim = VERBATIM.fullmatch(token["name"])
+        return _environment_end(text, token), "kept" if verbatim else "alone"
     if token["open"]:
         return _formula_end(text, token), "alone" if token["open"] in ("$$", r"\[") else "formula"
     return token.end(), "loose" if token["brace"] else "tied"
 
 
 def _environment_end(text: str, begin: re.Match[str]) -> int:
-    r"""Behind the `\end` that belongs to a `\begin`; the text's end where there is none."""
+    r"""The position after the `\end` of a `\begin`; the text's end if there is none."""
     name, position, depth = begin["name"], begin.end(), 1
     if VERBATIM.fullmatch(name):
         closing = f"\\end{{{name}}}"
@@ -131,7 +146,10 @@ def _environment_end(text: str, begin: re.Match[str]) -> int:
 
 
 def _formula_end(text: str, opening: re.Match[str]) -> int:
-    r"""Behind what closes a formula, or before the next blank line. `$` in braces is one of `\text{if $x$}`."""
+    r"""The position after the formula's closing token, or of the next blank line.
+
+    A `$` inside braces does not close a formula: it is one of `\text{if $x$}`.
+    """
     closing, depth = CLOSING[opening["open"]], 0
     for token in TOKEN.finditer(text, opening.end()):
         if token["blank"]:
@@ -147,7 +165,11 @@ def _formula_end(text: str, opening: re.Match[str]) -> int:
 
 
 def _divided(text: str, masked: str, limit: int) -> Iterator[str]:
-    """A paragraph whole, or its sentences, or what is between their formulas."""
+    """A paragraph as a whole; if it is too long, its sentences, which may be cut again.
+
+    masked: the paragraph with its formulas replaced by FORMULA, and other uncuttable parts by
+    OTHER.
+    """
     if len(text.strip()) <= limit:
         yield text
         return
@@ -157,9 +179,8 @@ def _divided(text: str, masked: str, limit: int) -> Iterator[str]:
         for match in SENTENCE.finditer(masked)
         if not (match["stop"] and _abbreviates(masked, match.start()))
     }
-    for heading in HEADING.finditer(
-        text
-    ):  # a line break that the mask still shows is in no formula and in no group
+    # A line break that is not masked is in no formula and in no group.
+    for heading in HEADING.finditer(text):
         stops |= {
             place for place in heading.span() if "\n" in masked[max(0, place - 1) : place + 1]
         }
@@ -168,7 +189,10 @@ def _divided(text: str, masked: str, limit: int) -> Iterator[str]:
 
 
 def _packed(text: str, masked: str, limit: int) -> Iterator[str]:
-    """A sentence in as few pieces as the limit allows, cut beside its formulas and what is glued to them: `($x$),`."""
+    """A sentence in as few pieces as the limit allows, cut beside its formulas.
+
+    Characters that touch a formula stay with it, such as those of `($x$),`.
+    """
     if len(text.strip()) <= limit:
         yield text
         return
@@ -185,7 +209,7 @@ def _packed(text: str, masked: str, limit: int) -> Iterator[str]:
 
 
 def _without_groups(masked: str) -> str:
-    """With each group in braces masked as well: an argument of a command is not cut."""
+    """The masked text with each group in braces masked too: a command's argument is not cut."""
     characters, opened = list(masked), []
     for place, character in enumerate(masked):
         if character == "{":
@@ -201,7 +225,10 @@ def _abbreviates(masked: str, stop: int) -> bool:
 
 
 def _trimmed(chunk: Chunk) -> Iterator[Chunk]:
-    """What is converted without the white space around it; a lone full stop or bracket is left as it is."""
+    """A chunk, with the white space at its ends as chunks of their own.
+
+    A chunk without a letter, digit, command or formula, such as a full stop, is not converted.
+    """
     if not chunk.converted or not MEANING.search(chunk.text):
         yield Chunk(chunk.text, False)
         return

@@ -1,7 +1,8 @@
-"""typst: an answer is right when it renders like the reference, however it is written.
+"""typst: an answer is right if it renders like the reference, however it is written.
 
-Two spellings of one formula (`frac(a, b)` and `a/b`, `alpha` and `α`) give the same picture; a source that does not
-compile gives none. Sources are compiled by stages.scoring.render, as formulas or as documents.
+Two ways to write one formula (`frac(a, b)` and `a/b`, `alpha` and `α`) give the same picture; a
+source that does not compile gives none. stages.scoring.render compiles the sources, as formulas or
+documents.
 """
 
 import shutil
@@ -20,20 +21,25 @@ PANDOC_SECONDS = 10.0
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> np.ndarray:
-    """(N, 5) of 0 and 1: a row; renders like the reference; compiles; same text; the reference compiles."""
+    """(N, 5), each 0 or 1.
+
+    1 to count the row; whether the answer renders like the reference, compiles, and is the same
+    text; whether the reference compiles.
+    """
     return _compared(rows, [answer.answer for answer in answers])
 
 
 def headline(totals: np.ndarray) -> np.ndarray:
-    """(..., 5) sums -> (...) share of the rows that render like their reference; 0 where there are no rows."""
+    """(..., 5) sums -> (...) share of rows that render like the reference; 0 without rows."""
     return _share(totals, "alike")
 
 
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
-    """Shares of the rows, and chrF; pandoc's own score on the same rows where pandoc is on the machine."""
+    """Shares of the rows, and chrF; also pandoc's score on these rows, if pandoc is installed."""
     texts = [answer.answer for answer in answers]
     totals = _compared(rows, texts).sum(axis=0)
-    # chrF of Popović 2015 as in sacrebleu: character 1- to 6-grams, beta 2, white space left out.
+    # chrF (Popović 2015) with sacrebleu's defaults: character 1- to 6-grams, beta 2, no white
+    # space.
     chrf = CHRF().corpus_score(texts, [[target(row) for row in rows]]).score / 100 if rows else 0.0
     measures = {
         "compile_rate": float(_share(totals, "compiled")),
@@ -48,24 +54,22 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
 
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
-    """The input passed through: LaTeX that happens to be Typst too."""
+    """The source, unchanged: right where the LaTeX is valid Typst with the same meaning."""
     return [Prediction(row["id"], "", row["source"], 0.0, 0) for row in rows]
 
 
 def mode(row: Row) -> Mode:
-    """A document's source or a reference in dollar signs is compiled as markup, others as the inside of a formula."""
-    return (
-        "document" if is_document(row["source"]) or target(row).lstrip().startswith("$") else "math"
-    )
+    """How the row's Typst is compiled: "document" as markup, "math" as the inside of a formula."""
+    markup = is_document(row["source"]) or target(row).lstrip().startswith("$")
+    return "document" if markup else "math"
 
 
 def _compared(rows: list[Row], texts: list[str]) -> np.ndarray:
     found = np.zeros((len(rows), len(STATISTICS)))
     modes = [mode(row) for row in rows]
     with Renderer() as renderer:
-        for each in sorted(
-            set(modes)
-        ):  # one request for each mode: a request keeps the worker busy without pauses
+        # All sources of a mode in one call: the worker then compiles without pauses between them.
+        for each in sorted(set(modes)):
             places = [place for place, other in enumerate(modes) if other == each]
             references = [target(rows[place]) for place in places]
             given = [texts[place] for place in places]
@@ -76,7 +80,8 @@ def _compared(rows: list[Row], texts: list[str]) -> np.ndarray:
                 places, given, references, pictures, strict=True
             ):
                 same_text = _squeezed(text) == _squeezed(reference)
-                # Nothing looks like nothing: an answer without a mark is right only where it is the reference itself.
+                # All blank pictures are equal, so an answer that shows nothing is right only if it
+                # has the reference's text.
                 alike = shown is not None and shown == wanted and (shown != BLANK or same_text)
                 found[place] = (1, alike, shown is not None, same_text, wanted is not None)
     return found
@@ -93,7 +98,10 @@ def _squeezed(text: str) -> str:
 
 
 def _by_pandoc(pandoc: str, row: Row) -> str:
-    """The row's LaTeX as pandoc converts it, without the dollar signs around a formula; "" where it gives up."""
+    """The row's LaTeX as pandoc converts it; "" where pandoc fails.
+
+    The dollar signs around a formula are removed.
+    """
     formula = mode(row) == "math"
     source = f"$${row['source']}$$" if formula else row["source"]
     command = [pandoc, "--sandbox", "--from=latex", "--to=typst", "--wrap=none"]

@@ -1,7 +1,9 @@
-"""typst: demo corpora from the grammar of formulas, and from short documents around them.
+"""typst: demo corpora of formulas, and of short documents with formulas in them.
 
-Level 1 has single constructs, level 2 sums, integrals, accents and nesting, level 3 matrices, cases and documents. The
-higher levels keep rows of the lower ones, so that a model that continues on them does not forget (`OWN`).
+Level 1 has single constructs; level 2 has sums, integrals, accents and nesting; level 3 has
+matrices, cases and documents. A share of the higher levels' rows is drawn from the lower levels
+(see `OWN`), so that a model whose training continues on a higher level does not forget the lower
+ones.
 """
 
 import json
@@ -13,16 +15,18 @@ from stages.grammar.mathematics import Node, formula, symbol, symbols
 
 INSTRUCTION = "Convert LaTeX to Typst"
 OWN = 0.62
-"""Share of a level's rows that are new at this level; the rest is drawn evenly from the levels below."""
+"""Share of a level's rows that are of this level; the others are drawn evenly from lower levels."""
 
 LONGEST_DOCUMENT = 88
+"""The most characters of a document, in either notation."""
+
 PATIENCE = 10_000
-"""Draws in a row that bring no new source before the grammar is said to be exhausted."""
+"""So many draws without a new source, one after another, mean that the grammar is exhausted."""
 
 WORDS = symbols(
-    "area bound case claim curve data error field flow force graph group heat index lemma length limit line map mass"
-    " mean model norm note point power proof range rate ratio root rule scale set sign space speed sum surface term"
-    " time unit value wave weight"
+    "area bound case claim curve data error field flow force graph group heat index lemma length"
+    " limit line map mass mean model norm note point power proof range rate ratio root rule scale"
+    " set sign space speed sum surface term time unit value wave weight"
 )
 VERBS = (
     "bounds",
@@ -41,7 +45,10 @@ OPENINGS = ("Here", "Let", "Then", "Take", "So", "Note")
 
 
 def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
-    """`rows` JSON lines with different sources: prompt and completion, every tenth in the older instruction form."""
+    """`rows` JSON records with different sources.
+
+    They have a prompt and a completion; every tenth is in the older instruction form.
+    """
     seen: set[str] = set()
     misses = 0
     while len(seen) < rows:
@@ -51,7 +58,8 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
             misses += 1
             if misses == PATIENCE:
                 raise UserError(
-                    f"level {level} of the typst grammar ran out after {len(seen)} rows; ask for fewer than {rows}"
+                    f"level {level} of the typst grammar ran out after {len(seen)} rows; "
+                    f"ask for fewer than {rows}"
                 )
             continue
         misses = 0
@@ -121,7 +129,7 @@ def _sentence(rng: random.Random) -> Node:
 
 
 def _phrase(rng: random.Random) -> Node:
-    """A word or two, one of them perhaps emphasised, bold, or a formula."""
+    """A word: plain, emphasised, bold, or with a formula after it."""
     word = rng.choice(WORDS)
     if (kind := rng.random()) < 0.25:
         return word
