@@ -26,12 +26,12 @@ from stages.grammar.sentence import (
     arguments,
     counted,
     described,
+    final_predicate,
     particle,
     pick,
     place,
     scene_of,
     spoken,
-    final_predicate,
 )
 
 LONGEST = {1: 24, 2: 34}
