@@ -78,7 +78,8 @@ def conditions(turns: int, where: str) -> str:
         for package in ("torch", "transformers", "peft", "trl", "mlx-lm", "dvc")
     )
     memory = psutil.virtual_memory().total / 2**30
-    return f"\n{turns} turn{'s' * (turns > 1)} each; {where}, {memory:.0f} GiB, Python {platform.python_version()}; {packages}.\n"
+    machine = f"{where}, {memory:.0f} GiB, Python {platform.python_version()}"
+    return f"\n{turns} turn{'s' * (turns > 1)} each; {machine}; {packages}.\n"
 
 
 def cpu() -> str:

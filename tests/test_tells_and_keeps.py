@@ -57,7 +57,13 @@ STAND_INS = {
         "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),
     },
     "progress": {"Progress": Progress},
-    "checkpoints": {"folder_name": lambda *_: "kept", "locked_folder": locked_folder, "latest": nothing, "seal": nothing, "remove": nothing},
+    "checkpoints": {
+        "folder_name": lambda *_: "kept",
+        "locked_folder": locked_folder,
+        "latest": nothing,
+        "seal": nothing,
+        "remove": nothing,
+    },
 }
 from stages.backends import shared
 

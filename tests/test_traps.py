@@ -378,7 +378,9 @@ def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
 def test_a_parent_whose_adapter_is_more_than_lora(base, inside, changed, more):
     config = Path(grow(base, base, inside / "run"), model_folders.ADAPTER_CONFIG)
     config.write_text(json.dumps(json.loads(config.read_text()) | changed))
-    told = rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge it into its base, and make"
+    told = (
+        rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge"
+    )
     with pytest.raises(UserError, match=told):
         models.model_for_training(base, "run", SETTINGS)
 

@@ -468,7 +468,8 @@ SIMPLE: tuple[Pattern, ...] = (
     asking, working,
 )  # fmt: skip
 LONG: tuple[Pattern, ...] = (
-    *(chain,) * 3, *(because,) * 4, *(contrast,) * 2, *(both,) * 2, *(relative_clause_object,) * 2, relative_clause_subject, *(before_or_after,) * 2,
+    *(chain,) * 3, *(because,) * 4, *(contrast,) * 2, *(both,) * 2,
+    *(relative_clause_object,) * 2, relative_clause_subject, *(before_or_after,) * 2,
     thinking, *(together,) * 2, *(doing,) * 4, going, existing, giving, being,
 )  # fmt: skip
 PATTERNS = {1: SIMPLE, 2: LONG}

@@ -174,12 +174,10 @@ def noun(
         stem + "ach",
         nom_pl,
     )
-    forms = {(case, "sg"): form for case, form in zip(CASES, singular, strict=True)}
-    return Noun(
-        lemma,
-        gender,
-        forms | {(case, "pl"): form for case, form in zip(CASES, plural, strict=True)},
-    )  # type: ignore[arg-type]
+    forms: dict[tuple[Case, Number], str] = {}
+    for case, of_one, of_many in zip(CASES, singular, plural, strict=True):
+        forms |= {(case, "sg"): of_one, (case, "pl"): of_many}
+    return Noun(lemma, gender, forms)
 
 
 def adjective(lemma: str, gender: str, case: Case, number: Number) -> str:
@@ -338,7 +336,7 @@ def sentence(rng: random.Random, level: int) -> Sentence:
 
 
 def phrase(rng: random.Random, noun: Noun) -> Phrase:
-    return Phrase(rng.choice(tuple(ADJECTIVES)) if rng.random() < 0.6 else "", of)
+    return Phrase(rng.choice(tuple(ADJECTIVES)) if rng.random() < 0.6 else "", noun)
 
 
 def plain(text: str) -> str:
