@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.scoring import render
-from stages.scoring.render import BLANK, Mode, Renderer, marks
+from stages.scoring import render, render_worker
+from stages.scoring.render import Renderer
+from stages.scoring.render_worker import BLANK, Mode, marks
 
 LIMIT_SECONDS = 1.0
 MODES: tuple[Mode, ...] = ("math", "document")
@@ -152,12 +153,13 @@ def test_the_worker_can_open_neither_file_nor_socket_and_not_outgrow_its_memory(
     """Shown on the worker's own confinement, in a process that does nothing else."""
     pytest.importorskip("resource", reason="resource limits are POSIX")
     script = (
-        "import sys, socket; sys.path.insert(0, sys.argv[1]); import render; render._confine()\n"
+        "import sys, socket; sys.path.insert(0, sys.argv[1])\n"
+        "import render_worker; render_worker._confine()\n"
         "for act in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 << 30)):\n"
         "    try: act(); print('done')\n"
         "    except (OSError, MemoryError) as error: print(type(error).__name__)\n"
     )
-    command = [sys.executable, "-c", script, str(Path(render.__file__).parent)]
+    command = [sys.executable, "-c", script, str(Path(render_worker.__file__).parent)]
     refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert refused[:2] == ["OSError", "OSError"]
     if sys.platform == "linux":  # macOS has no limit on address space
@@ -166,7 +168,7 @@ def test_the_worker_can_open_neither_file_nor_socket_and_not_outgrow_its_memory(
 
 def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="resource limits are POSIX")
-    command = [sys.executable, "-P", render.__file__, str(tmp_path), "0.1"]
+    command = [sys.executable, "-P", render_worker.__file__, str(tmp_path), "0.1"]
     loops = "#for i in range(30000) { for j in range(30000) { } }"
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -226,7 +228,7 @@ def test_marks_are_absolute_whatever_the_groups() -> None:
 
 def test_what_marks_do_not_understand_is_compared_byte_for_byte(renderer: Renderer) -> None:
     clipped = "#box(width: 4pt, clip: true)[abc]"
-    with pytest.raises(render.UnsupportedSvg, match="clip"):
+    with pytest.raises(render_worker.UnsupportedSvg, match="clip"):
         marks(b'<svg xmlns="http://www.w3.org/2000/svg"><g clip-path="url(#c)"/></svg>')
     first, second = renderer.render([clipped, clipped.replace("4pt", "5pt")], "document")
     assert first

@@ -100,8 +100,8 @@ MISTAKES = ("wrong_result", "wrong_operand", "wrong_operation", "missing_step", 
 def with_mistake(rng: random.Random, right: Solution, mistake: str) -> tuple[list[str], int] | None:
     """(texts, index of the wrong step) of a solution with one mistake, from which the rest follows.
 
-    None where the drawn step does not allow the mistake. For a missing step the wrong one is the step
-    after it, because that starts from a value that no step has computed.
+    None where the drawn step does not allow the mistake. For a missing step the wrong one is the
+    step after it, because that starts from a value that no step has computed.
     """
     steps, at = list(right.steps), rng.randrange(len(right.steps))
     step = steps[at]

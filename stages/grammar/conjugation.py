@@ -1,7 +1,8 @@
 """Japanese inflection: verbs, both kinds of adjective, and nouns with the copula.
 
-For each meaning there is one polite and one plain form, so that a sentence has only one right spelling:
-the polite negative of い-adjectives is くないです, that of な-adjectives and nouns じゃありません.
+For each meaning there is one polite and one plain form, so that a sentence has only one right
+spelling: the polite negative of い-adjectives is くないです, that of な-adjectives and nouns is
+じゃありません.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ GODAN = {
     "む": ("ま", "み", "んで", "んだ"),
     "る": ("ら", "り", "って", "った"),
 }
-"""Last kana of a godan verb -> its replacements: before ない, before ます, in the て-form, in the past."""
+"""Last kana of a godan verb -> what replaces it before ない, before ます, in the て-form and in the
+past."""
 
 MASU = {
     (False, False): "ます",
@@ -58,14 +60,17 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """text: the dictionary form.   kind: 五 (godan), 一 (ichidan), サ (する and its compounds), カ (来る)."""
+    """text: the dictionary form.
+
+    kind: 五 (godan), 一 (ichidan), サ (する and its compounds), カ (来る).
+    """
 
     text: str
     kind: VerbKind
 
     @property
     def root(self) -> str:
-        """The part that all forms share: 飲 of 飲む, 食べ of 食べる, 勉強 of 勉強する, 来 of 来る."""
+        """The part that all forms share: 飲 of 飲む, 食べ of 食べる, 勉強 of 勉強する."""
         return self.text[:-2] if self.kind == "サ" else self.text[:-1]
 
     @property
@@ -151,7 +156,7 @@ class Adjective:
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """kind: decides which adjectives fit.   counter: 冊 for books; "" for a noun that is not counted."""
+    """kind: decides which adjectives fit.   counter: 冊 for books; "" if it is not counted."""
 
     text: str
     kind: str

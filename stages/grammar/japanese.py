@@ -1,10 +1,10 @@
 """Correct Japanese sentences, drawn by a small grammar.
 
-Level 1 has simple sentences; level 2 has more words, て-chains, reasons, contrasts, relative clauses and
-quotations. The docstring of a pattern is an example of its sentences.
+Level 1 has simple sentences; level 2 has more words, て-chains, reasons, contrasts, relative
+clauses and quotations. The docstring of a pattern is an example of its sentences.
 
 A sentence itself shows which register and tense it must have:
-- a day determines the tense (昨日 … ました, 明日 … ます, 毎日 … ます); without a day any tense is right;
+- a day determines the tense: 昨日 … ました, 明日 … ます, 毎日 … ます; without a day it is free;
 - after 先生、 or another form of address every predicate is polite (丁寧体);
 - after a polite clause (…ましたから、 …ですが、) the main clause is polite too;
 - a predicate that modifies a noun, or stands before 前に, 後で, ので or と思う, is plain (普通体).
@@ -462,14 +462,15 @@ def together(rng: random.Random, level: int) -> Segments:
     ]
 
 
+# How often each pattern stands here is how often it is drawn, in relation to the others.
 Pattern = Callable[[random.Random, int], Segments]
 SIMPLE: tuple[Pattern, ...] = (
-    *(doing,) * 6, *(going,) * 2, rising, giving, *(existing,) * 2, *(being,) * 2, weather, liking, wishing, going_on,
-    asking, working,
+    *(doing,) * 6, *(going,) * 2, rising, giving, *(existing,) * 2, *(being,) * 2, weather, liking,
+    wishing, going_on, asking, working,
 )  # fmt: skip
 LONG: tuple[Pattern, ...] = (
-    *(chain,) * 3, *(because,) * 4, *(contrast,) * 2, *(both,) * 2,
-    *(relative_clause_object,) * 2, relative_clause_subject, *(before_or_after,) * 2,
-    thinking, *(together,) * 2, *(doing,) * 4, going, existing, giving, being,
+    *(chain,) * 3, *(because,) * 4, *(contrast,) * 2, *(both,) * 2, *(relative_clause_object,) * 2,
+    relative_clause_subject, *(before_or_after,) * 2, thinking, *(together,) * 2, *(doing,) * 4,
+    going, existing, giving, being,
 )  # fmt: skip
 PATTERNS = {1: SIMPLE, 2: LONG}

@@ -1,12 +1,16 @@
 """Formulas as trees that can be written in LaTeX and in Typst, drawn by a small grammar.
 
-One canonical form on each side, so that a source has one answer:
-- a script of one character stands bare, every other in braces or parentheses: `x^2`, `x^{n + 1}` = `x^(n + 1)`;
-- neighbours are parted by one space: `2 x`, `a + b`; only calls `f(x)`, signs `-x` and LaTeX's `dx` are not;
-- LaTeX writes `\\left( \\right)` where Typst's brackets grow by themselves; plain brackets belong to calls;
-- Typst writes `frac(a, b)`, and symbols by name (`plus.minus`) except `->`, `=>`, `<=`, `>=`, `!=`, `oo` and `RR`.
+Each notation has one canonical form, so that a source has only one answer:
+- a script of one character has no brackets, every other has braces in LaTeX and parentheses in
+  Typst: `x^2`; `x^{n + 1}` = `x^(n + 1)`;
+- there is one space between neighbours: `2 x`, `a + b`; there is none in calls `f(x)`, after signs
+  `-x`, and in LaTeX's `dx`;
+- LaTeX has `\\left( \\right)` where brackets in Typst grow by themselves; LaTeX's plain brackets
+  belong to calls;
+- Typst has `frac(a, b)`, and names of symbols (`plus.minus`), except `->`, `=>`, `<=`, `>=`, `!=`,
+  `oo` and `RR`.
 
-The names follow Typst 0.15 (https://typst.app/docs/reference/symbols/sym/).
+The names are those of Typst 0.15 (https://typst.app/docs/reference/symbols/sym/).
 """
 
 import random
@@ -14,29 +18,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 CONSTRUCTS = (
-    "matrix",
-    "cases",
-    "integral",
-    "sum",
-    "limit",
-    "fraction",
-    "root",
-    "accent",
-    "delimiter",
-    "text",
-    "script",
-    "function",
-    "symbols",
-)
-"""From the most to the least distinctive: a formula is filed under the first of these that occurs in it."""
+    "matrix", "cases", "integral", "sum", "limit", "fraction", "root", "accent", "delimiter",
+    "text", "script", "function", "symbols",
+)  # fmt: skip
+"""From the most to the least distinctive: a formula's category is the first that occurs in it."""
 
 LONGEST = {1: 35, 2: 56, 3: 84}
-"""Characters that a formula of each level has at most, in either notation."""
+"""The most characters of a formula, in either notation, by level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A construct, its two written forms with one `%s` for each part, and the parts."""
+    """A construct with its two notations, in which `%s` stands for each part, and its parts."""
 
     construct: str
     latex_form: str
@@ -50,7 +43,7 @@ class Node:
         return self.typst_form % tuple(part.typst() for part in self.parts)
 
     def constructs(self) -> Iterator[str]:
-        """The construct of every node of the tree."""
+        """The constructs of all nodes of the tree."""
         yield self.construct
         for part in self.parts:
             yield from part.constructs()
@@ -61,12 +54,15 @@ class Node:
 
 
 def symbol(latex: str, typst: str | None = None) -> Node:
-    """A leaf; one name serves both notations where no second is given."""
+    """A leaf of the tree; without a second name both notations have the first."""
     return Node("symbols", latex, latex if typst is None else typst)
 
 
 def symbols(names: str) -> tuple[Node, ...]:
-    """Leaves from words like `\\le:<=`; a command without a second name keeps its own: `\\alpha`, `alpha`."""
+    """Leaves from words such as `\\le:<=`, LaTeX before the colon and Typst after it.
+
+    Without a second name Typst has the LaTeX name without its backslash: `\\alpha`, `alpha`.
+    """
     pairs = (name.partition(":") for name in names.split())
     return tuple(symbol(latex, typst or latex.removeprefix("\\")) for latex, _, typst in pairs)
 
@@ -75,48 +71,40 @@ LETTERS = symbols("a b c k m n p q r s t u v w x y z A B C F G K M N P Q R S T V
 DIGITS = symbols("0 1 2 3 4 5 6 7 8 9")
 NUMBERS = symbols("10 12 16 20 24 30 50 64 99 100")
 GREEK = symbols(
-    r"\alpha \beta \gamma \delta \epsilon:epsilon.alt \varepsilon:epsilon \zeta \eta \theta \kappa \lambda \mu \nu \xi"
-    r" \pi \rho \sigma \tau \phi:phi.alt \varphi:phi \chi \psi \omega \Gamma \Delta \Theta \Lambda \Pi \Sigma \Phi"
-    r" \Psi \Omega"
+    r"\alpha \beta \gamma \delta \epsilon:epsilon.alt \varepsilon:epsilon \zeta \eta \theta \kappa"
+    r" \lambda \mu \nu \xi \pi \rho \sigma \tau \phi:phi.alt \varphi:phi \chi \psi \omega"
+    r" \Gamma \Delta \Theta \Lambda \Pi \Sigma \Phi \Psi \Omega"
 )
 STYLED = symbols(
-    r"\mathbb{R}:RR \mathbb{N}:NN \mathbb{Z}:ZZ \mathbb{C}:CC \mathcal{L}:cal(L) \mathcal{F}:cal(F) \mathcal{H}:cal(H)"
-    r" \boldsymbol{v}:bold(v) \boldsymbol{x}:bold(x) \boldsymbol{u}:bold(u) \infty:oo \partial \nabla \ell \emptyset"
+    r"\mathbb{R}:RR \mathbb{N}:NN \mathbb{Z}:ZZ \mathbb{C}:CC"
+    r" \mathcal{L}:cal(L) \mathcal{F}:cal(F) \mathcal{H}:cal(H)"
+    r" \boldsymbol{v}:bold(v) \boldsymbol{x}:bold(x) \boldsymbol{u}:bold(u)"
+    r" \infty:oo \partial \nabla \ell \emptyset"
 )
 OPERATORS = symbols(r"+ - + - + - \cdot:dot \times \pm:plus.minus \cup:union \cap:inter")
 RELATIONS = symbols(
-    r"= = = = = < > \le:<= \ge:>= \ne:!= \in \to:-> \approx \equiv \sim:tilde \subset \Rightarrow:=> \propto:prop"
+    r"= = = = = < > \le:<= \ge:>= \ne:!= \in \to:-> \approx \equiv \sim:tilde \subset"
+    r" \Rightarrow:=> \propto:prop"
 )
 FUNCTIONS = symbols(r"\sin \cos \tan \log \ln \exp \det \max \min")
 ACCENTS = (
-    (r"\hat{%s}", "hat(%s)"),
-    (r"\bar{%s}", "macron(%s)"),
-    (r"\vec{%s}", "arrow(%s)"),
-    (r"\dot{%s}", "dot(%s)"),
-    (r"\ddot{%s}", "dot.double(%s)"),
-    (r"\tilde{%s}", "tilde(%s)"),
-)
+    (r"\hat{%s}", "hat(%s)"), (r"\bar{%s}", "macron(%s)"), (r"\vec{%s}", "arrow(%s)"),
+    (r"\dot{%s}", "dot(%s)"), (r"\ddot{%s}", "dot.double(%s)"), (r"\tilde{%s}", "tilde(%s)"),
+)  # fmt: skip
 LINES = ((r"\overline{%s}", "overline(%s)"), (r"\underline{%s}", "underline(%s)"))
 DELIMITERS = (
-    (r"\left( %s \right)", "(%s)"),
-    (r"\left[ %s \right]", "[%s]"),
-    (r"\left\{ %s \right\}", "{%s}"),
-    (r"\left| %s \right|", "abs(%s)"),
-    (r"\left\| %s \right\|", "norm(%s)"),
-    (r"\lfloor %s \rfloor", "floor(%s)"),
-    (r"\lceil %s \rceil", "ceil(%s)"),
-    (r"\langle %s \rangle", "chevron.l %s chevron.r"),
-)
+    (r"\left( %s \right)", "(%s)"), (r"\left[ %s \right]", "[%s]"),
+    (r"\left\{ %s \right\}", "{%s}"), (r"\left| %s \right|", "abs(%s)"),
+    (r"\left\| %s \right\|", "norm(%s)"), (r"\lfloor %s \rfloor", "floor(%s)"),
+    (r"\lceil %s \rceil", "ceil(%s)"), (r"\langle %s \rangle", "chevron.l %s chevron.r"),
+)  # fmt: skip
 SUMS = symbols(r"\sum \sum \prod:product")
 INTEGRALS = symbols(
     r"\int:integral \int:integral \int:integral \oint:integral.cont \iint:integral.double"
 )
 VARIABLES = (
-    symbol("dx", "d x"),
-    symbol("dt", "d t"),
-    symbol("dy", "d y"),
-    symbol(r"d\theta", "d theta"),
-)
+    symbol("dx", "d x"), symbol("dt", "d t"), symbol("dy", "d y"), symbol(r"d\theta", "d theta"),
+)  # fmt: skip
 MATRICES = (
     ("pmatrix", "mat(%s)"),
     ("bmatrix", 'mat(delim: "[", %s)'),
@@ -127,7 +115,7 @@ LABELS = ("max", "min", "in", "out", "eff", "total")
 
 
 def formula(rng: random.Random, level: int) -> Node:
-    """A formula around a construct that is new at this level (1, 2 or 3), no longer than LONGEST[level]."""
+    """A formula with a construct that is new at this level (1, 2 or 3), within LONGEST[level]."""
     while True:
         node = _framed(rng, rng.choice(MAKERS[level])(rng, level))
         if max(len(node.latex()), len(node.typst())) <= LONGEST[level]:
@@ -135,13 +123,16 @@ def formula(rng: random.Random, level: int) -> Node:
 
 
 def beside(*nodes: Node) -> Node:
-    """Parts in a row, one space between them."""
+    """Parts in a row, with one space between neighbours."""
     row = " ".join(["%s"] * len(nodes))
     return Node("symbols", row, row, nodes)
 
 
 def _framed(rng: random.Random, main: Node) -> Node:
-    """The construct alone, or with a small term on one side of it; cases only ever say what something equals."""
+    """The construct alone, or with a small term before or after it.
+
+    Cases stand only on the right of an equals sign.
+    """
     if (place := rng.random()) < 0.2:
         return main
     if main.construct == "cases":
@@ -176,14 +167,14 @@ def _small(rng: random.Random) -> Node:
 
 
 def _inner(rng: random.Random, level: int) -> Node:
-    """What stands inside another construct: small at level 1, up to one more construct deep above."""
+    """The inside of another construct: a small term; above level 1 perhaps one more construct."""
     if level == 1 or rng.random() < 0.45:
         return _small(rng)
     return rng.choice((_fraction, _root, _script, _function, _accent))(rng, 1)
 
 
 def _attached(mark: str, base: Node, script: Node) -> Node:
-    """base with a subscript (`_`) or superscript (`^`)."""
+    """The base with a subscript (`_`) or superscript (`^`)."""
     if len(script.latex()) == 1:
         return Node("script", f"%s{mark}%s", f"%s{mark}%s", (base, script))
     return Node("script", f"%s{mark}{{%s}}", f"%s{mark}(%s)", (base, script))
@@ -245,14 +236,12 @@ def _sum(rng: random.Random, level: int) -> Node:
     index = rng.choice(symbols("i j k n"))
     start = beside(index, symbol("="), rng.choice(DIGITS[:3]))
     if rng.random() < 0.2:
-        start = beside(index, symbol(r"\in", "in"), rng.choice(symbols("S A I X")))
-        return Node(
-            "sum", "%s %s", "%s %s", (_bounded(rng.choice(SUMS), start, None), _inner(rng, level))
-        )
-    end = rng.choice((*symbols("n m N M"), *DIGITS[3:], symbol("10"), symbol(r"\infty", "oo")))
-    return Node(
-        "sum", "%s %s", "%s %s", (_bounded(rng.choice(SUMS), start, end), _inner(rng, level))
-    )
+        members = beside(index, symbol(r"\in", "in"), rng.choice(symbols("S A I X")))
+        operator = _bounded(rng.choice(SUMS), members, None)
+    else:
+        end = rng.choice((*symbols("n m N M"), *DIGITS[3:], symbol("10"), symbol(r"\infty", "oo")))
+        operator = _bounded(rng.choice(SUMS), start, end)
+    return Node("sum", "%s %s", "%s %s", (operator, _inner(rng, level)))
 
 
 def _integral(rng: random.Random, level: int) -> Node:
@@ -267,12 +256,8 @@ def _integral(rng: random.Random, level: int) -> Node:
 def _limit(rng: random.Random, level: int) -> Node:
     end = rng.choice((*DIGITS[:3], *symbols("a c"), symbol(r"\infty", "oo")))
     under = beside(rng.choice(symbols("x n t h k")), symbol(r"\to", "->"), end)
-    return Node(
-        "limit",
-        "%s %s",
-        "%s %s",
-        (_bounded(symbol(r"\lim", "lim"), under, None), _inner(rng, level)),
-    )
+    operator = _bounded(symbol(r"\lim", "lim"), under, None)
+    return Node("limit", "%s %s", "%s %s", (operator, _inner(rng, level)))
 
 
 def _accent(rng: random.Random, level: int) -> Node:
@@ -298,19 +283,14 @@ def _text(rng: random.Random, level: int) -> Node:
 
 def _matrix(rng: random.Random, level: int) -> Node:
     rows, columns = rng.choice(((2, 2), (2, 2), (2, 2), (2, 1), (3, 1), (1, 3), (2, 3)))
-    environment, call = rng.choice(
-        MATRICES if rows == columns else MATRICES[:2]
-    )  # a determinant is square
+    # Only a square matrix has a determinant, the last of MATRICES.
+    environment, call = rng.choice(MATRICES if rows == columns else MATRICES[:2])
     entry = _atom if rng.random() < 0.6 else _small
     latex = r" \\ ".join([" & ".join(["%s"] * columns)] * rows)
     typst = "; ".join([", ".join(["%s"] * columns)] * rows)
     cells = tuple(entry(rng) for _ in range(rows * columns))
-    return Node(
-        "matrix",
-        rf"\begin{{{environment}}} {latex} \end{{{environment}}}",
-        call.replace("%s", typst),
-        cells,
-    )
+    latex = rf"\begin{{{environment}}} {latex} \end{{{environment}}}"
+    return Node("matrix", latex, call.replace("%s", typst), cells)
 
 
 def _cases(rng: random.Random, level: int) -> Node:
@@ -319,18 +299,10 @@ def _cases(rng: random.Random, level: int) -> Node:
     above, below = rng.choice((symbols(r"> \le:<="), symbols(r"\ge:>= <"), symbols(r"= \ne:!=")))
     values = (_small(rng), _small(rng))
     if rng.random() < 0.5:
-        parts = (
-            values[0],
-            beside(variable, above, bound),
-            values[1],
-            beside(variable, below, bound),
-        )
-        return Node(
-            "cases",
-            r"\begin{cases} %s & %s \\ %s & %s \end{cases}",
-            "cases(%s & %s, %s & %s)",
-            parts,
-        )
+        upper = values[0], beside(variable, above, bound)
+        lower = values[1], beside(variable, below, bound)
+        latex = r"\begin{cases} %s & %s \\ %s & %s \end{cases}"
+        return Node("cases", latex, "cases(%s & %s, %s & %s)", (*upper, *lower))
     return Node(
         "cases",
         r"\begin{cases} %s & \text{if } %s \\ %s & \text{else} \end{cases}",

@@ -1,7 +1,9 @@
-"""What learners write wrongly in a Japanese sentence, where the sentence itself tells what is right.
+"""Typical errors of learners in a Japanese sentence, where the sentence itself shows what is right.
 
-Each planter gives the slips of one type that a sentence offers. What would be right in some other reading is left
-out on purpose: は for が, に for へ, a day that may belong to another clause, 友達会う where に and と both fit.
+Each planter gives all errors of one type that can be made in a sentence; its docstring has
+examples.
+An error is left out if the sentence would be right in another reading: は for が, に for へ, a day
+that may belong to another clause, 友達会う, in which either に or と could be missing.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from stages.grammar.vocabulary import ARU, IRU
 
 @dataclass(frozen=True, slots=True)
 class Slip:
-    """Segments start … stop - 1 of a sentence, written wrongly."""
+    """An error: `wrong` in place of the segments start … stop - 1 of a sentence."""
 
     start: int
     stop: int
@@ -29,7 +31,7 @@ def particles(sentence: Sentence) -> Iterator[Slip]:
 
 
 def tenses(sentence: Sentence) -> Iterator[Slip]:
-    """昨日、本を読みます: only where no clause with a tense of its own stands between."""
+    """昨日、本を読みます; only in sentences without a further clause, which has its own tense."""
     roles = {segment.role for segment in sentence.segments}
     if roles & {"past", "future"} and not roles & {"clause", "inner"}:
         for at, word, form in _predicates(sentence):
@@ -110,13 +112,17 @@ def verbs(sentence: Sentence) -> Iterator[Slip]:
 
 
 def _misconjugated(verb: Verb, form: Form, text: str, happened: bool) -> Iterator[str]:
-    """happened: whether 飲みた cannot be 飲みたい with its end lost."""
+    """Wrong forms of a verb in place of its right form `text`.
+
+    happened: whether the sentence shows that the action is past. Otherwise 飲みた could also be
+    飲みたい without its end, so that it has two corrections.
+    """
     if form.use == "te" or (
         form.use == "finite" and form.past and not form.polite and not form.negative
     ):
         te, ends = form.use == "te", "て" if form.use == "te" else "た"
         yield verb.text + ends
-        if verb in (ARU, IRU):  # あいた would be 開いた, いった 行った
+        if verb in (ARU, IRU):  # あいた and いった are right forms of 開く and 行く
             return
         if verb.kind != "五":
             yield verb.root + ("しっ" if verb.kind == "サ" else "っ") + ends
@@ -140,7 +146,10 @@ def _misconjugated(verb: Verb, form: Form, text: str, happened: bool) -> Iterato
 
 
 def _stems(verb: Verb, right: str, godan: str) -> Iterator[str]:
-    """Stems other than the right one.   godan: what an 一 verb has after its root if taken for a 五 verb."""
+    """Stems other than the right one.
+
+    godan: the kana after the root of a 一 verb if it is inflected like a 五 verb.
+    """
     if verb.kind == "五":
         yield from (stem for stem in (verb.text, verb.stem, verb.denied) if stem != right)
         if verb.text[-1] == "る":
@@ -152,7 +161,7 @@ def _stems(verb: Verb, right: str, godan: str) -> Iterator[str]:
 
 
 def registers(sentence: Sentence) -> Iterator[Slip]:
-    """Plain where 先生、 or a polite clause calls for polite; polite where only plain can stand; 行くです."""
+    """行くです; plain after 先生、 or a polite clause; polite where only plain is right."""
     called = any(
         segment.role == "address"
         or (segment.role == "clause" and segment.form and segment.form.polite)
@@ -194,11 +203,12 @@ def counters(sentence: Sentence) -> Iterator[Slip]:
 
 
 ALSO_RIGHT = ("枚通", "枚着", "匹羽")
-"""Letters and clothes can be counted in sheets, birds like beasts: a pair of the wrong counter and the usual one."""
+"""(other counter + usual counter) where both are right: letters and clothes can be counted with 枚,
+birds with 匹."""
 
 
 def omissions(sentence: Sentence) -> Iterator[Slip]:
-    """本読みます: the particle just before its verb, and に after the hour."""
+    """本読みます: without the particle just before the verb, or without に after the hour."""
     for at, segment in enumerate(sentence.segments):
         if segment.role != "particle" or not segment.never:
             continue
@@ -208,16 +218,15 @@ def omissions(sentence: Sentence) -> Iterator[Slip]:
             and after.role in PREDICATES
             and after.word.text not in TWO_PARTICLES
         )
-        of_a_noun = (
-            after.role == "inner" and segment.text == "が"
-        )  # 母の買った本 is as right as 母が買った本
+        # 母が買った本 has a second correction, 母の買った本.
+        of_a_noun = after.role == "inner" and segment.text == "が"
         if sentence.segments[at - 1].role == "hour" or (predicate and not of_a_noun):
             yield Slip(at, at + 1, "")
 
 
 PREDICATES = ("te", "clause", "inner", "while", "predicate")
 TWO_PARTICLES = frozenset(("会う", "相談する", "走る", "泳ぐ"))
-"""Verbs before which the missing particle could be another: 友達と会う, 公園を走る."""
+"""Verbs that can have another particle too: 友達と会う, 公園を走る."""
 
 
 def orders(sentence: Sentence) -> Iterator[Slip]:
@@ -254,7 +263,7 @@ def existences(sentence: Sentence) -> Iterator[Slip]:
             and sentence.segments[at - 1].role in ("particle", "counter")
         ):
             wrong = (IRU if segment.word == ARU else ARU).inflect(segment.form)
-            if wrong != "いる":  # 要る
+            if wrong != "いる":  # いる can also be 要る, to need
                 yield Slip(at, at + 1, wrong)
 
 
@@ -272,7 +281,7 @@ PLANTERS: dict[str, Callable[[Sentence], Iterator[Slip]]] = {
 
 
 def _predicates(sentence: Sentence) -> Iterator[tuple[int, Verb | Adjective | Noun, Form]]:
-    """(place, word, form) of the last predicate, if it is inflected."""
+    """(index, word, form) of the last predicate, if it is inflected."""
     for at, segment in enumerate(sentence.segments):
         if segment.role == "predicate" and segment.word and segment.form:
             yield at, segment.word, segment.form

@@ -1,4 +1,4 @@
-"""Japanese sentences as segments with roles, and the parts of which the grammar's patterns consist."""
+"""Japanese sentences as segments with roles, and the parts that the grammar's patterns share."""
 
 import random
 from collections.abc import Callable
@@ -36,9 +36,9 @@ Role = Literal[
 class Segment:
     """A word or a particle of a sentence.
 
-    word, form: the word and its inflection, of which the text is the result; for a counter, the noun
-    that is counted.   never: the particles that would be wrong in place of this one, whatever the
-    speaker means.
+    word, form: the word and its inflection, of which the text is the result; for a counter, the
+    noun that is counted.   never: the particles that would be wrong in place of this one, whatever
+    the speaker means.
     """
 
     text: str

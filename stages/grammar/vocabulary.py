@@ -1,8 +1,8 @@
 """The words of the Japanese demo grammar, and which of them make sense together.
 
-Level 2 adds words to every table. An action is a verb with the particle of its noun, the particles that
-would be wrong there (each an error with one correction), its nouns, and the places and manners that fit
-it.
+Level 2 adds words to every table. An action is a verb with the particle of its noun, the particles
+that would be wrong there (each an error with one correction), its nouns, and the places and manners
+that fit it.
 
 The file is long because it is a list of words: it has little logic that could be moved elsewhere.
 """
@@ -18,8 +18,8 @@ from stages.grammar.conjugation import Adjective, AdjectiveKind, Noun, Verb, Ver
 class Action:
     """A verb with the particle and the nouns that it takes.
 
-    never: the particles that are wrong in place of `particle`.   manners: adverbs, or adjectives that
-    become adverbs.
+    never: the particles that are wrong in place of `particle`.   manners: adverbs, or adjectives
+    that become adverbs.
     """
 
     verb: Verb
@@ -195,7 +195,8 @@ ACTIONS = tuple(
             """
             読む五 | をがに | 本 雑誌 新聞 手紙 | 図書館 部屋 家 公園 | ゆっくり 静か
             書く五 | をが | 手紙 日記 作文 漢字 | 部屋 教室 家 | ゆっくり 上手 きれい
-            食べる一 | をがに | りんご みかん 卵 パン すし カレー ラーメン | 食堂 家 レストラン | ゆっくり たくさん
+            食べる一 | をがに | りんご みかん 卵 パン すし カレー ラーメン \
+                     | 食堂 家 レストラン | ゆっくり たくさん
             飲む五 | をがに | お茶 コーヒー 牛乳 水 | 喫茶店 食堂 家 | ゆっくり 静か
             買う五 | をがに | 本 雑誌 辞書 りんご みかん 卵 花 傘 ペン 鉛筆 | 店 デパート | たくさん
             買う五 | をがに | 靴 靴下 シャツ セーター コート | 店 デパート |
@@ -236,7 +237,8 @@ ACTIONS = tuple(
             読む五 | をがに | 小説 漫画 絵本 教科書 | 研究室 | 静か
             食べる一 | をがに | うどん 天ぷら 桃 トマト | 食堂 旅館 | ゆっくり
             飲む五 | をがに | 紅茶 スープ | 旅館 喫茶店 | ゆっくり
-            買う五 | をがに | 小説 絵 地図 時計 ネクタイ スーツ 桃 トマト にんじん 玉ねぎ | 市場 商店街 | たくさん
+            買う五 | をがに | 小説 絵 地図 時計 ネクタイ スーツ 桃 トマト にんじん 玉ねぎ \
+                   | 市場 商店街 | たくさん
             描く五 | をが | 絵 地図 | 美術館 庭 | 上手 丁寧
             直す五 | をがに | 時計 自転車 パソコン カメラ | 工場 | 丁寧 簡単
             運ぶ五 | をが | 荷物 机 椅子 箱 | | ゆっくり 丁寧
@@ -280,7 +282,7 @@ DAYS = {
     ("future", 2): _texts("明日 あさって 来週 来月 来年 明日の朝 明日の夜 来週の日曜日 来年の春"),
     ("time", 2): _texts("毎日 毎朝 毎晩 毎週 毎月 週末 日曜日 いつも ときどき"),
 }
-"""The days of each role and level. The role is the tense: past, future, or the present of habits."""
+"""The days by role and level. The role is the tense: past, future, or the present of habits."""
 
 LONG_SPANS = frozenset(_texts("先週 先月 去年 来週 来月 来年 去年の夏 来年の春 毎週 毎月"))
 """Days that are too long to be combined with a clock time."""
@@ -363,7 +365,8 @@ RECEIVERS = _texts("友達 母 父 妹 弟 先生")
 class Feeling:
     """A predicate whose object has が, where learners write を.
 
-    nouns: the possible objects.   of_others: whether it is only said of others, because it is praise.
+    nouns: the possible objects.   of_others: whether it is only said of others, because it is
+    praise.
     """
 
     word: Verb | Adjective
@@ -424,7 +427,8 @@ WEATHER[2] = (
 DURATIVE = frozenset(
     _texts(
         "読む 書く 食べる 飲む 見る 聞く 作る 洗う 使う 習う 勉強する 待つ 歌う する 休む 働く 泳ぐ"
-        " 走る 遊ぶ 描く 直す 運ぶ 切る 焼く 磨く 片付ける 調べる 練習する 準備する 相談する 散歩する"
+        " 走る 遊ぶ 描く 直す 運ぶ 切る 焼く 磨く 片付ける 調べる 練習する 準備する 相談する"
+        " 散歩する"
     )
 )
 """Verbs whose ている form means an action in progress."""
@@ -434,9 +438,9 @@ DURATIVE = frozenset(
 class Reason:
     """A clause that gives a reason, and the actions that may follow from it.
 
-    subject: the noun before が, or "".   word: the clause's predicate.   past: its tense; None = that
-    of the main clause.   verbs: the possible verbs of the main clause.   places: the possible places
-    of its action; () = the action's own.
+    subject: the noun before が, or "".   word: the clause's predicate.   past: its tense; None =
+    that of the main clause.   verbs: the possible verbs of the main clause.   places: the possible
+    places of its action; () = the action's own.
     """
 
     subject: str
@@ -476,8 +480,9 @@ REASONS = (
 
 INCOMPATIBLE_ADJECTIVES = (
     ("面白い", "退屈"), ("新しい", "古い"), ("高い", "安い"), ("広い", "狭い"), ("明るい", "暗い"),
-    ("優しい", "厳しい"), ("重い", "軽い"), ("きれい", "汚い"), ("簡単", "難しい"), ("簡単", "大変"),
-    ("簡単", "複雑"), ("楽しい", "退屈"), ("親切", "厳しい"), ("美しい", "きれい"),
+    ("優しい", "厳しい"), ("重い", "軽い"), ("きれい", "汚い"), ("簡単", "難しい"),
+    ("簡単", "大変"), ("簡単", "複雑"), ("楽しい", "退屈"), ("親切", "厳しい"),
+    ("美しい", "きれい"),
 )  # fmt: skip
 """Pairs of adjectives that do not describe the same thing together: opposites and synonyms."""
 

@@ -38,7 +38,8 @@ def polish_share(texts: Sequence[str]) -> float | None:
     long = [text for text in texts if len(text.split()) >= MIN_IDENTIFIABLE_WORDS]
     if not long:
         return None
-    return sum(_identifier().classify(text)[0] == "pl" for text in long) / len(long)
+    languages = [_identifier().classify(text)[0] for text in long]
+    return languages.count("pl") / len(long)
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from stages.grammar import polish
+from stages.grammar.polish_vocabulary import PEOPLE
 
 SIMPLE = 0.4
 """Share of level 2's rows that are drawn as at level 1."""
@@ -56,7 +57,7 @@ def lines(rng: random.Random, rows: int, level: int) -> Iterator[str]:
 def question(rng: random.Random, level: int) -> Task:
     """A sentence with a question on its subject, object or place, and the answer."""
     drawn = polish.sentence(rng, level)
-    person = drawn.object.noun.gender in ("m1", "m2") or drawn.object.noun.lemma in polish.PEOPLE
+    person = drawn.object.noun.gender in ("m1", "m2") or drawn.object.noun.lemma in PEOPLE
     interrogative = OBJECT_INTERROGATIVES[drawn.verb.case][0 if person else 1]
     predicate = drawn.predicate
     questions = [

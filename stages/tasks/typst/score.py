@@ -13,7 +13,8 @@ import numpy as np
 from sacrebleu.metrics import CHRF
 
 from stages.records import Prediction, Row, target
-from stages.scoring.render import BLANK, Mode, Renderer
+from stages.scoring.render import Renderer
+from stages.scoring.render_worker import BLANK, Mode
 from stages.tasks.typst.corpus import is_document
 
 STATISTICS = ("rows", "alike", "compiled", "exact", "references_compiled")
