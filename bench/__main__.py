@@ -1,4 +1,5 @@
-"""Ours beside what a user would pick instead: the same work in turn, on this machine, in one run -> bench/results.md.
+"""Ours beside what a user would pick instead: the same work in turn, on this machine, in one run ->
+bench/results.md.
 
 make bench                                   every workload; needs a finished `make repro` and about an hour
 python -m bench finetune predict --turns 5   these alone; the others' sections of bench/results.md stay
@@ -63,7 +64,9 @@ def main() -> None:
 
 
 def cuda_device() -> str:
-    """The name of the CUDA device, or "". Asked elsewhere: a process's peak memory begins with what its parent has loaded."""
+    """The name of the CUDA device, or "". Asked elsewhere: a process's peak memory begins with what
+    its parent has loaded.
+    """
     command = (
         "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
     )

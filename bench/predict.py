@@ -1,7 +1,8 @@
-"""W3. Prediction: 500 held-out corrections by the default graph's gec-002, greedy, at most 96 tokens each.
+"""W3. Prediction: 500 held-out corrections by the default graph's gec-002, greedy, at most 96
+tokens each.
 
-Timed from loaded models to decoded answers. Each side's answers are kept, and compared with those of `generate`, one by one.
-"""
+Timed from loaded models to decoded answers. Each side's answers are kept, and compared with those
+of `generate`, one by one."""
 
 import itertools
 import json
@@ -73,7 +74,8 @@ def ours(folder: Path) -> Work:
 
 
 def generate(folder: Path, size: int) -> Work:
-    """transformers and PEFT as their documentation has it: padded on the left, in the file's order."""
+    """transformers and PEFT as their documentation has it: padded on the left, in the file's
+    order."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer

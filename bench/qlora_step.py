@@ -1,12 +1,13 @@
-"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of two small ones anywhere: the same checkpoint,
-rows, settings and steps. The smaller one has matrices so small that what is left is the processor's own work for a step, which
-a fast card waits for.
+"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of two small ones
+anywhere: the same checkpoint, rows, settings and steps. The smaller one has matrices so small that
+what is left is the processor's own work for a step, which a fast card waits for.
 
-Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64 rows; tokens are the rows'
-own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device, else the process's. The
-share is of the rate that products of square matrices reach here, and counts each weight of the layers once forward and once
-for the gradient of what it was multiplied by: not what checkpointing computes again, nor attention, adapters and the head.
-"""
+Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64
+rows; tokens are the rows' own, padding left out, over the steps after the second. Memory is what
+PyTorch reserved of the device, else the process's. The share is of the rate that products of square
+matrices reach here, and counts each weight of the layers once forward and once for the gradient of
+what it was multiplied by: not what checkpointing computes again, nor attention, adapters and the
+head."""
 
 import itertools
 import json
@@ -139,7 +140,8 @@ def ours(folder: Path, architecture: str) -> Work:
 
 
 def trl(folder: Path, architecture: str) -> Work:
-    """SFTTrainer as its documentation has QLoRA: prompt and completion, the loss on the completion, no packing."""
+    """SFTTrainer as its documentation has QLoRA: prompt and completion, the loss on the completion,
+    no packing."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig

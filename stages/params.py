@@ -318,5 +318,6 @@ def _no_model(params: Params, run: Run, key: str) -> str:
         return f"no model `{path}`{nearest(path, sorted(made))}"
     grown = params.runs.get(path.removeprefix("models/"))
     if key == "parent" and grown is not None and path != run.base and grown.base != run.base:
-        return f"{path} was grown on {grown.base}, this run's base is {run.base}; use the same base or another parent"
+        remedy = "use the same base or another parent"
+        return f"{path} was grown on {grown.base}, this run's base is {run.base}; {remedy}"
     return ""

@@ -1,4 +1,5 @@
-"""Every task and backend has what its contract asks for: mypy looks at each that there is a folder of."""
+"""Every task and backend has what its contract asks for: mypy looks at each that there is a folder
+of."""
 
 import subprocess
 import sys
@@ -55,4 +56,7 @@ def test_every_task_and_backend_is_what_its_contract_asks_for(tmp_path):
 def test_a_module_that_lacks_something_is_found(tmp_path, module, protocol):
     done = mypy(tmp_path, f"import {module}\n_: {protocol} = {module}")
     assert done.returncode == 1
-    assert f'expression has type Module, variable has type "{protocol.partition(".")[2]}"' in done.stdout
+    assert (
+        f'expression has type Module, variable has type "{protocol.partition(".")[2]}"'
+        in done.stdout
+    )

@@ -1,4 +1,5 @@
-"""What a run trains on: parts of a corpus, noisy copies, near-duplicates, weights, replay, and nothing that is tested on."""
+"""What a run trains on: parts of a corpus, noisy copies, near-duplicates, weights, replay, and
+nothing that is tested on."""
 
 import json
 import random
@@ -157,7 +158,8 @@ def test_a_long_reading_says_how_far_it_is(inside, monkeypatch, capsys):
 
 
 def sentences(count: int, back: int) -> list[Example]:
-    """Of 10 to 30 words; one in three is one of those up to `back` before it, with one to three words replaced."""
+    """Of 10 to 30 words; one in three is one of those up to `back` before it, with one to three
+    words replaced."""
     rng = random.Random(1)
     words = [
         "".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randrange(3, 10)))

@@ -1,4 +1,5 @@
-"""Answers in batches are those of transformers' own `generate`, one by one: with shared beginnings and rows that leave."""
+"""Answers in batches are those of transformers' own `generate`, one by one: with shared beginnings
+and rows that leave."""
 
 import copy
 from typing import Any
@@ -36,7 +37,8 @@ OTHER = {
 }
 """A window, and a recurrent state: nothing is shared."""
 UNTOLD = {"mpt": MptConfig(vocab_size=40, d_model=32, n_layers=2, n_heads=4, initializer_range=0.3)}
-"""Has no positions but those in its mask; padded on the left, `generate` itself answers otherwise than one by one."""
+"""Has no positions but those in its mask; padded on the left, `generate` itself answers otherwise
+than one by one."""
 
 
 def model_of(config: Any) -> Any:

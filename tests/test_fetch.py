@@ -1,4 +1,5 @@
-"""Data sets of the hub, fetched at one revision; here from a folder of data files, which the same loader reads."""
+"""Data sets of the hub, fetched at one revision; here from a folder of data files, which the same
+loader reads."""
 
 import json
 from pathlib import Path

@@ -98,10 +98,11 @@ print(json.dumps([file for file in ours if file]))
 
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
-    """What Python really loads is the twin of what is read from the imports, which sees those inside functions too.
+    """What Python really loads is the twin of what is read from the imports, which sees those
+    inside functions too.
 
-    Only modules of which it is said why may be loaded and left out; what they alone import would be missed here.
-    """
+    Only modules of which it is said why may be loaded and left out; what they alone import would be
+    missed here."""
     left_out = {str(imports.files_of(module)[-1]) for module in imports.DECIDES_NOTHING}
     assert len(left_out) == len(imports.DECIDES_NOTHING)
     params = load_params(ROOT / "params.yaml")
@@ -139,7 +140,8 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
         "stages/__init__.py": "",
         "stages/own/__init__.py": "from .first import a",
         "stages/own/first.py": "def f():\n    from .. import second",
-        "stages/second.py": "import os, stages.third, numpy\nif TYPE_CHECKING:\n    import stages.fourth",
+        "stages/second.py": "import os, stages.third, numpy\nif TYPE_CHECKING:\n    import "
+        "stages.fourth",
         "stages/third.py": "import stages.own",
         "stages/fourth.py": "",
     }
@@ -162,7 +164,8 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
 
 
 def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
-    """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks for."""
+    """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks
+    for."""
     files = list((ROOT / "stages").rglob("*.py"))
     found = {
         path.relative_to(ROOT).as_posix() for path in files if "import_module(" in path.read_text()
@@ -277,7 +280,8 @@ def test_what_decides_no_byte_is_no_code(tmp_path, before, after, another):
 
 
 def test_what_code_means_has_the_same_md5_on_every_python(tmp_path):
-    """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of 3.12 and 3.13."""
+    """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of
+    3.12 and 3.13."""
     (tmp_path / "code.py").write_text(CODE, encoding="utf-8")
     assert imports.meaning_md5(tmp_path / "code.py") == "001f43ece9359fabc52e0ddef6dc4d5b"
 
@@ -480,7 +484,8 @@ def test_a_stage_that_neither_trains_nor_predicts_does_not_import_torch(stage):
 
 
 def held_out_in_training(folder: Path) -> list[str]:
-    """Every test item, by question and by (question, answer), that stands in a training or validation split of its task."""
+    """Every test item, by question and by (question, answer), that stands in a training or
+    validation split of its task."""
     found = []
     tasks = sorted(path.name for path in (folder / "data/prepared").iterdir())
     assert tasks == ["gec", "lm", "polish", "reward", "typst"]
@@ -516,7 +521,8 @@ def held_out_in_training(folder: Path) -> list[str]:
 
 
 def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(tmp_path):
-    """Over the default corpora as they are, not at nano size: the texts alone, which takes seconds."""
+    """Over the default corpora as they are, not at nano size: the texts alone, which takes
+    seconds."""
     for name in ("params.yaml", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
     params = load_params(ROOT / "params.yaml")
@@ -619,7 +625,8 @@ def copied(folder: Path) -> Path:
 
 
 def configured_in(folder: Path, anew: bool = False) -> dict[str, str]:
-    """{stage@key: the config that `configure` writes}; `anew`: by a process that imports the folder's own code."""
+    """{stage@key: the config that `configure` writes}; `anew`: by a process that imports the
+    folder's own code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(imports, "PROJECT", folder)
         patch.chdir(folder)
@@ -761,7 +768,8 @@ def test_configure_tells_what_changed_for_which_stages(clone):
     assert said == [
         "settings.learning_rate 0.004 → 0.125: train@gec-002",
         "settings.weight_decay default → 0.5: train@gec-002",
-        "stages/scoring/edits.py has changed: evaluate@gec-001, evaluate@gec-002, evaluate@polish-001, evaluate@polish-002, "
+        "stages/scoring/edits.py has changed: evaluate@gec-001, evaluate@gec-002, "
+        "evaluate@polish-001, evaluate@polish-002, "
         "compare@gec, compare@polish",
     ]
     assert not (clone / "build/config/train/old-001.json").exists()

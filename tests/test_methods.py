@@ -1,4 +1,5 @@
-"""What is trained beside a plain adapter: a head for steps, rows of added tokens, a base in 4 bits."""
+"""What is trained beside a plain adapter: a head for steps, rows of added tokens, a base in 4
+bits."""
 
 import json
 from pathlib import Path
@@ -323,7 +324,8 @@ def test_recomputed_activations_and_logits_in_parts_change_no_gradient(base, mon
 
 
 class Logits(TorchDispatchMode):
-    """Sizes of all tensors with a place for each of 11 tokens that are made; (8, 11) is the head, turned."""
+    """Sizes of all tensors with a place for each of 11 tokens that are made; (8, 11) is the head,
+    turned."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,5 @@
-"""The MLX backend beside the PyTorch one: the same losses, gradients and answers, and adapters that either continues."""
+"""The MLX backend beside the PyTorch one: the same losses, gradients and answers, and adapters that
+either continues."""
 
 import json
 import os
@@ -105,7 +106,8 @@ def test_losses_and_gradients_are_those_of_the_pytorch_backend(base, inside):
 
 @pytest.mark.parametrize("split", [False, True])
 def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside, monkeypatch, split):
-    """Split: rows of unlike length go through the model one after the other, and add up to the same step."""
+    """Split: rows of unlike length go through the model one after the other, and add up to the same
+    step."""
     monkeypatch.setattr(batches, "PASS", 0 if split else 10**6)
     passes, arrays = [], loop.arrays
     monkeypatch.setattr(
@@ -246,7 +248,8 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
 
 
 def test_an_adapter_of_some_layers_is_continued_in_all(llama, inside):
-    """mlx-lm's num_layers: the layers it leaves out get fresh adapters, which change nothing yet."""
+    """mlx-lm's num_layers: the layers it leaves out get fresh adapters, which change nothing
+    yet."""
     config, state = adapters.read(Path(grow(llama, llama, inside / "run")))
     some = {
         name: value for name, value in mlx_adapters.to_mlx(state).items() if ".layers.1." in name
@@ -371,12 +374,14 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     [
         (
             "method: qlora",
-            "method qlora: backend mlx trains adapters; use a base in MLX's 4 bits with method: lora",
+            "method qlora: backend mlx trains adapters; use a base in MLX's 4 bits with method: "
+            "lora",
         ),
         ("method: full", "method full: backend mlx trains adapters; use backend: pytorch"),
         (
             "added_tokens: [<a>]",
-            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them",
+            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or "
+            "leave them",
         ),
         (
             "optim: paged_adamw_8bit",

@@ -1,4 +1,5 @@
-"""`new` takes a corpus in whole or not at all, whatever happens meanwhile, in nano clones in which nothing has run."""
+"""`new` takes a corpus in whole or not at all, whatever happens meanwhile, in nano clones in which
+nothing has run."""
 
 import errno
 import fcntl
@@ -216,8 +217,10 @@ def test_a_new_killed_before_the_entry_stops_no_later_one(folder):
     left = (folder / "data/gec/train_003.tsv").read_bytes()
     done = run(folder, *NEW)
     says = (
-        "data/gec/train_003.tsv: no entry of params.yaml names it, as where a `new` was killed; it stays, "
-        "and the next number is taken. Delete it, its .dvc file and its row in README.md, or enter it by hand"
+        "data/gec/train_003.tsv: no entry of params.yaml names it, as where a `new` was killed; it "
+        "stays, "
+        "and the next number is taken. Delete it, its .dvc file and its row in README.md, or enter "
+        "it by hand"
     )
     assert says in done.stderr
     assert (folder / "data/gec/train_003.tsv").read_bytes() == left

@@ -1,4 +1,5 @@
-"""Memory that is planned: beside what was measured, before anything is loaded, with the change that makes it fit."""
+"""Memory that is planned: beside what was measured, before anything is loaded, with the change that
+makes it fit."""
 
 import csv
 import json

@@ -1,4 +1,5 @@
-"""Every preset of params.yaml builds its training on a shrunken model of its architecture, alone and with its card."""
+"""Every preset of params.yaml builds its training on a shrunken model of its architecture, alone
+and with its card."""
 
 from pathlib import Path
 

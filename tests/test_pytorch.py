@@ -1,4 +1,5 @@
-"""The PyTorch backend on tiny models: exact losses, chains that continue, batches that answer like single rows."""
+"""The PyTorch backend on tiny models: exact losses, chains that continue, batches that answer like
+single rows."""
 
 import json
 import re

@@ -1,4 +1,5 @@
-"""params.yaml: what is wrong is said with the key's path and the nearest key there is, before anything runs."""
+"""params.yaml: what is wrong is said with the key's path and the nearest key there is, before
+anything runs."""
 
 from pathlib import Path
 
@@ -284,7 +285,8 @@ DEFAULTS = {
 
 
 def test_a_default_is_for_ever():
-    """No config holds a value that is its default, so that nothing would rerun where a default is changed."""
+    """No config holds a value that is its default, so that nothing would rerun where a default is
+    changed."""
     models = [
         model
         for model in vars(settings).values()

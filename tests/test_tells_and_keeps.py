@@ -1,4 +1,5 @@
-"""What only tells, plans or keeps decides no byte: `imports.DECIDES_NOTHING`, without which every edit there would retrain."""
+"""What only tells, plans or keeps decides no byte: `imports.DECIDES_NOTHING`, without which every
+edit there would retrain."""
 
 import ast
 import json
@@ -80,7 +81,8 @@ train.main("gec-001")
 
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(inside, backend):
-    """The last step is the best, and falls between two reports: that it is told of and evaluated must be another's work."""
+    """The last step is the best, and falls between two reports: that it is told of and evaluated
+    must be another's work."""
     base = checkpoint(inside / "base", "llama")
     settings = OPTIONS | {"backend": backend, "max_steps": 7, "logging_steps": 2}
     del settings["generation"]  # decides no weights
@@ -143,7 +145,8 @@ def test_the_options_are_data_alone_so_that_a_config_holds_all_that_they_decide(
 
 
 def test_what_is_told_has_no_effects_and_what_goes_through_a_pipe_is_not_told():
-    """The arguments of `print` and `say` are no code: what is called in them may only count and join."""
+    """The arguments of `print` and `say` are no code: what is called in them may only count and
+    join."""
     called = set()
     tasks = [
         f"stages.tasks.{path.parent.name}.{path.stem}"

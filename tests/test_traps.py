@@ -1,4 +1,5 @@
-"""What other training scripts get wrong without saying so, each shown to be absent; every test is named after its trap."""
+"""What other training scripts get wrong without saying so, each shown to be absent; every test is
+named after its trap."""
 
 import ast
 import json
@@ -33,7 +34,8 @@ SHIPPED = Path(
 MISTRAL = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
-    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif "
+    "%}{% endfor %}"
 )
 TEMPLATES = {
     "qwen3": ("<|im_end|>", ("<|im_start|>", "<|im_end|>", "<think>", "</think>")),
@@ -167,7 +169,8 @@ def test_a_row_that_was_cut_until_no_label_is_left(base):
 
 
 def test_gradients_that_depend_on_how_a_batch_is_divided(base):
-    """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the same gradient."""
+    """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the
+    same gradient."""
     fast = load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
     labels = sum(sum(token != IGNORE for token in each.labels) for each in rows)
@@ -193,7 +196,8 @@ def test_gradients_that_depend_on_how_a_batch_is_divided(base):
 
 
 def test_texts_in_one_line_that_see_each_other(base):
-    """Each of the texts of a line costs what it costs alone, and a row is never more than one document."""
+    """Each of the texts of a line costs what it costs alone, and a row is never more than one
+    document."""
     fast = load_tokenizer(base, base)
     texts = [
         {"id": str(n), "category": "", "source": "", "text": text}
@@ -428,7 +432,8 @@ def test_an_adapter_that_lacks_a_tensor_or_is_cut_short(base, inside):
 
 
 def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
-    """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and adapter say."""
+    """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and
+    adapter say."""
     settings = SETTINGS.model_copy(update={"method": "qlora"})
     run = grow(base, base, inside / "run", settings)
     beside = models.model_for_answering(run, base, quantize=True)
@@ -535,7 +540,8 @@ for name in sys.argv[2:]:
     [("config.json", ("weights", "outline")), ("tokenizer_config.json", ("tokenizer",))],
 )
 def test_nobody_at_a_terminal_is_asked_whether_to_run_a_checkpoints_code(inside, file, loaders):
-    """transformers asks wherever it is not told; this terminal has `y` typed ahead for every question."""
+    """transformers asks wherever it is not told; this terminal has `y` typed ahead for every
+    question."""
     folder = Path(checkpoint(inside / "remote", "llama"))
     (folder / "evil.py").write_text("open('ran', 'w').close()\n")
     config = json.loads((folder / file).read_text())
@@ -569,7 +575,8 @@ def test_a_model_file_that_mlx_would_load_as_code_is_refused(inside):
 
 
 def test_every_loader_in_stages_is_told_to_run_no_code():
-    """PEFT's own from_pretrained has no such option: it reads an adapter's tensors into a model that is there."""
+    """PEFT's own from_pretrained has no such option: it reads an adapter's tensors into a model
+    that is there."""
     loads = {"from_pretrained", "from_config", "load_checkpoint"}
     found = 0
     for path in sorted((Path(__file__).parents[1] / "stages").rglob("*.py")):

@@ -1,7 +1,8 @@
-"""What is used of other libraries that they do not promise: an upgrade breaks here first, with the reason.
+"""What is used of other libraries that they do not promise: an upgrade breaks here first, with the
+reason.
 
-A row is (where it is used, what it is, why, what must hold). The last test finds uses that have no row.
-"""
+A row is (where it is used, what it is, why, what must hold). The last test finds uses that have no
+row."""
 
 import ast
 import inspect

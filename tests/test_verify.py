@@ -1,4 +1,5 @@
-"""An edit without effect is proved and kept; one with an effect is found, and its run trained again."""
+"""An edit without effect is proved and kept; one with an effect is found, and its run trained
+again."""
 
 import json
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LOGITS_IN_CACHE = 2**21
-"""How many logits become their gradient in one go on a CPU: 8 MiB in float32, near its cache's size."""
+"""How many logits become their gradient in one go on a CPU: 8 MiB in float32, about its cache."""
 
 
 def is_plain_matrix(head: nn.Module) -> bool:

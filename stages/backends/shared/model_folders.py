@@ -33,7 +33,8 @@ HEAD, STEP_HEAD = (
 def refuse_own_code(folder: str | Path, error: Exception) -> None:
     """Raise UserError where a library would load `folder` only with Python code that lies in it.
 
-    transformers and mlx-lm both name the option that would let them; transformers, not told, asks on a terminal.
+    transformers and mlx-lm both name the option that would let them; transformers, not told, asks
+    on a terminal.
     """
     if "trust_remote_code" in str(error):
         raise UserError(

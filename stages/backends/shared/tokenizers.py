@@ -9,7 +9,10 @@ from stages.errors import UserError
 
 
 def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run brings with it, else its base's. Raises UserError for one that is code of the checkpoint."""
+    """The tokenizer that a run brings with it, else its base's.
+
+    Raises UserError for one that is code of the checkpoint.
+    """
     own = Path(model, "tokenizer_config.json").is_file()
     folder = Path(model) if own else model_folders.locate(base)
     try:
