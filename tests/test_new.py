@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages import tasks
 from stages.commands import new
+from stages.corpus import split
 from stages.errors import UserError
+from stages.files import write_lines
 from stages.params import load_params
+from stages.records import Example
 from tests import nano
 from tests.conftest import ENVIRONMENT, run
 
@@ -33,7 +37,8 @@ def add_entry(folder: Path, group: str, name: str, entry: dict[str, object]) -> 
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
-HUB = {"hub_id": "a/b", "revision": "0" * 40}
+HUB = {"hub_id": "a/b", "revision": "0" * 40, "split": "train"}
+DEMO = {"rows": 9, "level": 1, "seed": 1}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ HUB = {"hub_id": "a/b", "revision": "0" * 40}
                 "parent": "models/lm-001",
             },
         ),
-        ("synthetic", "gec-003", {"task": "lm", "file": "data/lm/train_009.jsonl", "rows": 9}),
+        ("synthetic", "gec-003", {"task": "lm", "file": "data/lm/train_009.jsonl", **DEMO}),
         ("sources", "gec-003", {"task": "lm", "file": "data/lm/train_009.jsonl", **HUB}),
         ("sources", "lm-009", {"task": "lm", "file": "data/gec/train_003.tsv", **HUB}),
     ],
@@ -202,7 +207,9 @@ def test_a_corpus_that_the_disk_does_not_take_is_told_and_not_begun(folder, monk
 KILLED = """
 import os, shutil
 from pathlib import Path
+from stages import tasks
 from stages.commands import new
+from stages.corpus import split
 def killed(*arguments):
     {writes}
     os._exit(9)
@@ -273,3 +280,18 @@ def test_what_new_says_to_give_to_git_is_all_that_a_queued_experiment_needs(fold
     run(folder, "dvc", "exp", "run", "--queue", "-S", "defaults.seed=1")
     queued = ("git", "ls-tree", "-r", "--name-only", "refs/exps/celery/stash")
     assert "data/gec/train_003.tsv.dvc" in run(folder, *queued).stdout.splitlines()
+
+
+def test_new_tells_which_runs_lose_training_rows_to_what_it_holds_out(folder):
+    """Another correction of a sentence lies in another part: the sentence leaves what is trained on."""
+    corrections = (f"水を{number}回飲む。" for number in range(1000))
+    held_out = next(text for text in corrections if split.part(text, 0.1, 0.1) == "test")
+    asked = Example(1, "水が飲む。", "水を飲む。", "Particle")
+    shown = {"id": "1", "category": "", "source": "", **tasks.corpus("gec").show(asked)}
+    write_lines(folder / "data/mixed/gec-001/train.jsonl", [shown, shown])
+    (folder / "more.tsv").write_text(f"<水が飲む。>\t({held_out})\n", encoding="utf-8")
+    said = run(folder, "python", "-m", "stages", "new", "gec", "more.tsv").stdout
+    assert (
+        "Note:  it holds out questions that stand in the training rows of gec-001 (2); these rows "
+        "leave them, so that these runs and their descendants train again"
+    ) in said

@@ -21,10 +21,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from stages import settings, tasks
-from stages.corpus import clean
+from stages.corpus import clean, split
 from stages.errors import UserError
 from stages.files import PARTIAL, atomic_write, require_writable
 from stages.params import Params, entry, load_params, validate
+from stages.records import Row, read_rows
 
 PARAMS = Path("params.yaml")
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
@@ -81,6 +82,12 @@ def new(
     )
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
     names = shlex.join(str(name) for name in told if name.exists())
+    if shrinking := shrinking_runs(params, task, file):
+        runs = ", ".join(f"{run} ({count:,})" for run, count in shrinking.items())
+        typer.echo(
+            f"Note:  it holds out questions that stand in the training rows of {runs}; these rows "
+            "leave them, so that these runs and their descendants train again"
+        )
     typer.echo(f"Git:   git add {names}  (`dvc exp run --queue` takes only what git has)")
     typer.echo(f"Next:  dvc repro evaluate@{version} compare@{task}")
 
@@ -157,6 +164,26 @@ def check(task: str, file: Path, malformed: str) -> clean.Report:
         malformed, settings.Corpus(task=task, file=str(file)).max_drop_fraction
     )
     return report
+
+
+def shrinking_runs(params: Params, task: str, file: Path) -> dict[str, int]:
+    """The trained runs whose training rows ask what the new file holds out, and how many do.
+
+    Such rows leave every version (stages/mix.py): another answer to the same question may lie in
+    another part of the split, whose key need not be the question.
+    """
+    reader, held_out = tasks.corpus(task), set[int]()
+    for example in clean.readable(reader.read(file), clean.Report(file)):
+        if split.part(reader.group_key(example), params.split.valid, params.split.test) == "test":
+            row: Row = {"id": "", "category": "", "source": "", **reader.show(example)}
+            held_out.add(clean.question_digest(row))
+    found = dict[str, int]()
+    for run, spec in params.runs.items():
+        path = Path("data/mixed", run, "train.jsonl")
+        if spec.task == task and path.is_file():
+            count = sum(clean.question_digest(row) in held_out for row in read_rows(path))
+            found |= {run: count} if count else {}
+    return found
 
 
 def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
