@@ -127,9 +127,8 @@ def next_version(params: Params, task: str, suffix: str) -> tuple[str, Path]:
     while left := [*folder.glob(f"train_{number:03d}"), *folder.glob(f"train_{number:03d}.*")]:
         typer.echo(
             f"{min(left)}: no entry of {PARAMS} names it, as where a `new` was killed; it stays, "
-            f"and the "
-            "next number is taken. Delete it, its .dvc file and its row in README.md, or enter it "
-            "by hand",
+            "and the next number is taken. Delete it, its .dvc file and its row in README.md, or "
+            "enter it by hand",
             err=True,
         )
         number += 1

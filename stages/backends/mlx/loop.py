@@ -103,9 +103,8 @@ class Loop:
         ]
         labels = sum(wanted.size for _, _, wanted in parts)
         self.model.train()
-        mx.random.seed(
-            self.settings.seed + 1000003 * (at + 1)
-        )  # MLX's state cannot be restored; so each step has its own
+        # MLX's state cannot be restored; so each step has its own
+        mx.random.seed(self.settings.seed + 1000003 * (at + 1))
         nats, total = 0.0, None
         for part in parts:
             value, gradient = self.gradient(self.model, *part)
@@ -203,9 +202,8 @@ def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx
     these tokens (N,).
     """
     batch = {key: tensor.numpy() for key, tensor in batches.pad(rows, pad_id).items()}
-    labels = np.concatenate(
-        [batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1
-    )  # position t predicts t + 1
+    # position t predicts t + 1
+    labels = np.concatenate([batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1)
     places = np.flatnonzero(labels != IGNORE)
     return mx.array(batch["input_ids"]), mx.array(places), mx.array(labels.reshape(-1)[places])
 

@@ -19,9 +19,8 @@ from stages.backends.pytorch.loss import causal_model, causal_parts
 from stages.text import batches
 
 SHORTEST_PREFIX_TOKENS = 8  # the shortest beginning that is worth a computation of its own
-COMPACTED_SHARE = (
-    1 / 8
-)  # of a batch: when as many rows have ended, the keys and values of the others are copied together
+# of a batch: when as many rows have ended, the keys and values of the others are copied together
+COMPACTED_SHARE = 1 / 8
 
 
 @torch.no_grad()
@@ -75,10 +74,11 @@ def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache 
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:
         return 0, None
+    # as words in a dictionary: what these two begin with, all between them do
     first, last = (
         min(prompts),
         max(prompts),
-    )  # as words in a dictionary: what these two begin with, all between them do
+    )
     equal = itertools.takewhile(
         lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)
     )

@@ -101,7 +101,8 @@ def attention_is_plain(model: nn.Module) -> bool:
         AttributeError,
         TypeError,
         RuntimeError,
-    ):  # it wants more of a layer, as gpt-oss its sinks
+    ):
+        # it wants more of a layer, as gpt-oss its sinks
         return False
     ours, _ = attention(layer, query, key, value, mask, scaling=0.5)
     return theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-5, atol=1e-6)
@@ -139,9 +140,8 @@ def one_kernel(hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -
     """PyTorch's own, which is one kernel on CUDA and on a CPU as many passes as transformers
     makes.
     """
-    with torch.autocast(
-        hidden.device.type, enabled=False
-    ):  # which would make float32 of a bfloat16 input first
+    # which would make float32 of a bfloat16 input first
+    with torch.autocast(hidden.device.type, enabled=False):
         return F.rms_norm(hidden, weight.shape, weight.to(hidden.dtype), eps).to(dtype)
 
 

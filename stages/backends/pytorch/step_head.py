@@ -104,9 +104,8 @@ def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     causal = causal_model(model)
     hidden = outputs(model, batch)  # (B, T, D)
     labels = torch.where(batch["steps"] >= 0, batch["input_ids"], IGNORE)
-    nats = token_nats(
-        hidden, causal.get_output_embeddings(), labels
-    )  # (M,); a prompt stands before every step
+    # (M,); a prompt stands before every step
+    nats = token_nats(hidden, causal.get_output_embeddings(), labels)
     keep = labels[:, 1:] != IGNORE  # (B, T-1)
     head: StepHead = causal.get_submodule(STEP_HEAD)
     return head(hidden[:, 1:][keep], nats, batch["steps"][:, 1:][keep])

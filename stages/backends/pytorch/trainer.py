@@ -111,9 +111,8 @@ class LabelledTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        if not len(
-            inputs["input_ids"]
-        ):  # a step's rows can take fewer passes than it has micro-batches
+        # a step's rows can take fewer passes than it has micro-batches
+        if not len(inputs["input_ids"]):
             return (
                 next(parameter.sum() for parameter in model.parameters() if parameter.requires_grad)
                 * 0.0

@@ -21,9 +21,8 @@ class Answers:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     record = json.loads(line)
-                except (
-                    json.JSONDecodeError
-                ):  # the last line of a process that was killed while it wrote
+                except json.JSONDecodeError:
+                    # the last line of a process that was killed while it wrote
                     continue
                 row = record.pop("row")
                 self.known[row] = Answer(**record)

@@ -42,9 +42,8 @@ def orphans(runs: dict[str, Run]) -> list[Path]:
     """Folders of checkpoints that no run would go on from, and that no process is writing to."""
     wanted = set()
     for run, spec in runs.items():
-        with suppress(
-            OSError
-        ):  # its inputs are not made yet: nothing can have been trained on them
+        # its inputs are not made yet: nothing can have been trained on them
+        with suppress(OSError):
             wanted.add(folder_name(run, spec))
     locks = [lock for lock in root().glob("*/lock") if lock.parent.name not in wanted]
     return sorted(lock.parent for lock in locks if _is_free(lock))
@@ -139,9 +138,8 @@ def _locked(folder: Path) -> IO[str] | None:
     lock = (folder / "lock").open("w")
     with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(
-            os.fstat(lock.fileno()), (folder / "lock").stat()
-        ):  # else its holder has just removed it
+        # else its holder has just removed it
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
             return lock
     lock.close()
     return None

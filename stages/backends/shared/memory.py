@@ -303,9 +303,8 @@ def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
     """A weight of the base as it is held while training; `is_linear`: of a layer's matrix."""
-    if quantization := getattr(
-        config, "quantization", None
-    ):  # MLX: a scale and a bias in 16 bits for each group
+    # MLX: a scale and a bias in 16 bits for each group
+    if quantization := getattr(config, "quantization", None):
         return quantization["bits"] / 8 + 4 / quantization["group_size"]
     if settings.method == "qlora":
         return NF4_BYTES if is_linear else 2

@@ -24,10 +24,8 @@ NOT_NUMBERS = (
     "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, "
     "or use another base"
 )
-HEAD, STEP_HEAD = (
-    "reward_head.safetensors",
-    "step_head",
-)  # the file, and the part of the model that it fills
+# The file of a step head, and the part of the model that its tensors fill.
+HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"
 
 
 def refuse_own_code(folder: str | Path, error: Exception) -> None:

@@ -50,9 +50,8 @@ class Progress:
             "WANDB_NAME": run,
             "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki"),
         }
-        if not os.environ.get(
-            "WANDB_API_KEY"
-        ):  # without an account; `wandb sync logs/wandb/*` sends it later
+        # without an account; `wandb sync logs/wandb/*` sends it later
+        if not os.environ.get("WANDB_API_KEY"):
             os.environ.setdefault("WANDB_MODE", "offline")
 
     def plan_is_made(self, plan: Plan, every: int, trained: int) -> None:

@@ -20,9 +20,8 @@ def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
     except ValueError as error:
         model_folders.refuse_own_code(folder, error)
         raise
-    if (
-        tokenizer.pad_token_id is None
-    ):  # padding is never labelled and never attended to, so any id serves
+    # padding is never labelled and never attended to, so any id serves
+    if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
