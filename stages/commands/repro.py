@@ -54,7 +54,7 @@ def verified(runs: list[str]) -> None:
     table = Table("run", "first steps", title="code or packages have changed, nothing else")
     same = []
     for run in runs:
-        before, now = lineage(run)["first_steps_md5"], first_steps_md5(run)
+        before, now = lineage(run).get("first_steps_md5"), first_steps_md5(run)
         table.add_row(run, "the same" if now == before else "differ: it is trained again")
         same += [run] if now == before else []
     if runs:
