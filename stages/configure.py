@@ -69,15 +69,23 @@ def code_and_packages(decision: Decision) -> dict[str, Any]:
 def decisions(params: Params) -> Iterator[Decision]:
     """Of every stage of the graph."""
     for name, synthetic in params.synthetic.items():
-        yield Decision("synthesize", name, {"synthetic": chosen(synthetic)}, synthetic.task)
+        yield Decision(
+            "synthesize", name, {"synthetic": without_neutral_values(synthetic)}, synthetic.task
+        )
     for name, source in params.sources.items():
-        yield Decision("fetch", name, {"source": chosen(source)})
+        yield Decision("fetch", name, {"source": without_neutral_values(source)})
     for name, corpus in params.corpora.items():
         yield Decision(
-            "prepare", name, {"corpus": chosen(corpus), "split": chosen(params.split)}, corpus.task
+            "prepare",
+            name,
+            {
+                "corpus": without_neutral_values(corpus),
+                "split": without_neutral_values(params.split),
+            },
+            corpus.task,
         )
     for name, base in params.bases.items():
-        yield Decision("initialise", name, {"base": chosen(base)})
+        yield Decision("initialise", name, {"base": without_neutral_values(base)})
     for name in params.runs:
         yield from decisions_of(params, name)
     for task in params.tasks:
@@ -92,7 +100,7 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     run, settled = params.runs[name], params.resolve(name)
     training = {
         key: value
-        for key, value in chosen(settled).items()
+        for key, value in without_neutral_values(settled).items()
         if key in settings.Settings.model_fields
     }
     if settled.method == "full":
@@ -116,12 +124,12 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
     yield Decision("train", name, {"run": start, "settings": training}, run.task, backend, packages)
-    answers = task | base | {"settings": chosen(answering(settled)), "tests": tests}
+    answers = task | base | {"settings": without_neutral_values(answering(settled)), "tests": tests}
     yield Decision("predict", name, answers, run.task, backend, packages)
     yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
 
 
-def chosen(options: settings.Strict) -> dict[str, Any]:
+def without_neutral_values(options: settings.Strict) -> dict[str, Any]:
     return options.model_dump(exclude_defaults=True)
 
 

@@ -94,7 +94,9 @@ def apply(
     specs = {run: entry(params.runs, run, "runs") for run in runs.split(",")}
     task = _shared_task(specs)
     generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-    chosen = {run: _overridden(answering(params.resolve(run)), generation, seed) for run in specs}
+    run_settings = {
+        run: _overridden(answering(params.resolve(run)), generation, seed) for run in specs
+    }
     texts, files = text or [], files or []
     document = tasks.document(task)
     if (
@@ -102,7 +104,7 @@ def apply(
         and not (no_chunking or texts)
         and [file.suffix for file in files] == [document.READS]
     ):
-        parts = _document(document, files[0], chosen.values())
+        parts = _document(document, files[0], run_settings.values())
     else:
         parts = _lines(texts, files, no_chunking)
     inputs = [part for part, asked in parts if asked]
@@ -110,7 +112,7 @@ def apply(
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         answers = {
-            run: _answered(run, spec, chosen[run], inputs, bar) for run, spec in specs.items()
+            run: _answered(run, spec, run_settings[run], inputs, bar) for run, spec in specs.items()
         }
     if not paths and len(specs) > 1:
         table = Table("input", *specs, show_lines=True)
@@ -152,14 +154,18 @@ def _overridden(
         raise UserError(f"--{option}: {why}, not {fault['input']!r}; correct the value") from None
 
 
-def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Answering]) -> Parts:
+def _document(
+    module: tasks.Document, file: Path, run_settings: Iterable[settings.Answering]
+) -> Parts:
     """A document's chunks, the same for all runs.
 
     Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII
     character or more. So half of max_length_tokens leaves room for an answer as long as its
     question, and max_new_tokens does not cut the answer off.
     """
-    limit = min(min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in chosen)
+    limit = min(
+        min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in run_settings
+    )
     parts: Parts = module.chunks(_text(file), limit)
     if not any(asked for _, asked in parts):
         raise UserError(f"{file}: no text to convert in it; write some, or name another file")
@@ -225,9 +231,11 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
 
 
 def _answered(
-    run: str, spec: settings.Run, chosen: settings.Answering, inputs: list[str], bar: Progress
+    run: str, spec: settings.Run, run_settings: settings.Answering, inputs: list[str], bar: Progress
 ) -> list[str]:
-    answerer = backends.load(chosen.backend).answerer(f"models/{run}", spec.base, chosen)
+    answerer = backends.load(run_settings.backend).answerer(
+        f"models/{run}", spec.base, run_settings
+    )
     questions = [tasks.corpus(spec.task).question(text) for text in inputs]
     shown = bar.add_task(run, total=len(inputs))
     return answerer.respond(questions, lambda count: bar.advance(shown, count))

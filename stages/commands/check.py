@@ -51,7 +51,7 @@ def check(
             )
         return
     spec = entry(params.runs, run, "runs")
-    chosen = params.resolve(run)
+    run_settings = params.resolve(run)
     looks: list[tuple[str, Callable[[], str]]] = [
         ("packages", packages),
         *(
@@ -59,10 +59,10 @@ def check(
             for name in params.shares(run)
         ),
         ("base", partial(base_of, spec.base)),
-        ("parent", partial(parent_of, spec, chosen)),
-        ("memory", partial(memory_of, spec.base, chosen)),
+        ("parent", partial(parent_of, spec, run_settings)),
+        ("memory", partial(memory_of, spec.base, run_settings)),
     ]
-    table, faults = Table("", "", "", title=f"{run}: {chosen.method} on {spec.base}"), 0
+    table, faults = Table("", "", "", title=f"{run}: {run_settings.method} on {spec.base}"), 0
     for name, look in looks:
         try:
             table.add_row(name, "ok", Text(look()))
@@ -147,7 +147,7 @@ def base_of(base: str) -> str:
     return f"{model.config.model_type}, {sizes}; a turn ends with {end}"
 
 
-def parent_of(spec: settings.Run, chosen: settings.Options) -> str:
+def parent_of(spec: settings.Run, run_settings: settings.Options) -> str:
     """Whether the run can go on from its parent."""
     from stages.backends.shared import adapters
     from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
@@ -158,18 +158,18 @@ def parent_of(spec: settings.Run, chosen: settings.Options) -> str:
         raise UserError(
             f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`"
         )
-    if chosen.method != "full":
-        added = add_tokens(load_tokenizer(spec.base, spec.base), chosen.added_tokens)
-        adapters.check_continues(Path(spec.parent), spec.base, chosen.lora, added)
+    if run_settings.method != "full":
+        added = add_tokens(load_tokenizer(spec.base, spec.base), run_settings.added_tokens)
+        adapters.check_continues(Path(spec.parent), spec.base, run_settings.lora, added)
     return f"continues from {spec.parent}"
 
 
-def memory_of(base: str, chosen: settings.Settings) -> str:
+def memory_of(base: str, run_settings: settings.Settings) -> str:
     """What training takes, against what the device has."""
     from stages.backends.shared import model_folders
 
-    backend = backends.load(chosen.backend)
-    rows, tokens = chosen.per_device_train_batch_size, chosen.max_length_tokens
-    planned = backend.plan_memory(model_folders.locate(base), chosen, rows, tokens)
+    backend = backends.load(run_settings.backend)
+    rows, tokens = run_settings.per_device_train_batch_size, run_settings.max_length_tokens
+    planned = backend.plan_memory(model_folders.locate(base), run_settings, rows, tokens)
     planned.require_room()
     return planned.verdict
