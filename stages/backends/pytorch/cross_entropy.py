@@ -1,5 +1,6 @@
-"""The loss of a linear head with its gradient, in fewer and smaller passes over the logits:
-bench/NOTES.md, W1.
+"""The loss of a linear head and its gradient, computed together (bench/NOTES.md, W1).
+
+It goes over the logits less often than PyTorch's cross-entropy does, and keeps fewer of them.
 """
 
 from typing import Any
@@ -13,16 +14,18 @@ LOGITS_IN_CACHE = 2**21
 
 
 def is_plain_matrix(head: nn.Module) -> bool:
-    """Whether a head is what `nats` computes: a matrix, without a bias or rows of its own for added
-    tokens.
+    """Whether `nats` computes what this head does.
+
+    It does for a matrix alone: without a bias, and without rows of its own for added tokens.
     """
     return type(head) is nn.Linear and head.bias is None
 
 
 def rows_at_once(where: str, vocabulary: int) -> int:
-    """How many rows become their gradient at once. Eight times as many on a card, where a kernel
-    over so few can take less time than its launch (reckoned, not measured: 2^21 in float32 are 8
-    MB).
+    """How many rows of logits become their gradient in one go.
+
+    On a card eight times as many as on a CPU: a kernel over fewer can take less time than its
+    launch. (Estimated, not measured: 2^21 logits in float32 are 8 MiB.)
     """
     return max(1, (LOGITS_IN_CACHE if where == "cpu" else 8 * LOGITS_IN_CACHE) // vocabulary)
 

@@ -1,8 +1,8 @@
-"""What follows prompts, many at once: what all of them begin with is computed once, and a row that
-has ended leaves its batch.
+"""Answers to many prompts at once.
 
-`generate` prepares as always (masks, positions, sampling); the loop over tokens is ours, through
-its `custom_generate`.
+What all prompts begin with is computed once, and a row that has ended leaves its batch. `generate`
+prepares masks, positions and sampling as always; the loop over tokens is ours and is handed to it
+as `custom_generate`.
 """
 
 import copy
@@ -65,11 +65,11 @@ def continuations(
 
 
 def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
-    """How many ids all prompts begin with, and the keys and values of those; (0, None) where that
-    is not worth it or not exact.
+    """How many ids all prompts begin with, and the keys and values of these ids.
 
-    Padding lies behind them then, so they must attend to all that is not masked, at positions that
-    are told.
+    (0, None) where sharing them is not worth it, or would not be exact. It is exact where a model is
+    told the positions of its tokens: the padding of shorter prompts lies behind the shared ids, so
+    that tokens must attend to all that is not masked.
     """
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:
@@ -92,8 +92,9 @@ def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache 
 
 
 def is_plain(cache: Any) -> bool:
-    """Whether rows can be taken out of it and put in: no window, no recurrent state, nothing
-    quantised.
+    """Whether rows can be taken out of a cache and put into it.
+
+    That is so without a window of attention, a recurrent state or quantised values.
     """
     return isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
@@ -106,8 +107,9 @@ def decode(
     generation_config: GenerationConfig,
     **state: Any,
 ) -> torch.Tensor:
-    """(rows, tokens): the prompts and what follows, padded on the right: the loop of `generate` for
-    one continuation a row.
+    """The loop of `generate` for one continuation a row.
+
+    Returns (rows, tokens): the prompts and what follows them, padded on the right.
     """
     rows, tokens = input_ids.shape
     end, pad = generation_config.eos_token_id, generation_config.pad_token_id

@@ -87,9 +87,11 @@ def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def require_plain_head(model: nn.Module, folder: Path) -> None:
-    """Raises UserError for a model whose logits are not its head's product with the decoder's
-    output and nothing more, tried: Gemma 2 caps them, Cohere and Granite scale them, and a loss of
-    the head's product alone would be another model's.
+    """Refuse a model whose logits are more than its head's product with the decoder's output.
+
+    The loss here is computed from that product alone. Gemma 2 caps its logits, Cohere and Granite
+    scale them: training them so would train another model's loss. It is tried on three tokens, and
+    raises UserError.
     """
     (decoder, head), seen = causal_parts(model), list[Tensor]()
     hooks = [
@@ -112,9 +114,10 @@ def require_plain_head(model: nn.Module, folder: Path) -> None:
 
 @torch.no_grad()
 def isolates_packed_rows(model: nn.Module) -> bool:
-    """Whether rows of one line do not see each other, tried: another first row must leave the
-    second one's outputs as they are, to the last bit. Recurrent layers, and models that do not look
-    at position_ids, cannot do it.
+    """Whether rows that are packed into one line do not see each other.
+
+    It is tried: with another first row, the second row's outputs must stay the same to the last
+    bit. Recurrent layers cannot do it, nor can models that do not look at position_ids.
     """
     training, place = model.training, next(model.parameters()).device
     model.eval()
@@ -155,8 +158,9 @@ def row_nats(
 def step_likelihoods(
     model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
 ) -> list[list[float]]:
-    """The geometric mean of the token probabilities of each step of each row: what an untuned model
-    says of it.
+    """What an untuned model says of a step: the geometric mean of its tokens' probabilities.
+
+    A list for each row, with a number for each of its steps.
     """
     scores = []
     for row in rows:

@@ -1,6 +1,4 @@
-"""Models of the PyTorch backend: read, quantised, as a training begins with them and as a run
-answers.
-"""
+"""Models of the PyTorch backend: how they are read, quantised, trained from and answered with."""
 
 import json
 from functools import partial
@@ -102,8 +100,9 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
 def model_for_answering(
     model: str, base: str, quantize: bool = False, where: str = "auto"
 ) -> nn.Module:
-    """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it
-    where the base has 4 bits.
+    """A full checkpoint, or a base with its adapter.
+
+    The adapter is merged in float32, but stays beside a base in 4 bits.
     """
     folder = Path(model)
     if is_adapter(folder):
@@ -123,7 +122,10 @@ def model_for_answering(
 
 
 def resize_for_added_tokens(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Rows for added tokens; many bases have spare ones, which stay."""
+    """Add rows to the embeddings where added tokens need them.
+
+    Many bases have more rows than tokens; such rows stay.
+    """
     if len(tokenizer) > weights.get_input_embeddings().num_embeddings:
         weights.resize_token_embeddings(len(tokenizer))
 
@@ -199,9 +201,11 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
 
 
 def spare_conversions(grafted: nn.Module) -> None:
-    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same
-    sums in half the memory. And an adapter's inputs as they are, which PEFT converts to float32 and
-    autocast back: the same bits (bench/NOTES.md, W1).
+    """Take out conversions that change no bit of the result (bench/NOTES.md, W1).
+
+    Frozen matrices become bfloat16 once; autocast would convert them at every product, from twice
+    the memory. Adapters take their inputs as they are; PEFT would convert them to float32, and
+    autocast back.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

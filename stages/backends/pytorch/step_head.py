@@ -1,6 +1,4 @@
-"""A head that says how right each step of a solution is, from what the backbone makes of the step's
-tokens.
-"""
+"""A head that scores each step of a solution by what the backbone makes of the step's tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path

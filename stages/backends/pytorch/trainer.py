@@ -1,6 +1,4 @@
-"""transformers' Trainer with this project's batches, loss and evaluation; what stops it, and what
-it goes on from.
-"""
+"""transformers' Trainer with this project's batches, loss, evaluation and checkpoints."""
 
 import json
 import math
@@ -126,8 +124,8 @@ class LabelledTrainer(Trainer):
             return nats / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
-        """Opened here: accelerate opens its own around `forward` of the whole model, which
-        `labelled_loss` goes past.
+        """Opened around the loss here: accelerate opens its own around the model's `forward`, which the
+        loss does not call.
         """
         return torch.autocast(
             self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
@@ -157,8 +155,9 @@ class LabelledTrainer(Trainer):
     def _pass(
         self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any
     ) -> Tensor:
-        """Forward and backward over a micro-batch, whole or in parts; its share of the step's
-        loss.
+        """Forward and backward over a micro-batch, whole or in parts.
+
+        Returns its share of the step's loss.
         """
         losses, parts = [], batches.halved(rows, self.lengths, self.tokens_at_once)
         for part in parts:
@@ -176,8 +175,10 @@ class LabelledTrainer(Trainer):
     def _repeat_with_fewer_tokens(
         self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any
     ) -> Tensor | None:
-        """The step so far once more, with half as many tokens at once: its gradients were left
-        incomplete.
+        """Make the step so far again with half as many tokens at once.
+
+        All of it, because the pass that ran out of memory left its gradients incomplete. Returns None
+        where memory runs out again.
         """
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
@@ -208,8 +209,9 @@ class LabelledTrainer(Trainer):
             return None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The Trainer's own mean loss begins anew with every resume; this one is over all steps
-        since the last report.
+        """Report the mean loss over all steps since the last report.
+
+        The Trainer's own mean begins anew with every resume.
         """
         if "loss" in logs:
             reported = max(
@@ -237,8 +239,9 @@ class LabelledTrainer(Trainer):
         return {name: weights for name, weights in named if weights.requires_grad}
 
     def _load_best_model(self) -> None:
-        """Called once, after the last step: the weights as they are then are kept where they are
-        wanted too.
+        """Keep the weights of the last step where the settings want them, then load the best.
+
+        The Trainer calls it once, after the last step.
         """
         if "last" in self.settings.save:
             learned = self.learned()

@@ -1,5 +1,6 @@
-"""Answers given before, by the same weights with the same settings to the same row: kept in
-.scratch, outside DVC's outputs.
+"""Answers that were given before, kept in .scratch, outside of DVC's outputs.
+
+An answer is used again for the same row by the same weights, settings, code and packages.
 """
 
 import json
@@ -11,7 +12,7 @@ from stages.records import Answer, Row
 
 
 class Answers:
-    """The answers of one model with one way of answering; only the row is still open."""
+    """The kept answers of one model in one way of answering, by row."""
 
     def __init__(self, model: str, answering: str) -> None:
         """model: its fingerprint.   answering: all else that decides what it answers, as text."""

@@ -67,8 +67,9 @@ COSTS = {
 class Need:
     """What a training takes of a device, in bytes.
 
-    activations: of the longest batch, kept until the backward pass.   at_work: of the one layer
-    that is computed again or gone through backwards.   logits: at labelled positions.
+    activations: of the longest batch, kept until the backward pass.
+    at_work: of the one layer that the backward pass is in, or that is computed again.
+    logits: at labelled positions.   slack_share: see DeviceCosts.
     """
 
     weights: int
@@ -83,9 +84,7 @@ class Need:
 
     @property
     def total(self) -> int:
-        """The largest of three moments: the loss, a layer's backward pass, and the optimizer's
-        step.
-        """
+        """The fullest of three moments: the loss, a layer's backward pass, the optimizer's step."""
         held = self.process + self.weights + self.adapter + self.optimizer
         most = max(self.activations + self.logits, self.activations + self.at_work, self.gradients)
         return round((held + most) * (1 + self.slack_share))
@@ -252,8 +251,9 @@ def remedy(
 
 
 def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Changes from the cheapest on: the same step in more passes, slower passes, another method,
-    shorter rows.
+    """Changes of settings that save memory, the cheapest first.
+
+    First the same step in more passes, then slower passes, then another method, then shorter rows.
     """
     effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)

@@ -60,8 +60,10 @@ class Interruption:
 
 
 class LossWatch:
-    """Raises UserError for a loss that is no number, or whose recent mean has grown by half of what
-    guessing costs.
+    """Ends a training whose loss is no number, or has exploded.
+
+    Exploded: the mean of the last RECENT steps lies above the lowest such mean by more than half of
+    what guessing costs, ln(choices) / 2 nats, and by more than 1 nat.
     """
 
     def __init__(self, settings: Settings, choices: int) -> None:
@@ -93,8 +95,10 @@ class LossWatch:
 
 
 def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) -> bool:
-    """Whether so many evaluations brought no lower loss. Counted in the history, which checkpoints
-    hold: the count of transformers' EarlyStoppingCallback begins at zero again after a resume.
+    """Whether the last so many evaluations brought no lower loss.
+
+    Counted in the history, which checkpoints hold. The count of transformers'
+    EarlyStoppingCallback begins at zero again after a resume.
     """
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     return bool(evaluations) and len(losses) - 1 - losses.index(min(losses)) >= evaluations
