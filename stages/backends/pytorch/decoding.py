@@ -67,9 +67,9 @@ def continuations(
 def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
     """How many ids all prompts begin with, and the keys and values of these ids.
 
-    (0, None) where sharing them is not worth it, or would not be exact. It is exact where a model is
-    told the positions of its tokens: the padding of shorter prompts lies behind the shared ids, so
-    that tokens must attend to all that is not masked.
+    (0, None) where sharing them is not worth it, or would not be exact. It is exact where a model
+    is told the positions of its tokens: the padding of shorter prompts lies behind the shared ids,
+    so that tokens must attend to all that is not masked.
     """
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:

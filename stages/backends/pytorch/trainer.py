@@ -124,8 +124,8 @@ class LabelledTrainer(Trainer):
             return nats / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
-        """Opened around the loss here: accelerate opens its own around the model's `forward`, which the
-        loss does not call.
+        """Opened around the loss here: accelerate opens its own around the model's `forward`, which
+        the loss does not call.
         """
         return torch.autocast(
             self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
@@ -177,8 +177,8 @@ class LabelledTrainer(Trainer):
     ) -> Tensor | None:
         """Make the step so far again with half as many tokens at once.
 
-        All of it, because the pass that ran out of memory left its gradients incomplete. Returns None
-        where memory runs out again.
+        All of it, because the pass that ran out of memory left its gradients incomplete. Returns
+        None where memory runs out again.
         """
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
