@@ -1,4 +1,5 @@
-"""Ours beside what a user would pick instead: the same work in turn, on this machine, in one run -> bench/results.md.
+"""Ours beside what a user would pick instead: the same work in turn, on this machine, in one run ->
+bench/results.md.
 
 make bench                                   every workload; needs a finished `make repro` and about an hour
 python -m bench finetune predict --turns 5   these alone; the others' sections of bench/results.md stay
@@ -63,7 +64,9 @@ def main() -> None:
 
 
 def cuda_device() -> str:
-    """The name of the CUDA device, or "". Asked elsewhere: a process's peak memory begins with what its parent has loaded."""
+    """The name of the CUDA device, or "". Asked elsewhere: a process's peak memory begins with what
+    its parent has loaded.
+    """
     command = (
         "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
     )
@@ -78,7 +81,8 @@ def conditions(turns: int, where: str) -> str:
         for package in ("torch", "transformers", "peft", "trl", "mlx-lm", "dvc")
     )
     memory = psutil.virtual_memory().total / 2**30
-    return f"\n{turns} turn{'s' * (turns > 1)} each; {where}, {memory:.0f} GiB, Python {platform.python_version()}; {packages}.\n"
+    machine = f"{where}, {memory:.0f} GiB, Python {platform.python_version()}"
+    return f"\n{turns} turn{'s' * (turns > 1)} each; {machine}; {packages}.\n"
 
 
 def cpu() -> str:

@@ -1,8 +1,10 @@
-"""W1. A LoRA fine-tuning: 1,500 correction pairs on a base of 26 million parameters with a vocabulary of 32,000.
+"""W1. A LoRA fine-tuning: 1,500 correction pairs on a base of 26 million parameters with a
+vocabulary of 32,000.
 
-Timed from rows in memory and a base on disk to the trained adapter: loading, tokenising and every step. All sides train the
-same rows once, 16 a step, with the same adapter, learning rate and schedule, in bfloat16 autocast, on completions only. Then
-one measure, ours, gives each side's loss on the same held-out rows.
+Timed from rows in memory and a base on disk to the trained adapter: loading, tokenising and every
+step. All sides train the same rows once, 16 a step, with the same adapter, learning rate and
+schedule, in bfloat16 autocast, on completions only. Then one measure, ours, gives each side's loss
+on the same held-out rows.
 """
 
 import math
@@ -14,13 +16,15 @@ from typing import Any
 from bench.turns import Work, Workload, first_rows
 from stages.params import load_params
 from stages.records import Row, read_rows
-from stages.settings import Run, Settings
+from stages.settings import Options, Run
 
 ROWS, HELD_OUT, BATCH, THREADS = 1500, 200, 16, 2
 
 
 def make(folder: Path) -> None:
-    """The base, random, with the demo's tokenizer, and the first rows of the default graph's second corrections."""
+    """The base, random, with the demo's tokenizer, and the first rows of the default graph's second
+    corrections.
+    """
     import torch
     from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
@@ -39,8 +43,7 @@ def make(folder: Path) -> None:
 
 
 @cache
-def options() -> Settings:
-    defaults = load_params().defaults
+def options() -> Options:
     chosen = {
         "per_device_train_batch_size": BATCH,
         "num_train_epochs": 1,
@@ -48,7 +51,7 @@ def options() -> Settings:
         "eval_steps": 0,
         "threads": THREADS,
     }
-    return Settings.model_validate(defaults | chosen)
+    return load_params().options([], chosen)
 
 
 def load(folder: Path) -> tuple[list[Row], list[Row]]:
@@ -83,7 +86,9 @@ def ours(folder: Path) -> Work:
     base, work = str(folder / "base"), Work()
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     spec = Run(task="gec", corpus="gec-002", base=base, parent=base)
-    with work.timed():  # it also looks at a validation row, once, and writes a checkpoint: a training without is not offered
+    # it also looks at a validation row, once, and writes a checkpoint: a training without is not
+    # offered
+    with work.timed():
         trained = pytorch.train("bench", spec, options(), train, valid[:1], folder / "checkpoints")
     encoded = [
         sequence
@@ -117,7 +122,9 @@ def shared(folder: Path) -> dict[str, Any]:
 
 
 def trl(folder: Path, **more: Any) -> Work:
-    """SFTTrainer as its documentation has it: the model by its path, prompt and completion, everything else its default."""
+    """SFTTrainer as its documentation has it: the model by its path, prompt and completion,
+    everything else its default.
+    """
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -163,7 +170,9 @@ def packed(folder: Path) -> Work:
 
 
 def plain(folder: Path) -> Work:
-    """transformers' Trainer and PEFT, with the labels of this project and the collator that pads them."""
+    """transformers' Trainer and PEFT, with the labels of this project and the collator that pads
+    them.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import (
@@ -202,7 +211,8 @@ def plain(folder: Path) -> Work:
 
 WORKLOADS = {
     "finetune": Workload(
-        "LoRA on a base of 26 million parameters, 1,500 pairs, rank 16 on all linear layers, 16 rows a step, one epoch",
+        "LoRA on a base of 26 million parameters, 1,500 pairs, rank 16 on all linear layers, 16 "
+        "rows a step, one epoch",
         "examples",
         make,
         {"ours": ours, "TRL": trl, "TRL, packing": packed, "Trainer": plain},

@@ -1,6 +1,8 @@
-"""W5. What the graph costs: `dvc repro` of the finished default graph, where nothing has changed, beside as many empty stages.
+"""W5. What the graph costs: `dvc repro` of the finished default graph, where nothing has changed,
+beside as many empty stages.
 
-The empty stages form chains as the graph does: each reads the file that the one before it wrote. Timed as a whole command.
+The empty stages form chains as the graph does: each reads the file that the one before it wrote.
+Timed as a whole command.
 """
 
 import subprocess

@@ -24,7 +24,7 @@ from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import fused, trainer
 from stages.backends.shared import memory, model_folders
 from stages.params import load_params
-from stages.settings import Run, Settings
+from stages.settings import Options, Run, Settings
 from stages.text import tokenizer
 
 LLAMA_3 = {"model_type": "llama", "vocab_size": 128256, "num_key_value_heads": 8, "rope_theta": 5e5}
@@ -61,14 +61,23 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": True,
     },
 }  # fmt: skip
+# (architecture, presets, changes)
 CUDA: list[tuple[str, str, dict[str, Any]]] = [
-    ("llama-3.2-3b", "llama-3.2-3b-8gb", {"memory_limit_mb": 5000}),
-    ("llama-3.2-3b", "llama-3.2-3b-8gb", {"max_length_tokens": 2048}),
-    ("llama-3.2-3b", "generic-8gb", {}),
-    ("llama-3-8b", "llama-3-8b-8gb", {}),
-    ("llama-3-8b", "llama-3-8b-8gb", {"per_device_train_batch_size": 2, "memory_limit_mb": 0}),
-    ("mistral-7b", "mistral-7b-8gb", {}),
-    ("mistral-7b", "mistral-7b-8gb", {"gradient_checkpointing": False, "memory_limit_mb": 0}),
+    ("llama-3.2-3b", "card-8gb llama-3.2-3b", {"memory_limit_mb": 5000}),
+    ("llama-3.2-3b", "card-8gb llama-3.2-3b", {"max_length_tokens": 2048}),
+    ("llama-3.2-3b", "card-8gb generic", {}),
+    ("llama-3-8b", "card-8gb llama-3-8b", {}),
+    (
+        "llama-3-8b",
+        "card-8gb llama-3-8b",
+        {"per_device_train_batch_size": 2, "memory_limit_mb": 0},
+    ),
+    ("mistral-7b", "card-8gb mistral-7b", {}),
+    (
+        "mistral-7b",
+        "card-8gb mistral-7b",
+        {"gradient_checkpointing": False, "memory_limit_mb": 0},
+    ),
     ("qwen3-4b", "reward-4b-lora", {}),
     ("qwen3-4b", "reward-4b-full", {}),
     ("pretrain-200m", "pretrain-200m", {}),
@@ -96,7 +105,7 @@ CPU: list[tuple[str, str, dict[str, Any]]] = [
 WHERE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES, TABLE = {"cuda": (CUDA, "bench/memory.csv"), "cpu": (CPU, "bench/memory_cpu.csv")}[WHERE]
 COLUMNS = (
-    "architecture", "preset", "changed", "method", "rows", "tokens", "checkpointing", "limit_mb", "planned_mb", "loaded_mb",
+    "architecture", "presets", "changed", "method", "rows", "tokens", "checkpointing", "limit_mb", "planned_mb", "loaded_mb",
     "allocated_mb", "reserved_mb", "device_mb", "resident_mb", "tokens_per_second", "error",
 )  # fmt: skip
 STEPS = 6 if torch.cuda.is_available() else 2
@@ -145,12 +154,12 @@ def make(folder: Path, architecture: str) -> None:
     torch.cuda.empty_cache()
 
 
-def chosen(number: int) -> Settings:
-    _, preset, changed = CASES[number]
+def chosen(number: int) -> Options:
+    _, presets, changed = CASES[number]
     short = {"threads": 8 if torch.cuda.is_available() else 2}
     short |= {"max_steps": STEPS, "eval_steps": STEPS, "logging_steps": 1, "warmup_steps": 2}
     short |= {"gradient_accumulation_steps": 1, "learning_rate": 1e-5}
-    return Settings.model_validate(load_params().presets[preset] | short | changed)
+    return load_params().options(presets.split(), short | changed)
 
 
 def case(number: int, base: str) -> dict[str, Any]:
@@ -210,11 +219,11 @@ def spy_on_loading() -> list[float]:
 
 
 def named(number: int) -> dict[str, Any]:
-    architecture, preset, changed = CASES[number]
+    architecture, presets, changed = CASES[number]
     options = chosen(number)
     return {
         "architecture": architecture,
-        "preset": preset,
+        "presets": presets,
         "changed": " ".join(f"{key}={value}" for key, value in changed.items()),
         "method": options.method,
         "rows": options.per_device_train_batch_size,

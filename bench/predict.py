@@ -1,7 +1,8 @@
-"""W3. Prediction: 500 held-out corrections by the default graph's gec-002, greedy, at most 96 tokens each.
+"""W3. Prediction: 500 held-out corrections by the default graph's gec-002, greedy, at most 96
+tokens each.
 
-Timed from loaded models to decoded answers. Each side's answers are kept, and compared with those of `generate`, one by one.
-"""
+Timed from loaded models to decoded answers. Each side's answers are kept, and compared with those
+of `generate`, one by one."""
 
 import itertools
 import json
@@ -11,7 +12,7 @@ from typing import Any
 from bench.turns import Work, Workload
 from stages import stage_config
 from stages.records import Message, Row, read_rows
-from stages.settings import Settings
+from stages.settings import Answering
 
 ROWS, NEW_TOKENS, THREADS, BATCH = 500, 96, 2, 64
 RUN = Path("models/gec-002")
@@ -27,8 +28,8 @@ def make(folder: Path) -> None:
     (folder / "answers.json").unlink(missing_ok=True)
 
 
-def options() -> Settings:
-    chosen = Settings.model_validate(stage_config.load("predict", "gec-002")["settings"])
+def options() -> Answering:
+    chosen = Answering.model_validate(stage_config.load("predict", "gec-002")["settings"])
     return chosen.model_copy(
         update={
             "threads": THREADS,
@@ -73,7 +74,8 @@ def ours(folder: Path) -> Work:
 
 
 def generate(folder: Path, size: int) -> Work:
-    """transformers and PEFT as their documentation has it: padded on the left, in the file's order."""
+    """transformers and PEFT as their documentation has it: padded on the left, in the file's
+    order."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,10 +1,11 @@
-"""W4. `prepare`: a corpus of sentences is read, cleaned, freed of duplicates and near-duplicates, and split, at three sizes.
+"""W4. `prepare`: a corpus of sentences is read, cleaned, freed of duplicates and near-duplicates,
+and split, at three sizes.
 
-Sentences of 10 to 30 words out of 20,000; one in ten repeats an earlier one, one in twenty is an earlier one with one word
-replaced by another, of which about half lie above the similarity asked for. The other side is `datasets` with the usual
-functions and datasketch's MinHash, 128 hashes of character 5-grams at a similarity of 0.8, as ours. What is taken for a
-near-duplicate is an estimate on both sides; theirs drops what shares a band, ours compares the hashes then, and keeps more.
-"""
+Sentences of 10 to 30 words out of 20,000; one in ten repeats an earlier one, one in twenty is an
+earlier one with one word replaced by another, of which about half lie above the similarity asked
+for. The other side is `datasets` with the usual functions and datasketch's MinHash, 128 hashes of
+character 5-grams at a similarity of 0.8, as ours. What is taken for a near-duplicate is an estimate
+on both sides; theirs drops what shares a band, ours compares the hashes then, and keeps more."""
 
 import json
 import random

@@ -1,9 +1,9 @@
 """W2. Pretraining: the base, settings and first rows of the default graph's lm-001, one epoch.
 
-Tokens are the rows' own, padding left out. The padded side trains on the same rows in the Trainer's random order. The
-concatenated side joins the documents with an end token between them and cuts blocks of 192 tokens, as transformers' own example
-does: nothing is padded, its documents see each other, and its rows are not the others'.
-"""
+Tokens are the rows' own, padding left out. The padded side trains on the same rows in the Trainer's
+random order. The concatenated side joins the documents with an end token between them and cuts
+blocks of 192 tokens, as transformers' own example does: nothing is padded, its documents see each
+other, and its rows are not the others'."""
 
 import itertools
 import math

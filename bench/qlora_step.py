@@ -1,12 +1,13 @@
-"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of two small ones anywhere: the same checkpoint,
-rows, settings and steps. The smaller one has matrices so small that what is left is the processor's own work for a step, which
-a fast card waits for.
+"""W6. One optimizer step of QLoRA, of two large models on a CUDA device and of two small ones
+anywhere: the same checkpoint, rows, settings and steps. The smaller one has matrices so small that
+what is left is the processor's own work for a step, which a fast card waits for.
 
-Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64 rows; tokens are the rows'
-own, padding left out, over the steps after the second. Memory is what PyTorch reserved of the device, else the process's. The
-share is of the rate that products of square matrices reach here, and counts each weight of the layers once forward and once
-for the gradient of what it was multiplied by: not what checkpointing computes again, nor attention, adapters and the head.
-"""
+Rows are conversations of 70 to 500 tokens, a third of them answer. Both sides train on the same 64
+rows; tokens are the rows' own, padding left out, over the steps after the second. Memory is what
+PyTorch reserved of the device, else the process's. The share is of the rate that products of square
+matrices reach here, and counts each weight of the layers once forward and once for the gradient of
+what it was multiplied by: not what checkpointing computes again, nor attention, adapters and the
+head."""
 
 import itertools
 import json
@@ -21,13 +22,12 @@ from typing import Any
 
 from bench.turns import Work, Workload
 from stages.params import load_params
-from stages.settings import Run, Settings
+from stages.settings import Options, Run
 from stages.text.chat import encode
 
 SMALL = ("qwen3-1m", "qwen3-250m")
-SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b-8gb") | {
-    "mistral-7b": "mistral-7b-8gb"
-}
+# Whose preset each shape is trained with.
+SHAPES = dict.fromkeys((*SMALL, "llama-3.2-3b"), "llama-3.2-3b") | {"mistral-7b": "mistral-7b"}
 STEPS, MICRO, ACCUMULATION = 8, 2, 4
 THREADS = os.cpu_count() or 1
 
@@ -56,7 +56,7 @@ def rows() -> list[Any]:
     return made
 
 
-def options(architecture: str) -> Settings:
+def options(architecture: str) -> Options:
     short = {
         "threads": THREADS,
         "max_steps": STEPS,
@@ -70,7 +70,7 @@ def options(architecture: str) -> Settings:
         "gradient_accumulation_steps": ACCUMULATION,
         "num_train_epochs": 1,
     }
-    return Settings.model_validate(load_params().presets[SHAPES[architecture]] | short)
+    return load_params().options(["card-8gb", SHAPES[architecture]], short)
 
 
 def work(base: str, tokens: float, seconds: float, loss: float) -> Work:
@@ -140,7 +140,8 @@ def ours(folder: Path, architecture: str) -> Work:
 
 
 def trl(folder: Path, architecture: str) -> Work:
-    """SFTTrainer as its documentation has QLoRA: prompt and completion, the loss on the completion, no packing."""
+    """SFTTrainer as its documentation has QLoRA: prompt and completion, the loss on the completion,
+    no packing."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig

@@ -1,4 +1,5 @@
-"""Sides of a workload in turn, A B A B ..., each turn in a process of its own: what it did, its seconds and its peak memory."""
+"""Sides of a workload in turn, A B A B ..., each turn in a process of its own: what it did, its
+seconds and its peak memory."""
 
 import itertools
 import json
@@ -17,10 +18,10 @@ from statistics import median
 class Work:
     """What a side reports of its turn.
 
-    done: examples, tokens or rows, by which the seconds are divided.   seconds: of the `timed` part alone, without imports.
-    same: what must be alike between the sides for their times to be comparable, by name.   shares: of what the machine can do,
-    by name.   peak_mb: of a device; 0 = of the process and those it waited for, in 2^20 bytes.
-    """
+    done: examples, tokens or rows, by which the seconds are divided.   seconds: of the `timed` part
+    alone, without imports. same: what must be alike between the sides for their times to be
+    comparable, by name.   shares: of what the machine can do, by name.   peak_mb: of a device; 0 =
+    of the process and those it waited for, in 2^20 bytes."""
 
     done: float = 0.0
     seconds: float = 0.0
@@ -40,10 +41,11 @@ Side = Callable[[Path], Work]
 
 @dataclass(frozen=True)
 class Workload:
-    """sides: ours first.   unit: of what is done.   goals: the least ratio to a side that is wanted, and the most memory.
+    """sides: ours first.   unit: of what is done.   goals: the least ratio to a side that is
+    wanted, and the most memory.
 
-    tolerance: how far what must be alike may differ, relative.   make: writes the inputs, from seeds, into the folder.
-    """
+    tolerance: how far what must be alike may differ, relative.   make: writes the inputs, from
+    seeds, into the folder."""
 
     title: str
     unit: str
@@ -98,16 +100,16 @@ def in_turn(name: str, workload: Workload, folder: Path, turns: int) -> list[Tur
             told = process(name, folder, "--side", side)
             found.append(Turn(side, **json.loads(told.strip().splitlines()[-1])))
             print(
-                f"{name}  turn {turn} of {turns}  {side:32} {found[-1].rate:12,.1f} {workload.unit}/s",
+                f"{name}  turn {turn} of {turns}  {side:32} {found[-1].rate:12,.1f} "
+                f"{workload.unit}/s",
                 flush=True,
             )
     return found
 
 
 def process(name: str, folder: Path, *what: str) -> str:
-    """What a part of a workload prints, in a process of its own: its peak memory begins with that of this one, which therefore
-    loads nothing large.
-    """
+    """What a part of a workload prints, in a process of its own: its peak memory begins with that
+    of this one, which therefore loads nothing large."""
     done = subprocess.run(
         [sys.executable, "-m", "bench", name, *what, "--folder", str(folder)],
         capture_output=True,
@@ -116,7 +118,8 @@ def process(name: str, folder: Path, *what: str) -> str:
     if done.returncode:
         part = what[-1].removeprefix("--")
         raise SystemExit(
-            f"{name}, {part}: exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            f"{name}, {part}: exit code "
+            f"{done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         )
     return done.stdout
 
@@ -154,13 +157,15 @@ def section(name: str, workload: Workload, turns: list[Turn]) -> str:
         ratio = median(mine / theirs for mine, theirs in zip(rates[ours], rates[side], strict=True))
         if goal := workload.goals.get(side):
             lines.append(
-                f"- {'Reached' if ratio >= goal else 'Not reached'}: {goal:.3g} × {side} ({ratio:.2f})."
+                f"- {'Reached' if ratio >= goal else 'Not reached'}: {goal:.3g} × {side} "
+                f"({ratio:.2f})."
             )
     if workload.memory_goal:
         share = peaks[ours] / peaks[others[0]]
         reached = "Reached" if share <= workload.memory_goal else "Not reached"
         lines.append(
-            f"- {reached}: at most {workload.memory_goal:.0%} of the memory of {others[0]} ({share:.0%})."
+            f"- {reached}: at most {workload.memory_goal:.0%} of the memory of {others[0]} "
+            f"({share:.0%})."
         )
     return "\n".join(lines) + "\n"
 

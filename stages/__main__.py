@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from stages.commands import apply, check, export, new, plan, report
+from stages.commands import apply, check, export, new, plan, report, repro
 from stages.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("export")(export.export)
 app.command("report")(report.report)
+app.command("repro")(repro.repro)
 
 
 def main() -> None:

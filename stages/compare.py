@@ -1,4 +1,6 @@
-"""compare: a task's scored runs -> the chain with its verdicts, the forgetting matrix, and what plots read."""
+"""compare: a task's scored runs -> the chain with its verdicts, the forgetting matrix, and what
+plots read.
+"""
 
 import csv
 from collections.abc import Iterable
@@ -30,52 +32,61 @@ Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line o
 def main(task: str) -> None:
     parents = dict(stage_config.load("compare", task)["parents"])
     score = tasks.score(task)
-    scored = {run: read(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
+    scored = {run: read_scored(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
     folder = Path("metrics/compare", task)
 
     chain = [
-        link(run, parent.removeprefix("models/"), scored, score) for run, parent in parents.items()
+        chain_entry(run, parent.removeprefix("models/"), scored, score)
+        for run, parent in parents.items()
     ]
     write_table(
         folder / "chain.csv", CHAIN, ([entry.get(key, "") for key in CHAIN] for entry in chain)
     )
     write_table(
-        folder / "matrix.csv", ("run", "test_set", "score", "rows"), cells(scored, score, "corpus")
+        folder / "matrix.csv",
+        ("run", "test_set", "score", "rows"),
+        grouped_scores(scored, score, "corpus"),
     )
     write_table(
         folder / "categories.csv",
         ("run", "category", "score", "rows"),
-        cells(scored, score, "category"),
+        grouped_scores(scored, score, "category"),
     )
     write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, parents))
     Console(width=110).print(table(task, chain))
 
 
-def read(path: Path) -> Scored:
+def read_scored(path: Path) -> Scored:
     records = (record for _, record in read_json_lines(path) if isinstance(record, dict))
     return {(record["corpus"], record["id"]): record for record in records}
 
 
-def numbers(rows: Iterable[dict[str, Any]]) -> bootstrap.Floats:
+def statistics_of(rows: Iterable[dict[str, Any]]) -> bootstrap.Floats:
     """(N, K) statistics of some rows."""
     return np.array([row["statistics"] for row in rows])
 
 
-def link(run: str, parent: str, scored: dict[str, Scored], score: tasks.Score) -> dict[str, Any]:
-    """A run on every test set, and against its parent on the same rows where the parent is a run of this task."""
-    own = once(scored[run])
-    low, high = bootstrap.interval(numbers(own.values()), score.headline)
+def chain_entry(
+    run: str, parent: str, scored: dict[str, Scored], score: tasks.Score
+) -> dict[str, Any]:
+    """A run on every test set, and against its parent on the same rows where the parent is a run of
+    this task.
+    """
+    own = by_row(scored[run])
+    low, high = bootstrap.interval(statistics_of(own.values()), score.headline)
     entry: dict[str, Any] = {
         "run": run,
-        "score": mean(score, own.values()),
+        "score": headline_of(score, own.values()),
         "low": round(low, 4),
         "high": round(high, 4),
     }
     if parent in scored:
-        before = once(scored[parent])
+        before = by_row(scored[parent])
         rows = sorted(own)
         against = bootstrap.paired(
-            numbers(own[r] for r in rows), numbers(before[r] for r in rows), score.headline
+            statistics_of(own[r] for r in rows),
+            statistics_of(before[r] for r in rows),
+            score.headline,
         )
         entry |= {
             "parent": parent,
@@ -89,24 +100,29 @@ def link(run: str, parent: str, scored: dict[str, Scored], score: tasks.Score) -
     return entry
 
 
-def once(rows: Scored) -> dict[str, dict[str, Any]]:
-    """By row alone: what two versions hold out counts once."""
-    return {row: record for (_, row), record in rows.items()}
+def by_row(rows: Scored) -> dict[str, dict[str, Any]]:
+    """A row that two versions hold out counts once, as the first of them has it."""
+    first: dict[str, dict[str, Any]] = {}
+    for (_, row), record in rows.items():
+        first.setdefault(row, record)
+    return first
 
 
-def mean(score: tasks.Score, rows: Iterable[dict[str, Any]]) -> float:
-    return round(float(score.headline(numbers(rows).sum(axis=0))), 4)
+def headline_of(score: tasks.Score, rows: Iterable[dict[str, Any]]) -> float:
+    return round(float(score.headline(statistics_of(rows).sum(axis=0))), 4)
 
 
-def cells(
+def grouped_scores(
     scored: dict[str, Scored], score: tasks.Score, by: str
 ) -> list[tuple[str, str, float, int]]:
-    """(run, group, score, rows) for each run and each test set or category: by test set, the forgetting matrix."""
+    """(run, group, score, rows) for each run and each test set or category: by test set, the
+    forgetting matrix.
+    """
     found = []
     for run, rows in scored.items():
         for group in sorted({row[by] for row in rows.values()}):
-            chosen = once({key: row for key, row in rows.items() if row[by] == group}).values()
-            found.append((run, group, mean(score, chosen), len(chosen)))
+            chosen = by_row({key: row for key, row in rows.items() if row[by] == group}).values()
+            found.append((run, group, headline_of(score, chosen), len(chosen)))
     return found
 
 
@@ -138,12 +154,12 @@ def table(task: str, chain: list[dict[str, Any]]) -> Table:
             entry["run"],
             f"{entry['score']:.3f}",
             f"{entry['low']:.3f} to {entry['high']:.3f}",
-            *versus(entry),
+            *comparison_cells(entry),
         )
     return shown
 
 
-def versus(entry: dict[str, Any]) -> tuple[str, str, str]:
+def comparison_cells(entry: dict[str, Any]) -> tuple[str, str, str]:
     """(parent, difference with interval, verdict), or blanks at the start of a chain."""
     if "parent" not in entry:
         return "", "", ""

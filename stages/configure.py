@@ -1,9 +1,11 @@
-"""configure: params.yaml and the code -> build/config, a file for each stage of all that decides it beside its data.
+"""configure: params.yaml and the code -> build/config, a file for each stage of all that decides it
+beside its data.
 
-STAGE/KEY.json holds the stage's settings, resolved and validated; under `code` an MD5 of each file of this project that it
-can import and that decides what it writes; under `packages` the versions of the packages that those import. A stage depends
-on that one file, so that a change reruns what it can alter and no more; what changed for which stages is told.
-report/RUN.json, on which no stage depends, holds who is told of a training while it runs.
+STAGE/KEY.json holds the stage's settings, resolved and validated; under `code` an MD5 of each file
+of this project that it can import and that decides what it writes; under `packages` the versions of
+the packages that those import. A stage depends on that one file, so that a change reruns what it
+can alter and no more; what changed for which stages is told. report/RUN.json, on which no stage
+depends, holds who is told of a training while it runs.
 """
 
 import json
@@ -14,17 +16,17 @@ from typing import Any, NamedTuple
 
 from stages import command_line, imports, settings
 from stages.files import write_json
-from stages.params import Params, load_params
+from stages.params import Params, answering, load_params
 from stages.stage_config import CONFIG
 
-ANSWERING = ("backend", "method", "device", "max_length_tokens", "max_steps_per_example", "threads")
 REPORT = "report"
 LISTED = 8
 
 
 class Decision(NamedTuple):
-    """What decides one stage: its settings without those that are off, the task and the backend whose code it loads by name,
-    and packages that are imported by way of others."""
+    """What decides one stage: its settings without those that are off, the task and the backend
+    whose code it loads by name, and packages that are imported by way of others.
+    """
 
     stage: str
     key: str
@@ -67,15 +69,23 @@ def code_and_packages(decision: Decision) -> dict[str, Any]:
 def decisions(params: Params) -> Iterator[Decision]:
     """Of every stage of the graph."""
     for name, synthetic in params.synthetic.items():
-        yield Decision("synthesize", name, {"synthetic": chosen(synthetic)}, synthetic.task)
+        yield Decision(
+            "synthesize", name, {"synthetic": without_neutral_values(synthetic)}, synthetic.task
+        )
     for name, source in params.sources.items():
-        yield Decision("fetch", name, {"source": chosen(source)})
+        yield Decision("fetch", name, {"source": without_neutral_values(source)})
     for name, corpus in params.corpora.items():
         yield Decision(
-            "prepare", name, {"corpus": chosen(corpus), "split": chosen(params.split)}, corpus.task
+            "prepare",
+            name,
+            {
+                "corpus": without_neutral_values(corpus),
+                "split": without_neutral_values(params.split),
+            },
+            corpus.task,
         )
     for name, base in params.bases.items():
-        yield Decision("initialise", name, {"base": chosen(base)})
+        yield Decision("initialise", name, {"base": without_neutral_values(base)})
     for name in params.runs:
         yield from decisions_of(params, name)
     for task in params.tasks:
@@ -84,15 +94,17 @@ def decisions(params: Params) -> Iterator[Decision]:
 
 
 def decisions_of(params: Params, name: str) -> Iterator[Decision]:
-    """Those of one run: what decides its weights, what it is trained on, how it answers, what it is judged by."""
+    """Those of one run: what decides its weights, what it is trained on, how it answers, what it is
+    judged by.
+    """
     run, settled = params.runs[name], params.resolve(name)
-    resolved = chosen(settled)
-    if resolved.get("method") == "full":
-        resolved.pop("lora", None)  # of no use to it: another rank must not retrain it
-    report_to, generation = resolved.pop("report_to", []), resolved.pop("generation", {})
-    answering = {key: resolved[key] for key in ANSWERING if key in resolved} | {
-        "generation": generation
+    training = {
+        key: value
+        for key, value in without_neutral_values(settled).items()
+        if key in settings.Settings.model_fields
     }
+    if settled.method == "full":
+        del training["lora"]  # of no use to it: another rank must not retrain it
     tests = [
         corpus
         for corpus, spec in params.corpora.items()
@@ -104,25 +116,27 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     if backend == "pytorch" and (settled.method == "qlora" or settled.optim.startswith("paged")):
         packages += ("bitsandbytes",)  # transformers imports it for these
 
-    yield Decision(REPORT, name, {"report_to": report_to})
+    yield Decision(REPORT, name, {"report_to": settled.report_to})
     yield Decision(
         "mix",
         name,
         task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}},
     )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
-    yield Decision("train", name, {"run": start, "settings": resolved}, run.task, backend, packages)
-    answers = task | base | {"settings": answering, "tests": tests}
+    yield Decision("train", name, {"run": start, "settings": training}, run.task, backend, packages)
+    answers = task | base | {"settings": without_neutral_values(answering(settled)), "tests": tests}
     yield Decision("predict", name, answers, run.task, backend, packages)
     yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
 
 
-def chosen(options: settings.Strict) -> dict[str, Any]:
+def without_neutral_values(options: settings.Strict) -> dict[str, Any]:
     return options.model_dump(exclude_defaults=True)
 
 
 def changes(path: Path, config: dict[str, Any]) -> list[str]:
-    """What differs from the file that is there, one sentence for each setting, file of code and package."""
+    """What differs from the file that is there, one sentence for each setting, file of code and
+    package.
+    """
     if not path.is_file():
         return ["new"]
     was, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(config)

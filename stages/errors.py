@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one sentence with the place and the remedy. Exit code 2, no traceback."""
+    """A mistake that the user can mend: one sentence with the place and the remedy. Exit code 2, no
+    traceback.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,6 @@
-"""evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and the figures of each row."""
+"""evaluate: a run's predictions -> its score with interval beside baseline and untuned base, and
+the figures of each row.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,15 @@ def main(run: str) -> None:
     statistics = score.statistics(tests, own)
     write_lines(Path("data/scored", task, f"{run}.jsonl"), scored(tests, own, statistics))
 
-    # A row that two versions hold out counts once.
-    once = list({row["id"]: at for at, row in reversed(list(enumerate(tests)))}.values())[::-1]
+    # A row that two versions hold out counts once, as the first of them has it.
+    first_places = list({row["id"]: at for at, row in reversed(list(enumerate(tests)))}.values())[
+        ::-1
+    ]
     tests, own, base, statistics = (
-        [tests[at] for at in once],
-        [own[at] for at in once],
-        [base[at] for at in once],
-        statistics[once],
+        [tests[at] for at in first_places],
+        [own[at] for at in first_places],
+        [base[at] for at in first_places],
+        statistics[first_places],
     )
     baseline = score.baseline(
         Path("data/prepared", task, "train", f"{corpus}.jsonl"), tests, Path(config["base"])
@@ -40,11 +44,11 @@ def main(run: str) -> None:
     write_json(
         Path("metrics/evaluate", task, f"{run}.json"),
         {
-            "score": of(score, statistics),
+            "score": headline_of(score, statistics),
             "low": round(low, 4),
             "high": round(high, 4),
-            "baseline": of(score, score.statistics(tests, baseline)),
-            "base": of(score, score.statistics(tests, base)),
+            "baseline": headline_of(score, score.statistics(tests, baseline)),
+            "base": headline_of(score, score.statistics(tests, base)),
             "loss": round(
                 sum(record.nats for record in own) / sum(record.tokens for record in own), 4
             ),
@@ -58,7 +62,7 @@ def main(run: str) -> None:
     )
 
 
-def of(score: tasks.Score, statistics: np.ndarray) -> float:
+def headline_of(score: tasks.Score, statistics: np.ndarray) -> float:
     """The headline of all rows together."""
     return round(float(score.headline(statistics.sum(axis=0))), 4)
 
@@ -69,7 +73,10 @@ def categories(
     """Score and number of rows by category."""
     names = np.array([row["category"] for row in tests])
     return {
-        str(name): {"score": of(score, statistics[names == name]), "n": int((names == name).sum())}
+        str(name): {
+            "score": headline_of(score, statistics[names == name]),
+            "n": int((names == name).sum()),
+        }
         for name in np.unique(names)
     }
 

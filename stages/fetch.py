@@ -1,4 +1,6 @@
-"""fetch: a data set of the hub at its pinned revision -> a corpus file; what it has is checked by `prepare`, as any corpus."""
+"""fetch: a data set of the hub at its pinned revision -> a corpus file; what it has is checked by
+`prepare`, as any corpus.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,9 @@ def main(name: str) -> None:
 
 
 def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
-    """The data set's rows in their order, with the columns that are wanted under the names that are wanted."""
+    """The data set's rows in their order, with the columns that are wanted under the names that are
+    wanted.
+    """
     from datasets import load_dataset
 
     try:  # its files are data (Parquet, JSON, CSV): datasets runs no code of a repository
@@ -32,13 +36,15 @@ def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise UserError(
-            f"`sources.{name}`: {source.hub_id} at {source.revision[:12]} could not be had ({why}); connect to the hub, log in "
+            f"`sources.{name}`: {source.hub_id} at {source.revision[:12]} could not be had "
+            f"({why}); connect to the hub, log in "
             "where the data set is gated, or correct hub_id, name, split or revision"
         ) from None
     if absent := [column for column in source.columns if column not in loaded.column_names]:
         there = ", ".join(loaded.column_names)
         raise UserError(
-            f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has {there}"
+            f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has "
+            f"{there}"
         )
     for row in loaded:
         yield (

@@ -1,4 +1,6 @@
-"""Text, JSON and JSON lines on disk: read with the place of every fault, written whole or not at all."""
+"""Text, JSON and JSON lines on disk: read with the place of every fault, written whole or not at
+all.
+"""
 
 import errno
 import json
@@ -14,7 +16,8 @@ from stages.errors import UserError
 
 
 def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """(line number, line) of a UTF-8 text file without its byte-order mark, one line in memory at a time.
+    """(line number, line) of a UTF-8 text file without its byte-order mark, one line in memory at a
+    time.
 
     blank: whether lines of white space are told too.
     """
@@ -36,7 +39,9 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """(line number, object) of a JSONL file; for a line that is no JSON object, (line number, what is wrong with it)."""
+    """(line number, object) of a JSONL file; for a line that is no JSON object, (line number, what
+    is wrong with it).
+    """
     for number, line in read_lines(path):
         try:
             record = json.loads(line)
@@ -76,7 +81,8 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
     except OSError as error:
         if error.errno in DISK_ERRORS or error.filename == name:
             raise UserError(
-                f"{path}: not written ({error.strerror}); make room or correct its rights, then run again"
+                f"{path}: not written ({error.strerror}); make room or correct its rights, then "
+                f"run again"
             ) from error
         raise
     finally:
@@ -84,14 +90,17 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
 
 
 def require_writable(*folders: Path) -> None:
-    """Raise UserError for a folder that nothing can be written to: before hours of work, not after."""
+    """Raise UserError for a folder that nothing can be written to: before hours of work, not
+    after.
+    """
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise UserError(
-                f"{folder}: cannot be written to ({error.strerror}); correct its rights, then run again"
+                f"{folder}: cannot be written to ({error.strerror}); correct its rights, then run "
+                f"again"
             ) from None
 
 

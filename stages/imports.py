@@ -20,12 +20,18 @@ PROJECT = Path(__file__).parents[1]
 
 DECIDES_NOTHING = {
     "stages.command_line": "hands a stage the key that it is called with",
-    "stages.settings": "each config holds the values themselves, and a default never changes (tests/test_settings.py)",
-    "stages.backends.shared.memory": "refuses what memory is too small for, and computes nothing of a training that fits",
-    "stages.backends.shared.progress": "tells how a training goes, and stops one that takes more memory than it may",
-    "stages.backends.shared.checkpoints": "keeps checkpoints, from which a killed training goes on to the same bytes",
+    "stages.settings": "each config holds the values themselves, and a default never changes "
+    "(tests/test_settings.py)",
+    "stages.backends.shared.memory": "refuses what memory is too small for, and computes nothing "
+    "of a training that fits",
+    "stages.backends.shared.progress": "tells how a training goes, and stops one that takes more "
+    "memory than it may",
+    "stages.backends.shared.checkpoints": "keeps checkpoints, from which a killed training goes on "
+    "to the same bytes",
 }
-"""Modules that decide no byte of what a stage writes (tests/test_tells_and_keeps.py), and why: they rerun nothing."""
+"""Modules that decide no byte of what a stage writes (tests/test_tells_and_keeps.py), and why: they
+rerun nothing.
+"""
 
 COMPUTES_NOTHING = {
     "rich": "draws tables and bars on the screen",
@@ -45,7 +51,8 @@ PARTS = {
     "document",
 }  # of a task: functions of stages/tasks/__init__.py
 
-# Fields of syntax nodes that say nothing (`kind`: the u of u"text"; `simple`: no brackets around an annotated name).
+# Fields of syntax nodes that say nothing (`kind`: the u of u"text"; `simple`: no brackets around an
+# annotated name).
 SILENT = {"type_comment", "kind", "ctx", "simple"}
 TYPES = {"typing", "collections.abc"}
 TOLD = {"UserError", "print", "say"}
@@ -59,8 +66,8 @@ def code(files: Iterable[Path]) -> dict[str, str]:
 def packages(files: Iterable[Path], *others: str) -> dict[str, str]:
     """{distribution: version} of the packages that these files of this project import.
 
-    others: modules that they import by way of a package.   A package that is not installed is there too, with
-    NOT_INSTALLED as its version.
+    others: modules that they import by way of a package.   A package that is not installed is there
+    too, with NOT_INSTALLED as its version.
     """
     found = {module for file in files for module in imported_modules(file)} | {*others}
     names = {module.partition(".")[0] for module in found}
@@ -69,9 +76,11 @@ def packages(files: Iterable[Path], *others: str) -> dict[str, str]:
 
 
 def closure(module: str, task: str = "", backend: str = "") -> set[Path]:
-    """Files of this project that a module can run, without those that decide nothing and what only they import.
+    """Files of this project that a module can run, without those that decide nothing and what only
+    they import.
 
-    task, backend: those of a stage, whose modules it loads by name. Raises UserError for a file that is no Python.
+    task, backend: those of a stage, whose modules it loads by name. Raises UserError for a file
+    that is no Python.
     """
     left_out = {PROJECT.joinpath(*name.split(".")).with_suffix(".py") for name in DECIDES_NOTHING}
     files, waiting = set[Path](), files_of(module)
@@ -111,7 +120,9 @@ def imported(file: Path) -> list[Path]:
 
 @cache
 def imported_modules(file: Path) -> list[str]:
-    """Names of what a file imports when it runs, and of what may be a module in what it imports from."""
+    """Names of what a file imports when it runs, and of what may be a module in what it imports
+    from.
+    """
     package = ".".join(file.relative_to(PROJECT).parent.parts)
     modules = []
     for node in executed(parsed(file).body):
@@ -124,7 +135,9 @@ def imported_modules(file: Path) -> list[str]:
 
 
 def files_of(module: str) -> list[Path]:
-    """The file of a module of this project and the packages around it, which an import runs too; none of another's."""
+    """The file of a module of this project and the packages around it, which an import runs too;
+    none of another's.
+    """
     parts = module.split(".")
     above = [PROJECT.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
     paths = [*above, PROJECT.joinpath(*parts).with_suffix(".py")]
@@ -153,10 +166,12 @@ def parsed(file: Path) -> ast.Module:
 
 @cache
 def meaning_md5(file: Path) -> str:
-    """Of a file's syntax tree without what decides no byte that a stage writes: the same on every Python from 3.11 on.
+    """Of a file's syntax tree without what decides no byte that a stage writes: the same on every
+    Python from 3.11 on.
 
-    Left out are comments and formatting, docstrings, hints and imports for them, and sentences that a person is told. A
-    decorator may read the hints of its function, and dataclasses, NamedTuples and pydantic read those of a class: they stay.
+    Left out are comments and formatting, docstrings, hints and imports for them, and sentences that
+    a person is told. A decorator may read the hints of its function, and dataclasses, NamedTuples
+    and pydantic read those of a class: they stay.
     """
     return hashlib.md5(form(parsed(file), hints=False).encode(), usedforsecurity=False).hexdigest()
 
@@ -164,8 +179,9 @@ def meaning_md5(file: Path) -> str:
 def form(node: Any, hints: bool) -> str:
     """A syntax node, a list of them or a plain value as text.
 
-    hints: whether annotations belong to it. Not ast.dump, which writes other text on another Python; for the same reason
-    ascii, not repr: which characters are printable depends on the version of Unicode.
+    hints: whether annotations belong to it. Not ast.dump, which writes other text on another
+    Python; for the same reason ascii, not repr: which characters are printable depends on the
+    version of Unicode.
     """
     if isinstance(node, list):
         return f"[{','.join([form(each, hints) for each in statements(node)])}]"
@@ -176,7 +192,8 @@ def form(node: Any, hints: bool) -> str:
         case ast.Constant(value=value):
             return f"{type(value).__name__} {value!a}"
         case ast.JoinedStr(values=parts):  # Python 3.12 ends some with an empty string
-            return f"JoinedStr({form([part for part in parts if getattr(part, 'value', None) != ''], hints)})"
+            written = [part for part in parts if getattr(part, "value", None) != ""]
+            return f"JoinedStr({form(written, hints)})"
         case ast.AnnAssign(target=target, value=ast.AST() as value) if not hints:
             return form(ast.Assign([target], value), hints)
         case ast.arg() | ast.AnnAssign() if not hints:
@@ -201,7 +218,9 @@ def form(node: Any, hints: bool) -> str:
 
 
 def statements(nodes: list[Any]) -> Iterator[Any]:
-    """Without strings that stand alone, such as docstrings, and without what is imported for hints."""
+    """Without strings that stand alone, such as docstrings, and without what is imported for
+    hints.
+    """
     for node in nodes:
         if is_for_hints(node):
             yield from statements(node.orelse)
@@ -230,7 +249,9 @@ def is_for_hints(node: Any) -> bool:
 
 
 def only_tells(call: ast.Call) -> bool:
-    """Whether its arguments are a sentence for a person: no `print` into a file that it names, nothing that has effects."""
+    """Whether its arguments are a sentence for a person: no `print` into a file that it names,
+    nothing that has effects.
+    """
     name, attribute = getattr(call.func, "id", ""), getattr(call.func, "attr", "")
     if name not in TOLD and attribute not in TOLD - {"print"}:
         return False

@@ -1,4 +1,6 @@
-"""initialise: a corpus's training split and an architecture -> a tokenizer and an untrained base in models/bases/NAME."""
+"""initialise: a corpus's training split and an architecture -> a tokenizer and an untrained base in
+models/bases/NAME.
+"""
 
 from pathlib import Path
 

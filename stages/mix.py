@@ -1,4 +1,6 @@
-"""mix: a run's own corpus, replayed and mixed ones -> data/mixed/RUN: training rows free of anything that is held out."""
+"""mix: a run's own corpus, replayed and mixed ones -> data/mixed/RUN: training rows free of
+anything that is held out.
+"""
 
 import json
 from collections.abc import Iterator

@@ -1,6 +1,9 @@
-"""params.yaml read and checked: layers resolved into a run's settings; every fault told at once, before anything runs."""
+"""params.yaml read and checked: layers become a run's options; every fault is told at once, before
+anything runs.
+"""
 
 import re
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,22 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages import backends, tasks
 from stages.errors import UserError, nearest
-from stages.settings import RUN_KEYS, Base, Corpus, Run, Settings, Source, Split, Strict, Synthetic
+from stages.settings import (
+    RUN_KEYS,
+    Answering,
+    Base,
+    Corpus,
+    Options,
+    Run,
+    Source,
+    Split,
+    Strict,
+    Synthetic,
+)
 
-NAME = re.compile(r"[a-z][a-z0-9_]*-\d{3}")
+DEFAULTS = "defaults"
+NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
+PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
 
 
 class Params(Strict):
@@ -29,23 +45,22 @@ class Params(Strict):
     corpora: dict[str, Corpus]
     runs: dict[str, Run]
 
-    def resolve(self, run: str) -> Settings:
-        """defaults < presets, in the order they are named < task < the run's own."""
+    def options(self, presets: Iterable[str], *changes: dict[str, Any]) -> Options:
+        """defaults < presets, in the order they are named < changes, in their order."""
+        named = [self.presets[name] for name in presets]
+        return Options.model_validate(merge(self.defaults, *named, *changes))
+
+    def resolve(self, run: str) -> Options:
+        """defaults < presets < task < the run's own."""
         spec = self.runs[run]
         presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
-        layers = [
-            self.defaults,
-            *(self.presets[name] for name in presets),
-            self.tasks[spec.task],
-            spec.model_extra or {},
-        ]
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            merged = merge(merged, layer)
-        return Settings.model_validate(merged)
+        return self.options(presets, self.tasks[spec.task], spec.model_extra or {})
 
     def shares(self, run: str) -> dict[str, float]:
-        """How often an epoch of a run has each row of each corpus: its own once, those of `replay` and `mix` as they say."""
+        """How often an epoch of a run has each row of each corpus.
+
+        The run's own corpus once; those of `replay` and `mix` as they say.
+        """
         spec, shares = self.runs[run], {}
         before = spec
         while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[
@@ -57,21 +72,34 @@ class Params(Strict):
         return {spec.corpus: 1.0} | shares | {spec.corpus: 1.0} | spec.mix
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """The whole file, validated: unknown keys, wrong types and references that lead nowhere are told all at once.
+def answering(options: Options) -> Answering:
+    """What a run answers with: in an evaluation and in `apply` the same."""
+    return Answering.model_validate(options.model_dump(include=set(Answering.model_fields)))
 
-    Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there is.
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """The whole file, validated: unknown keys, wrong types and references that lead nowhere are
+    told all at once.
+
+    Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there
+    is.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return validate(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this at the top of the repository") from None
+
+
+def validate(text: str, path: Path) -> Params:
+    """`load_params` of what the file `path` holds, or shall hold."""
+    try:
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
     faults = _faults(Params, raw, "")
     if not faults:
-        layers = {"defaults": raw["defaults"]}
+        layers = {DEFAULTS: raw["defaults"]}
         layers |= {
             f"{group}.{name}": layer or {}
             for group in ("presets", "tasks")
@@ -79,7 +107,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         }
         layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
         faults = [
-            fault for place, layer in layers.items() for fault in _faults(Settings, layer, place)
+            fault for place, layer in layers.items() for fault in _faults(Options, layer, place)
         ]
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -100,7 +128,13 @@ def _faults(model: type[BaseModel], value: Any, place: str) -> list[str]:
     try:
         model.model_validate(value)
     except ValidationError as error:
-        return [_sentence(model, item, place) for item in error.errors()]
+        # Presets, tasks and runs say what differs from the defaults, which are whole.
+        whole = model is not Options or place == DEFAULTS
+        return [
+            _sentence(model, item, place)
+            for item in error.errors()
+            if whole or item["type"] != "missing"
+        ]
     return []
 
 
@@ -110,8 +144,11 @@ def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
     if error["type"] == "extra_forbidden":
         return f"`{where}` is no option{nearest(parts[-1], _options(model, parts[:-1]))}"
     if error["type"] == "missing":
+        if place == DEFAULTS:
+            return f"`{where}` is missing; every option without a neutral value has one there"
         return f"`{where}` is missing; add it"
-    return f"`{where}`: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}; correct the value"
+    why = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"`{where}`: {why}, not {error['input']!r}; correct the value"
 
 
 def _options(model: type[BaseModel], path: list[str]) -> list[str]:
@@ -130,12 +167,13 @@ def _kinds(annotation: Any) -> list[type[BaseModel]]:
     return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
 
 
-def merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """`high` over `low`, maps inside them key by key."""
-    merged = dict(low)
-    for key, value in high.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+def merge(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Each layer over those before it, maps inside them key by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merge(merged[key], value) if both else value
     return merged
 
 
@@ -144,7 +182,9 @@ def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _dangling(params: Params) -> list[str]:
-    """References between the maps that lead nowhere or in a circle, and names that break the numbering."""
+    """References between the maps that lead nowhere or in a circle, and names that break the
+    numbering.
+    """
     faults = []
     for group, entries in (
         ("synthetic", params.synthetic),
@@ -155,12 +195,21 @@ def _dangling(params: Params) -> list[str]:
         for name, item in entries.items():
             if not NAME.fullmatch(name):
                 faults.append(
-                    f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in `typst-002`"
+                    f"`{group}.{name}`: a version is named TASK-NNN with three digits, as in "
+                    f"`typst-002`"
                 )
             if item.task not in params.tasks:
                 faults.append(
-                    f"`{group}.{name}.task`: no task `{item.task}`{nearest(item.task, list(params.tasks))}"
+                    f"`{group}.{name}.task`: no task "
+                    f"`{item.task}`{nearest(item.task, list(params.tasks))}"
                 )
+    faults += [
+        f"`{group}`: {name!r} is no name; write it with lower-case letters, digits, `_`, `.` and "
+        f"`-`"
+        for group in ("bases", "tasks", "presets")
+        for name in getattr(params, group)
+        if not PLAIN.fullmatch(name)
+    ]
     faults += [
         f"`corpora.{name}`: test_only and valid_only at once; a row serves one of the two"
         for name, corpus in params.corpora.items()
@@ -169,13 +218,15 @@ def _dangling(params: Params) -> list[str]:
     for task in params.tasks:
         if task not in tasks.names():
             faults.append(
-                f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and score.py"
+                f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and "
+                f"score.py"
             )
     for name, base in params.bases.items():
         texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
         if base.corpus not in texts:
             faults.append(
-                f"`bases.{name}.corpus`: no corpus of texts `{base.corpus}`{nearest(base.corpus, texts)}"
+                f"`bases.{name}.corpus`: no corpus of texts "
+                f"`{base.corpus}`{nearest(base.corpus, texts)}"
             )
     for name, run in params.runs.items():
         presets = [run.preset] if isinstance(run.preset, str) else run.preset
@@ -188,7 +239,8 @@ def _dangling(params: Params) -> list[str]:
             of = params.corpora.get(other)
             if of is None:
                 faults.append(
-                    f"`runs.{name}.{key}`: no corpus `{other}`{nearest(other, list(params.corpora))}"
+                    f"`runs.{name}.{key}`: no corpus "
+                    f"`{other}`{nearest(other, list(params.corpora))}"
                 )
             elif of.task != run.task:
                 faults.append(
@@ -202,7 +254,8 @@ def _dangling(params: Params) -> list[str]:
         ]
         if run.validation and run.validation not in judges:
             faults.append(
-                f"`runs.{name}.validation`: no valid_only corpus `{run.validation}`{nearest(run.validation, judges)}"
+                f"`runs.{name}.validation`: no valid_only corpus "
+                f"`{run.validation}`{nearest(run.validation, judges)}"
             )
         faults += [
             f"`runs.{name}.{key}`: {why}"
@@ -216,7 +269,8 @@ def _dangling(params: Params) -> list[str]:
     except CycleError as error:
         circle = " → ".join(error.args[1])
         faults.append(
-            f"`runs`: {circle}: a run that continues from itself; give one of them another base or parent"
+            f"`runs`: {circle}: a run that continues from itself; give one of them another base or "
+            f"parent"
         )
     if not faults:
         for name in params.runs:
@@ -225,7 +279,9 @@ def _dangling(params: Params) -> list[str]:
 
 
 def _outside(params: Params) -> list[str]:
-    """Files and models that lie elsewhere: another clone would not have them, and a stage could overwrite them."""
+    """Files and models that lie elsewhere: another clone would not have them, and a stage could
+    overwrite them.
+    """
     if params.allow_outside:
         return []
     named = [(f"{group}.{name}.file", item.file) for group in ("synthetic", "sources", "corpora")
@@ -262,5 +318,6 @@ def _no_model(params: Params, run: Run, key: str) -> str:
         return f"no model `{path}`{nearest(path, sorted(made))}"
     grown = params.runs.get(path.removeprefix("models/"))
     if key == "parent" and grown is not None and path != run.base and grown.base != run.base:
-        return f"{path} was grown on {grown.base}, this run's base is {run.base}; use the same base or another parent"
+        remedy = "use the same base or another parent"
+        return f"{path} was grown on {grown.base}, this run's base is {run.base}; {remedy}"
     return ""

@@ -1,7 +1,7 @@
 """predict: a run, its untuned base and every test set of the task -> data/predictions/RUN.jsonl.
 
-Rows that the same weights have answered before are read back from .scratch, so that a new version costs the chain only
-its new rows.
+Rows that the same weights have answered before are read back from .scratch, so that a new version
+costs the chain only its new rows.
 """
 
 from functools import cache
@@ -15,7 +15,7 @@ from stages.backends.shared import answer_cache
 from stages.backends.shared.fingerprint import fingerprint
 from stages.files import as_json, write_lines
 from stages.records import Prediction, Row, read_rows
-from stages.settings import Settings
+from stages.settings import Answering
 
 
 def main(run: str) -> None:
@@ -39,8 +39,10 @@ def main(run: str) -> None:
 def answered(
     by: str, model: str, config: dict[str, Any], tests: dict[str, list[Row]], bar: Progress
 ) -> list[Prediction]:
-    """What a model makes of every row of every test set; it is loaded when the first row that is new to it comes."""
-    base, chosen = config["base"], Settings.model_validate(config["settings"])
+    """What a model makes of every row of every test set; it is loaded when the first row that is
+    new to it comes.
+    """
+    base, chosen = config["base"], Answering.model_validate(config["settings"])
     backend = backends.load(chosen.backend)
     loaded = cache(lambda: backend.answerer(model, base, chosen))
     answering = as_json([config[key] for key in ("settings", "code", "packages")])

@@ -1,4 +1,6 @@
-"""prepare: one raw corpus version -> train, valid and test rows, and a report of every row that was dropped."""
+"""prepare: one raw corpus version -> train, valid and test rows, and a report of every row that was
+dropped.
+"""
 
 import json
 from array import array
@@ -30,7 +32,8 @@ def main(name: str) -> None:
     with ExitStack() as stack:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(atomic_write(path)) for part, path in paths.items()}
-        # Training rows wait on the disk until all that is held out is known: the file is read once, and no row stays in memory.
+        # Training rows wait on the disk until all that is held out is known: the file is read once,
+        # and no row stays in memory.
         waiting = stack.enter_context(
             TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent)
         )
@@ -70,7 +73,8 @@ def main(name: str) -> None:
 def divided(
     task: tasks.Corpus, corpus: Corpus, shares: Split, report: clean.Report, folder: Path
 ) -> Iterator[tuple[split.Part, Row]]:
-    """(part, prepared row) of every example that survives cleaning, in the file's order; noisy copies are for training.
+    """(part, prepared row) of every example that survives cleaning, in the file's order; noisy
+    copies are for training.
 
     folder: for what waits on the disk.
     """

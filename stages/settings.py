@@ -1,7 +1,9 @@
-"""params.yaml as types: every option's meaning, unit and bounds; its value is in params.yaml and nowhere else.
+"""params.yaml as types: every option's meaning, unit and bounds; its value stands there alone.
 
-A field's default here is the neutral value that old runs keep when an option is added: `configure` leaves values equal
-to it out of a run's resolved settings, so that they, and their MD5 in lineage.json, stay as they were.
+A field has a default here only where that means off, none or all. `configure` leaves such values
+out of what decides a run, so that an option that is added later leaves every run, and the MD5 of
+its settings in lineage.json, as they were. Every other option is required, and has its value in
+params.yaml: under `defaults`, or in the entry that it belongs to.
 """
 
 from typing import Annotated, Literal
@@ -16,40 +18,69 @@ class Strict(BaseModel):
 class Lora(Strict):
     """Low-rank adapters (Hu et al. 2021), named as in PEFT."""
 
-    r: int = Field(16, ge=1, description="rank")
-    lora_alpha: int = Field(32, ge=1, description="scaling is lora_alpha / r")
+    r: int = Field(ge=1, description="rank")
+    lora_alpha: int = Field(ge=1, description="the adapter's output is scaled by lora_alpha / r")
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    target_modules: list[str] | Literal["all-linear"]
 
 
 class EarlyStopping(Strict):
     patience: int = Field(
-        0, ge=0, description="units without improvement before the run stops; 0 = never"
+        0,
+        ge=0,
+        description="units without a lower validation loss after which training ends; 0 = never",
     )
-    unit: Literal["evaluations", "epochs"] = Field(
-        "evaluations", description="what patience counts"
-    )
+    unit: Literal["evaluations", "epochs"] = Field(description="what patience counts")
 
 
 class Generation(Strict):
-    """How a run answers. None of it retrains anything: it is resolved into a file of its own."""
+    """How a run continues a prompt. None of it decides weights, so none of it retrains anything."""
 
-    max_new_tokens: int = Field(128, ge=1)
-    temperature: float = Field(0.0, ge=0, description="0 = greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
-    batch_size: int = Field(64, ge=1, description="rows answered at once")
-
-
-class Settings(Strict):
-    """All that decides what a run's weights become, and how it answers."""
-
-    seed: int = Field(42, ge=0)
-    backend: str = "pytorch"
-    method: Literal["lora", "qlora", "full"] = Field(
-        "lora", description="qlora: LoRA on a base in 4 bits (NF4)"
+    max_new_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0, description="0 = greedy; above 0 samples")
+    top_p: float = Field(
+        gt=0, le=1, description="share of the probability that is sampled from; 1 = all of it"
     )
+    batch_size: int = Field(ge=1, description="rows answered at once")
+
+
+class Common(Strict):
+    """What decides both a run's weights and its answers."""
+
+    seed: int = Field(ge=0, description="of all that is drawn at random")
+    backend: str = Field(description="a folder of stages/backends: pytorch or mlx")
+    method: Literal["lora", "qlora", "full"] = Field(
+        description="lora: an adapter; qlora: an adapter on a base in 4 bits (NF4); "
+        "full: all weights"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        description="auto: CUDA or Apple's GPU where there is one, else the CPU"
+    )
+    threads: int = Field(
+        ge=1,
+        description="CPU threads; another number sums in another order and gives other last bits",
+    )
+    max_length_tokens: int = Field(
+        ge=8,
+        description="of a row: a longer conversation loses the middle of its prompt, "
+        "a longer text becomes several windows",
+    )
+    max_steps_per_example: int = Field(
+        0, ge=0, description="steps of a solution that are scored, from the first; 0 = all"
+    )
+
+
+class Answering(Common):
+    """All that decides how a run answers, in an evaluation and on one's own text alike."""
+
+    generation: Generation
+
+
+class Settings(Common):
+    """All that decides what a run's weights become, but for its data."""
+
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the matrix products in training"
+        description="of the matrix products in training, not of those in answering"
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in the backward pass to save memory"
@@ -58,69 +89,92 @@ class Settings(Strict):
         False, description="keep activations in the CPU's memory until the backward pass"
     )
     memory_limit_mb: int = Field(
-        0, ge=0, description="what training may take of the device, in 2^20 bytes; 0 = all of it"
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="auto: CUDA or MPS where there is one, else the CPU"
-    )
-    threads: int = Field(
-        2, ge=1, description="CPU threads; another number gives other last bits, so it is pinned"
-    )
-    max_length_tokens: int = Field(
-        512, ge=8, description="longer rows are cut from the prompt's middle, texts into windows"
-    )
-    max_steps_per_example: int = Field(
-        0, ge=0, description="steps of a solution that are scored, from the first; 0 = all"
+        0, ge=0, description="of the device's memory, in 2^20 bytes; 0 = all that is free"
     )
     added_tokens: list[str] = Field(
-        [], description="new tokens of the base's vocabulary; LoRA trains their rows alone"
+        [],
+        description="new tokens of the vocabulary; beside an adapter, "
+        "only their rows of the embedding are trained",
     )
-    learning_rate: float = Field(2e-4, gt=0)
-    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    warmup_steps: int = Field(0, ge=0, description="optimizer steps")
+    learning_rate: float = Field(gt=0, description="the highest, which the schedule starts from")
+    lr_scheduler_type: Literal[
+        "cosine",
+        "cosine_with_min_lr",
+        "linear",
+        "constant_with_warmup",
+        "polynomial",
+        "warmup_stable_decay",
+    ]
+    lr_scheduler_kwargs: dict[str, float | str] = Field(
+        {},
+        description="the schedule's own parameters as transformers names them: "
+        "min_lr_rate for cosine_with_min_lr, num_decay_steps for warmup_stable_decay",
+    )
+    warmup_steps: int = Field(
+        0, ge=0, description="optimizer steps in which the learning rate rises from 0"
+    )
     optim: Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit"] = Field(
-        "adamw_torch",
-        description="the paged ones (bitsandbytes) give memory back while a long row needs it; CUDA only",
+        description="paged (bitsandbytes, CUDA only): the optimizer's state moves to the CPU's "
+        "memory while a long row needs the room"
     )
     weight_decay: float = Field(0.0, ge=0)
-    adam_beta2: float = Field(0.999, gt=0, lt=1, description="decay of AdamW's second moment")
-    max_grad_norm: float = Field(1.0, gt=0)
+    adam_beta2: float = Field(gt=0, lt=1, description="decay of AdamW's second moment")
+    max_grad_norm: float = Field(gt=0, description="longer gradients are scaled down to it")
     per_device_train_batch_size: int = Field(
-        8, ge=1, description="rows as long as the longest that memory does for at once"
+        ge=1,
+        description="rows of a micro-batch. Where rows are short, more of them go into one, as "
+        "far as this many of the longest rows would take the memory",
     )
     gradient_accumulation_steps: int = Field(
-        1, ge=1, description="an optimizer step's rows, as a multiple of those"
+        ge=1,
+        description="an optimizer step trains on this × per_device_train_batch_size rows, "
+        "in however many micro-batches",
     )
-    num_train_epochs: float = Field(1.0, gt=0)
+    num_train_epochs: float = Field(gt=0)
     max_steps: int = Field(
         0, ge=0, description="optimizer steps; 0 = as many as num_train_epochs needs"
     )
     eval_steps: int = Field(
-        0, ge=0, description="optimizer steps between evaluations and checkpoints; 0 = one an epoch"
+        0,
+        ge=0,
+        description="optimizer steps from one evaluation and checkpoint to the next; "
+        "0 = those of an epoch",
     )
     max_eval_batches: int = Field(
-        0, ge=0, description="batches of validation rows, from the first; 0 = all"
+        0,
+        ge=0,
+        description="an evaluation looks at this × per_device_train_batch_size validation rows, "
+        "from the first; 0 = at all",
     )
-    logging_steps: int = Field(25, ge=1, description="optimizer steps")
+    logging_steps: int = Field(ge=1, description="optimizer steps from one report to the next")
     save_total_limit: int = Field(
-        2, ge=1, description="checkpoints kept beside the best while training"
+        ge=1, description="checkpoints that a training keeps beside that of the best weights"
     )
     save: list[Literal["best", "last"]] = Field(
-        ["best"], description="last: its weights too, as models/RUN/last"
+        description="best: the weights of the lowest validation loss, always kept, as models/RUN; "
+        "last: those of the last step too, as models/RUN/last"
     )
-    early_stopping: EarlyStopping = EarlyStopping()
-    lora: Lora = Lora()
-    generation: Generation = Generation()
+    early_stopping: EarlyStopping
+    lora: Lora | None = Field(None, description="of methods lora and qlora; none of method full")
+
+
+class Options(Settings, Answering):
+    """Every option of a run."""
+
+    lora: Lora
     report_to: list[Literal["tensorboard", "wandb"]] = Field(
-        [], description="who is told of a training beside logs/RUN.log"
+        [], description="who is told of a training, beside logs/RUN.log"
     )
 
 
 class Split(Strict):
-    """Shares of the hash space held out, one pair for all corpora: else a row held out in 001 could be trained on in 002."""
+    """Shares that are held out of every corpus, by a hash of a row's content.
 
-    valid: float = Field(0.1, gt=0, lt=0.5)
-    test: float = Field(0.1, gt=0, lt=0.5)
+    One pair for all: else a row held out of version 001 could be trained on in 002.
+    """
+
+    valid: float = Field(gt=0, lt=0.5)
+    test: float = Field(gt=0, lt=0.5)
 
 
 class Synthetic(Strict):
@@ -129,8 +183,8 @@ class Synthetic(Strict):
     task: str
     file: str
     rows: int = Field(ge=1)
-    level: int = Field(1, ge=1, description="difficulty of the material")
-    seed: int = Field(0, ge=0)
+    level: int = Field(ge=1, description="which of the grammar's materials; 1 is the simplest")
+    seed: int = Field(ge=0)
 
 
 class Source(Strict):
@@ -143,39 +197,48 @@ class Source(Strict):
         pattern="^[0-9a-f]{40}$", description="the 40-digit commit hash; a branch or tag would move"
     )
     name: str = Field("", description="configuration of the data set, where it has several")
-    split: str = Field("train", description="the published split, or a part of it: train[:1000]")
+    split: str = Field(description="the published split, or a part of it: train[:1000]")
     columns: dict[str, str] = Field(
         {}, description="the record's key for each column that is taken; empty = all as they are"
     )
 
 
 class Augment(Strict):
-    """Copies of the training rows with noise in what is given; what should come out stays clean."""
+    """Copies of training rows with noise in what is given; what should come out stays clean."""
 
-    copies: int = Field(1, ge=1, description="noisy rows beside each row")
+    copies: int = Field(ge=1, description="noisy rows beside each row")
     character_noise: float = Field(
-        0.05, gt=0, le=0.5, description="share of characters dropped, doubled, swapped or replaced"
+        gt=0, le=0.5, description="share of characters dropped, doubled, swapped or replaced"
     )
-    seed: int = Field(42, ge=0)
+    seed: int = Field(ge=0)
 
 
 class Corpus(Strict):
-    """One version of a task's data, or a part of one: two corpora may read one file, for a curriculum."""
+    """One version of a task's data, or a part of one: two corpora may read one file.
+
+    Cleaning is strict in a corpus that says nothing else: its two defaults are not neutral.
+    """
 
     task: str
     file: str
     max_drop_fraction: float = Field(
-        0.2, ge=0, le=1, description="share of rows that cleaning may drop before it stops"
+        0.2, ge=0, le=1, description="share of the rows that may be dropped; more stop the stage"
     )
-    malformed: Literal["stop", "drop"] = Field("stop", description="what an unreadable line does")
+    malformed: Literal["stop", "drop"] = Field(
+        "stop", description="what an unreadable line does: stop the stage, or be dropped"
+    )
     near_duplicates: float = Field(
-        0.0, ge=0, le=1, description="Jaccard similarity from which a row is dropped; 0 = keep all"
+        0.0,
+        ge=0,
+        le=1,
+        description="Jaccard similarity to an earlier row, from which on a row is dropped; "
+        "0 = keep all",
     )
     categories: list[str] = Field(
         [], description="error types, constructs or kinds that are kept; empty = all"
     )
     max_characters: int = Field(
-        0, ge=0, description="of source and target together, for easy rows first; 0 = any"
+        0, ge=0, description="of source and target together; longer rows are left out; 0 = any"
     )
     max_samples: int = Field(0, ge=0, description="rows kept, from the first; 0 = all")
     instruction: str = Field(
@@ -190,11 +253,12 @@ class Corpus(Strict):
 
 
 class Base(Strict):
-    """A base model made here: a tokenizer trained on one corpus and an untrained grouped-query Llama."""
+    """A base made here: a tokenizer trained on one corpus, and an untrained grouped-query Llama."""
 
     corpus: str
     split: Literal["gpt2", "atoms"] = Field(
-        "gpt2", description="what the tokenizer may merge; see stages/text/tokenizer.py"
+        description="within what BPE merges. gpt2: words with the space before them; atoms: ASCII "
+        "words and LaTeX commands, every other character and digit alone"
     )
     vocab_size: int = Field(
         ge=300, description="tokens, the 256 bytes and the special ones included"
@@ -204,15 +268,15 @@ class Base(Strict):
     num_attention_heads: int = Field(ge=1)
     num_key_value_heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=8)
-    max_position_embeddings: int = Field(512, ge=32, description="tokens")
+    max_position_embeddings: int = Field(ge=32, description="tokens")
     initializer_range: float = Field(
-        0.02, gt=0, description="standard deviation of the untrained weights"
+        gt=0, description="standard deviation of the untrained weights"
     )
-    seed: int = Field(42, ge=0)
+    seed: int = Field(ge=0)
 
 
 class Run(BaseModel):
-    """What a run starts from and learns; its own overrides of Settings stand beside these keys."""
+    """What a run starts from and learns; its own values of Options stand beside these keys."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     task: str
@@ -221,14 +285,17 @@ class Run(BaseModel):
     parent: str
     preset: list[str] | str = []
     mix: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {}, description="other corpora, and how often an epoch has each row"
+        {}, description="other corpora of the task, and how often an epoch has each of their rows"
     )
     replay: float = Field(
-        0.0, ge=0, description="how often an epoch has each row of the corpora of the runs before"
+        0.0,
+        ge=0,
+        description="how often an epoch has each row of what the runs before were trained on",
     )
     validation: str = Field(
         "",
-        description="a valid_only corpus that decides which weights are best; empty = the held-out share",
+        description="a valid_only corpus by which the best weights are chosen; "
+        "empty = the held-out share of what is trained on",
     )
 
 

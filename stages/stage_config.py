@@ -10,12 +10,15 @@ CONFIG = Path("build/config")
 
 
 def load(stage: str, key: str) -> dict[str, Any]:
-    """All that decides a stage beside its data. Raises UserError that names the nearest there is."""
+    """All that decides a stage beside its data. Raises UserError that names the nearest there
+    is.
+    """
     path = CONFIG / stage / f"{key}.json"
     if not path.is_file():
         there = sorted(file.stem for file in path.parent.glob("*.json"))
         raise UserError(
-            f"{path}: no such file; `dvc repro configure` writes one for each entry of params.yaml{nearest(key, there)}"
+            f"{path}: no such file; `dvc repro configure` writes one for each entry of "
+            f"params.yaml{nearest(key, there)}"
         )
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config

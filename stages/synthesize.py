@@ -1,4 +1,6 @@
-"""synthesize: a task's grammar -> one demo corpus version. Delete its entry in params.yaml when you bring your own."""
+"""synthesize: a task's grammar -> one demo corpus version. Delete its entry in params.yaml when you
+bring your own.
+"""
 
 import random
 from pathlib import Path

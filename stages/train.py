@@ -1,8 +1,14 @@
-"""train: a corpus version, a parent and settings -> models/RUN and its loss curve; a killed training goes on where it was."""
+"""train: a corpus version, a parent and settings -> models/RUN and its loss curve.
+
+A training that was killed goes on where it was.
+"""
 
 import csv
 import hashlib
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from stages import backends, command_line, stage_config
 from stages.backends.shared import checkpoints, model_folders
@@ -12,19 +18,37 @@ from stages.records import read_rows
 from stages.settings import Run, Settings
 
 
-def main(run: str) -> None:
+def main(
+    run: str,
+    first_steps: Annotated[
+        Path | None,
+        typer.Option(help="make the first steps alone and write the checksum of their weights"),
+    ] = None,
+) -> None:
     config = stage_config.load("train", run)
-    spec, chosen = Run.model_validate(config["run"]), Settings.model_validate(config["settings"])
+    spec, settings = Run.model_validate(config["run"]), Settings.model_validate(config["settings"])
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
-    backend = backends.load(chosen.backend)
+    train_rows, valid_rows = read_rows(train), read_rows(valid)
+    backend, name = backends.load(settings.backend), checkpoints.folder_name(run, spec)
+    if first_steps:
+        with checkpoints.locked_folder(f"{name}-first-steps") as folder:
+            trained = backend.train(
+                f"{run}-first-steps",
+                spec,
+                settings,
+                train_rows,
+                valid_rows,
+                folder,
+                first_steps_only=True,
+            )
+            write_json(first_steps, trained.first_steps_md5)
+        return
 
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
-    with checkpoints.held(checkpoints.name(run, spec)) as folder:
+    with checkpoints.locked_folder(name) as folder:
         report_to = stage_config.load("report", run)["report_to"]
-        trained = backend.train(
-            run, spec, chosen, read_rows(train), read_rows(valid), folder, report_to
-        )
+        trained = backend.train(run, spec, settings, train_rows, valid_rows, folder, report_to)
         trained.save(Path("models", run))
         write_json(
             Path("models", run, model_folders.LINEAGE),
@@ -41,13 +65,16 @@ def main(run: str) -> None:
                 "rows_too_long": trained.rows_too_long,
                 "steps": trained.steps,
                 "best_step": trained.best_step,
+                "first_steps_md5": trained.first_steps_md5,
             },
         )
         write_curve(curve, run, trained.history)
 
 
 def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:
-    """A Trainer's history as rows for dvc plots: the same however often the training was resumed."""
+    """A Trainer's history as rows for dvc plots: the same however often the training was
+    resumed.
+    """
     names = {"loss": "train", "eval_loss": "valid"}
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")

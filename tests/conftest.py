@@ -35,7 +35,8 @@ def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.Comple
 
 @pytest.fixture(scope="session")
 def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nano clone in which the whole default graph has run, one for all test processes: read it, never write to it."""
+    """A nano clone in which the whole default graph has run, one for all test processes: read it,
+    never write to it."""
     base = tmp_path_factory.getbasetemp()
     folder = (
         (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
@@ -68,7 +69,8 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 ERRORS: set[str] = set()
-"""The different sentences that bad input was answered with, names of folders left out; docs/reliability.md tells how many."""
+"""The different sentences that bad input was answered with, names of folders left out;
+docs/reliability.md tells how many."""
 
 
 def pytest_configure() -> None:

@@ -1,12 +1,13 @@
-"""`kill -9` at random moments, and whether the same command, given again, ends where an undisturbed one does.
+"""`kill -9` at random moments, and whether the same command, given again, ends where an undisturbed
+one does.
 
     python -m tests.kills FOLDER                            20 kills over the whole default graph at nano settings
     python -m tests.kills OTHER --of FOLDER/calm --kills 5 -- exp run --temp -S runs.reward-002.lora.r=8
 
-FOLDER/calm and FOLDER/disturbed are clones at nano settings, or copies of one where the graph has run; behind `--` stands the
-dvc command, `repro` if nothing. Kills go to a stage's process, to dvc, or to both. Prints a line for each, and ends with exit
-code 1 unless the locks are equal: the workspace's, or those of the experiments.
-"""
+FOLDER/calm and FOLDER/disturbed are clones at nano settings, or copies of one where the graph has
+run; behind `--` stands the dvc command, `repro` if nothing. Kills go to a stage's process, to dvc,
+or to both. Prints a line for each, and ends with exit code 1 unless the locks are equal: the
+workspace's, or those of the experiments."""
 
 import argparse
 import random
@@ -61,7 +62,8 @@ def strike(process: psutil.Popen, victim: str) -> list[psutil.Process]:
 def disturbed(
     folder: Path, command: list[str], kills: int, seconds: float, rng: random.Random
 ) -> Counter[str]:
-    """Run the command again and again until it ends well, killed so many times before; which kills there were.
+    """Run the command again and again until it ends well, killed so many times before; which kills
+    there were.
 
     seconds: between kills, on average.
     """
@@ -90,7 +92,8 @@ def disturbed(
 
 
 def locks(folder: Path, command: list[str]) -> set[str]:
-    """The lock that the command left: in the workspace, or in the experiments that it made elsewhere."""
+    """The lock that the command left: in the workspace, or in the experiments that it made
+    elsewhere."""
     if "--temp" not in command:
         return {(folder / "dvc.lock").read_text(encoding="utf-8")}
     listed = subprocess.run(
@@ -132,7 +135,8 @@ def main() -> None:
     same = locks(calm, command) == locks(other, command) != set()
     counts = ", ".join(f"{count} of {victim}" for victim, count in sorted(struck.items()))
     print(
-        f"dvc {' '.join(command)}: {struck.total()} kills ({counts}); locks {'equal' if same else 'DIFFER'}"
+        f"dvc {' '.join(command)}: {struck.total()} kills ({counts}); locks "
+        f"{'equal' if same else 'DIFFER'}"
     )
     raise SystemExit(0 if same else 1)
 

@@ -1,10 +1,10 @@
-"""The whole repository in another folder at nano settings: what `make smoke` runs and the tests of the graph start from.
+"""The whole repository in another folder at nano settings: what `make smoke` runs and the tests of
+the graph start from.
 
     python -m tests.nano FOLDER        makes it and runs the whole graph there
 
-Every file that git tracks, or would, is copied; corpora shrink to some dozen rows and trainings to a few steps. DVC's
-cache is the folder's own.
-"""
+Every file that git tracks, or would, is copied; corpora shrink to some dozen rows and trainings to
+a few steps. DVC's cache is the folder's own."""
 
 import shutil
 import subprocess
@@ -65,10 +65,11 @@ def make(folder: Path) -> Path:
 
 
 def reproduce(folder: Path, environment: dict[str, str] | None = None) -> None:
-    """`dvc repro`, the chains that share nothing side by side: at this size most of the time goes into imports.
+    """`dvc repro`, the chains that share nothing side by side: at this size most of the time goes
+    into imports.
 
-    Side by side DVC is told the stages singly, because two processes that look after the same upstream stage block each other.
-    """
+    Side by side DVC is told the stages singly, because two processes that look after the same
+    upstream stage block each other."""
     runs = YAML().load(folder / "params.yaml")["runs"]
     later = [run for run in runs if run != "lm-001"]
     chains = [

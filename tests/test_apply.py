@@ -12,15 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stages import configure
 from stages.__main__ import main
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders
+from stages.params import load_params, merge
+from stages.settings import Answering
 from stages.tasks.typst.document import Chunk, chunks
 from stages.text import tokenizer
+from tests.tiny import OPTIONS
 
-PARAMS = """
-split: {}
-defaults: {threads: 1, max_length_tokens: 128, generation: {max_new_tokens: 64}}
+OWN = {"max_length_tokens": 128, "generation": {"max_new_tokens": 64}}
+PARAMS = (
+    f"""
+split: {{valid: 0.1, test: 0.1}}
+defaults: {json.dumps(merge(OPTIONS, OWN))}
+"""
+    + """
 presets: {}
 tasks: {typst: {}, gec: {}, lm: {}}
 synthetic: {}
@@ -37,6 +45,7 @@ runs:
   gec-001: {task: gec, corpus: gec-001, base: models/start, parent: models/start}
   lm-001: {task: lm, corpus: lm-001, base: models/start, parent: models/start}
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +80,7 @@ class Echo:
 
     def __init__(self, model, base, chosen):
         self.run = Path(model).name
+        Echo.chosen = chosen
 
     def answer(self, prompts, advance):
         advance(len(prompts))
@@ -102,6 +112,16 @@ def echo(monkeypatch):
     monkeypatch.setattr(pytorch, "Answerer", Echo)
     monkeypatch.setattr(Echo, "calls", [], raising=False)
     return Echo
+
+
+def test_a_run_is_applied_as_it_is_evaluated(apply, echo):
+    apply("gec-001", "--text", "a")
+    decided = {
+        made.stage: made.settings for made in configure.decisions_of(load_params(), "gec-001")
+    }
+    assert echo.chosen == Answering.model_validate(decided["predict"]["settings"])
+    apply("gec-001", "--text", "a", "--max-new-tokens", "3")
+    assert echo.chosen.generation.max_new_tokens == 3
 
 
 # Documents in pieces

@@ -1,4 +1,5 @@
-"""What `make bench` concludes from its turns, and that the figures in the repository are of the workloads that there are."""
+"""What `make bench` concludes from its turns, and that the figures in the repository are of the
+workloads that there are."""
 
 import json
 import re

@@ -65,8 +65,8 @@ def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
     assert done.returncode == 2
     said = " ".join(done.stdout.replace("│", " ").split())
     assert (
-        "data/typst/train_3b.jsonl: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it"
-        in said
+        "data/typst/train_3b.jsonl: a version's file is named train_NNN or style_NNN with three "
+        "digits, or eval; rename it" in said
     )
     assert "its adapter has lora.r 4, this run asks for 1" in said
     assert "typst-003: 2 of 5 checks found a fault; see above" in done.stderr
@@ -90,7 +90,7 @@ def scratch_of(clone, name):
     asked = f"""
 from stages.backends.shared import checkpoints
 from stages.params import load_params
-print(checkpoints.name({name!r}, load_params().runs[{name!r}]))"""
+print(checkpoints.folder_name({name!r}, load_params().runs[{name!r}]))"""
     return run(clone, "python", "-c", asked).stdout.strip()
 
 
@@ -159,8 +159,8 @@ def test_new_that_fails_late_leaves_params_as_they_were(tmp_path):
     )
     assert done.returncode == 2
     assert (
-        "`corpora.gec-003.malformed`: input should be 'stop' or 'drop', not 'maybe'; correct the value"
-        in done.stderr
+        "`corpora.gec-003.malformed`: input should be 'stop' or 'drop', not 'maybe'; correct the "
+        "value" in done.stderr
     )
     assert (folder / "params.yaml").read_bytes() == before
     assert not list((folder / "data/gec").glob("train_003*"))
@@ -252,7 +252,8 @@ def test_every_recipe_of_the_howto_runs(clone):
                     clone,
                     "bash",
                     "-c",
-                    "until dvc queue status | grep -qE 'Success|Failed'; do sleep 1; done; dvc queue stop",
+                    "until dvc queue status | grep -qE 'Success|Failed'; do sleep 1; done; dvc "
+                    "queue stop",
                 )
             done.append(command)
     assert len(done) >= 12

@@ -33,7 +33,7 @@ def of(costs, hidden, weight, wanted, counts, autocast=False):
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("at_hand", [1, 7 * V, 2**21])
 def test_losses_and_gradients_are_pytorchs(monkeypatch, learns, at_hand):
-    monkeypatch.setattr(cross_entropy, "LOGITS_AT_HAND", at_hand)
+    monkeypatch.setattr(cross_entropy, "LOGITS_IN_CACHE", at_hand)
     problem = given(learns)
     (nats, gradients), (wanted, exact) = of(cross_entropy.nats, *problem), of(own, *problem)
     torch.testing.assert_close(nats, wanted, rtol=1e-5, atol=1e-6)
@@ -43,9 +43,9 @@ def test_losses_and_gradients_are_pytorchs(monkeypatch, learns, at_hand):
 
 def test_on_a_card_few_kernels_are_launched_and_a_cpu_stays_near_its_cache():
     labels = LOGITS_AT_ONCE // 128_256 // LABELS * LABELS  # of a call at most
-    assert 0 < labels <= 2 * cross_entropy.rows_at_hand("cuda", 128_256)
-    assert cross_entropy.rows_at_hand("cpu", 128_256) * 128_256 <= 2**21
-    assert cross_entropy.rows_at_hand("cpu", 2**22) == 1
+    assert 0 < labels <= 2 * cross_entropy.rows_at_once("cuda", 128_256)
+    assert cross_entropy.rows_at_once("cpu", 128_256) * 128_256 <= 2**21
+    assert cross_entropy.rows_at_once("cpu", 2**22) == 1
 
 
 def test_what_is_all_but_impossible_costs_what_it_does_and_what_is_certain_nothing():
@@ -90,6 +90,6 @@ def test_nothing_as_wide_as_the_vocabulary_is_kept_for_a_frozen_head():
 
 
 def test_only_a_plain_matrix_fits():
-    assert cross_entropy.fits(nn.Linear(D, V, bias=False))
-    assert not cross_entropy.fits(nn.Linear(D, V))
-    assert not cross_entropy.fits(nn.Sequential(nn.Linear(D, V, bias=False)))
+    assert cross_entropy.is_plain_matrix(nn.Linear(D, V, bias=False))
+    assert not cross_entropy.is_plain_matrix(nn.Linear(D, V))
+    assert not cross_entropy.is_plain_matrix(nn.Sequential(nn.Linear(D, V, bias=False)))

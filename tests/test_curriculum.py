@@ -1,4 +1,5 @@
-"""What a run trains on: parts of a corpus, noisy copies, near-duplicates, weights, replay, and nothing that is tested on."""
+"""What a run trains on: parts of a corpus, noisy copies, near-duplicates, weights, replay, and
+nothing that is tested on."""
 
 import json
 import random
@@ -122,7 +123,7 @@ def test_the_noise_is_as_much_as_was_asked_for():
     copy = next(
         copy
         for seed in range(99)
-        for copy in augment.copies(example, Augment(character_noise=0.5, seed=seed))
+        for copy in augment.copies(example, Augment(copies=1, character_noise=0.5, seed=seed))
     )
     assert copy.prompt[0]["content"] == f"do: {copy.source}"
 
@@ -149,7 +150,7 @@ def test_the_later_of_two_rows_that_differ_little_is_dropped_and_counted(inside)
 
 
 def test_a_long_reading_says_how_far_it_is(inside, monkeypatch, capsys):
-    monkeypatch.setattr(clean, "TOLD", 80)
+    monkeypatch.setattr(clean, "PROGRESS_EVERY_RECORDS", 80)
     enter(gec_001={})
     prepared("gec-001")
     said = capsys.readouterr().out.splitlines()[1:]  # what `configure` says comes before
@@ -157,7 +158,8 @@ def test_a_long_reading_says_how_far_it_is(inside, monkeypatch, capsys):
 
 
 def sentences(count: int, back: int) -> list[Example]:
-    """Of 10 to 30 words; one in three is one of those up to `back` before it, with one to three words replaced."""
+    """Of 10 to 30 words; one in three is one of those up to `back` before it, with one to three
+    words replaced."""
     rng = random.Random(1)
     words = [
         "".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randrange(3, 10)))
@@ -182,7 +184,7 @@ def sentences(count: int, back: int) -> list[Example]:
 def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(
     tmp_path, monkeypatch, threshold, characters
 ):
-    monkeypatch.setattr(near_duplicates, "CHARACTERS", characters)
+    monkeypatch.setattr(near_duplicates, "BATCH_CHARACTERS", characters)
     examples, noted = sentences(3_500, 3_500), clean.Report(tmp_path)
     fast = [
         example.line
@@ -190,7 +192,7 @@ def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(
     ]
     index = rensa.RMinHashDeduplicator(
         threshold,
-        near_duplicates.HASHES,
+        near_duplicates.SIGNATURE_HASHES,
         use_lsh=True,
         num_bands=near_duplicates.fewest_bands(threshold),
         seed=near_duplicates.SEED,
@@ -205,8 +207,8 @@ def test_near_duplicates_are_those_that_one_index_of_all_rows_finds(
 
 
 def test_long_texts_are_hashed_few_at_a_time(monkeypatch):
-    monkeypatch.setattr(near_duplicates, "CHARACTERS", 100)
-    monkeypatch.setattr(near_duplicates, "TOGETHER", 4)
+    monkeypatch.setattr(near_duplicates, "BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(near_duplicates, "BATCH_EXAMPLES", 4)
     examples = [
         Example(line, "x" * 20, "y" * length, "")
         for line, length in enumerate([0, 0, 0, 0, 0, 70, 10, 500, 3])
@@ -225,8 +227,8 @@ def test_long_texts_are_hashed_few_at_a_time(monkeypatch):
 def test_nine_of_ten_pairs_at_the_threshold_are_compared(threshold):
     """1 of 2 would be, at 0.8, with the 8 bands that rensa takes by itself."""
     bands = near_duplicates.fewest_bands(threshold)
-    assert near_duplicates.HASHES % bands == 0
-    assert 1 - (1 - threshold ** (near_duplicates.HASHES / bands)) ** bands >= 0.9
+    assert near_duplicates.SIGNATURE_HASHES % bands == 0
+    assert 1 - (1 - threshold ** (near_duplicates.SIGNATURE_HASHES / bands)) ** bands >= 0.9
 
 
 def test_a_row_is_remembered_only_until_its_last_possible_double_has_passed(tmp_path, monkeypatch):
@@ -255,7 +257,7 @@ def test_a_row_is_remembered_only_until_its_last_possible_double_has_passed(tmp_
 
 
 def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
-    monkeypatch.setattr(clean, "NEWEST", 50)
+    monkeypatch.setattr(clean, "NEWEST_HASHES", 50)
     rng, noted = random.Random(0), clean.Report(tmp_path)
     examples = [Example(line, str(rng.randrange(4_000)), "x", "") for line in range(6_500)]
     first: dict[str, int] = {}

@@ -1,4 +1,5 @@
-"""Answers in batches are those of transformers' own `generate`, one by one: with shared beginnings and rows that leave."""
+"""Answers in batches are those of transformers' own `generate`, one by one: with shared beginnings
+and rows that leave."""
 
 import copy
 from typing import Any
@@ -36,7 +37,8 @@ OTHER = {
 }
 """A window, and a recurrent state: nothing is shared."""
 UNTOLD = {"mpt": MptConfig(vocab_size=40, d_model=32, n_layers=2, n_heads=4, initializer_range=0.3)}
-"""Has no positions but those in its mask; padded on the left, `generate` itself answers otherwise than one by one."""
+"""Has no positions but those in its mask; padded on the left, `generate` itself answers otherwise
+than one by one."""
 
 
 def model_of(config: Any) -> Any:
@@ -93,7 +95,7 @@ def ending(answers: list[list[int]]) -> int:
     return max(found, key=lambda token: (len(found[token]), token))
 
 
-@pytest.mark.parametrize("shared", [0, decoding.SHARED_TOKENS - 1, 15])
+@pytest.mark.parametrize("shared", [0, decoding.SHORTEST_PREFIX_TOKENS - 1, 15])
 @pytest.mark.parametrize("name", [*PLAIN, *OTHER])
 def test_answers_in_batches_are_those_of_generate_one_by_one(name, shared):
     model, prompts = model_of((PLAIN | OTHER)[name]), prompts_of(shared)
@@ -109,12 +111,12 @@ def test_answers_in_batches_are_those_of_generate_one_by_one(name, shared):
 @pytest.mark.parametrize("name", [*PLAIN, *OTHER, *UNTOLD])
 def test_what_all_prompts_begin_with_is_computed_once_where_that_is_exact(name):
     model, prompts = model_of((PLAIN | OTHER | UNTOLD)[name]), prompts_of(15)
-    assert decoding.beginning(model, prompts)[0] == (15 if name in PLAIN else 0)
-    assert decoding.beginning(model, [prompts[0]] * 3)[0] == (
+    assert decoding.shared_prefix(model, prompts)[0] == (15 if name in PLAIN else 0)
+    assert decoding.shared_prefix(model, [prompts[0]] * 3)[0] == (
         len(prompts[0]) - 1 if name in PLAIN else 0
     )
-    assert decoding.beginning(model, prompts[:1])[0] == 0
-    assert decoding.beginning(model, [])[0] == 0
+    assert decoding.shared_prefix(model, prompts[:1])[0] == 0
+    assert decoding.shared_prefix(model, [])[0] == 0
 
 
 def test_a_row_that_has_ended_is_computed_no_more():
@@ -133,7 +135,7 @@ def test_a_row_that_has_ended_is_computed_no_more():
     needed = sum(len(answer) for answer in answers)
     spent = sum(rows for rows, _ in computed[2:])
     longest = max(map(len, answers))
-    assert needed <= spent < needed + len(prompts) * longest * decoding.LEAVING + longest
+    assert needed <= spent < needed + len(prompts) * longest * decoding.COMPACTED_SHARE + longest
     assert spent < 0.8 * len(prompts) * longest
 
 

@@ -1,4 +1,5 @@
-"""Character edits, F-beta, GLEU and loops against values worked out by hand and against slow, obvious twins."""
+"""Character edits, F-beta, GLEU and loops against values worked out by hand and against slow,
+obvious twins."""
 
 import itertools
 import math
@@ -154,9 +155,11 @@ def test_gleu_is_its_formula(triples: list[tuple[str, str, str]]) -> None:
 def test_gleu_by_hand() -> None:
     # あいうえ -> あいうお, answered あいうお: every n-gram agrees and none is kept in error.
     assert edits.gleu(["あいうえ"], ["あいうお"], ["あいうお"]) == pytest.approx(1)
-    # Copied: unigrams 3 agree, え is kept in error: 2/4; bigrams 2 - 1 of 3, trigrams 1 - 1 of 2: nothing left.
+    # Copied: unigrams 3 agree, え is kept in error: 2/4; bigrams 2 - 1 of 3, trigrams 1 - 1 of 2:
+    # nothing left.
     assert edits.gleu(["あいうえ"], ["あいうえ"], ["あいうお"]) == 0
-    # あいうえお -> あいうえか, answered あいうえき: 4/5 3/4 2/3 1/2, nothing of the source's error kept, same length.
+    # あいうえお -> あいうえか, answered あいうえき: 4/5 3/4 2/3 1/2, nothing of the source's error kept, same
+    # length.
     product = 4 / 5 * 3 / 4 * 2 / 3 * 1 / 2
     assert edits.gleu(["あいうえお"], ["あいうえき"], ["あいうえか"]) == pytest.approx(
         product**0.25

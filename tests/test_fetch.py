@@ -1,4 +1,5 @@
-"""Data sets of the hub, fetched at one revision; here from a folder of data files, which the same loader reads."""
+"""Data sets of the hub, fetched at one revision; here from a folder of data files, which the same
+loader reads."""
 
 import json
 from pathlib import Path
@@ -31,6 +32,7 @@ def enter(folder: Path, **options: object) -> None:
         "file": "data/polish/train_003.jsonl",
         "hub_id": str(folder),
         "revision": REVISION,
+        "split": "train",
     }
     params = yaml.safe_load(yaml.safe_dump(GOOD))
     params["tasks"]["polish"] = {}

@@ -22,7 +22,7 @@ from transformers.models.llama import modeling_llama
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import fused, models
-from stages.backends.pytorch.loss import causal_model, keeps_apart, outputs, summed_nats
+from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, outputs, summed_nats
 from stages.text import batches
 from stages.text.chat import Encoded
 from tests import tiny
@@ -103,7 +103,7 @@ def test_in_bfloat16_they_are_no_further_from_float32_than_what_they_replace(arc
 
 
 def test_rows_of_a_line_do_not_see_each_other():
-    assert keeps_apart(pair("llama")[1])
+    assert isolates_packed_rows(pair("llama")[1])
 
 
 def test_frozen_norms_get_no_gradient():

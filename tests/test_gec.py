@@ -1,4 +1,5 @@
-"""Japanese grammar correction: what the reader takes and refuses, what the grammar writes, and what counts as right."""
+"""Japanese grammar correction: what the reader takes and refuses, what the grammar writes, and what
+counts as right."""
 
 import random
 import re
@@ -442,7 +443,8 @@ def test_all_types_are_there_and_some_rows_are_correct(
 
 
 def test_a_source_has_one_correction_and_no_planted_error_is_a_correct_sentence() -> None:
-    """Over far more draws than a corpus has, and over both levels together: test sets of one chain are shared."""
+    """Over far more draws than a corpus has, and over both levels together: test sets of one chain
+    are shared."""
     rng = random.Random(6)
     corrected: dict[str, str] = {}
     right = {japanese.sentence(rng, level).text for level in LEVELS * 6000}

@@ -19,6 +19,7 @@ from stages.corpus import clean
 from stages.errors import UserError
 from stages.params import Params, load_params
 from stages.records import Answer, read_rows, target
+from tests import nano
 from tests.conftest import run
 
 ROOT = Path(__file__).parents[1]
@@ -97,10 +98,11 @@ print(json.dumps([file for file in ours if file]))
 
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
-    """What Python really loads is the twin of what is read from the imports, which sees those inside functions too.
+    """What Python really loads is the twin of what is read from the imports, which sees those
+    inside functions too.
 
-    Only modules of which it is said why may be loaded and left out; what they alone import would be missed here.
-    """
+    Only modules of which it is said why may be loaded and left out; what they alone import would be
+    missed here."""
     left_out = {str(imports.files_of(module)[-1]) for module in imports.DECIDES_NOTHING}
     assert len(left_out) == len(imports.DECIDES_NOTHING)
     params = load_params(ROOT / "params.yaml")
@@ -138,7 +140,8 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
         "stages/__init__.py": "",
         "stages/own/__init__.py": "from .first import a",
         "stages/own/first.py": "def f():\n    from .. import second",
-        "stages/second.py": "import os, stages.third, numpy\nif TYPE_CHECKING:\n    import stages.fourth",
+        "stages/second.py": "import os, stages.third, numpy\nif TYPE_CHECKING:\n    import "
+        "stages.fourth",
         "stages/third.py": "import stages.own",
         "stages/fourth.py": "",
     }
@@ -161,7 +164,8 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
 
 
 def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
-    """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks for."""
+    """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks
+    for."""
     files = list((ROOT / "stages").rglob("*.py"))
     found = {
         path.relative_to(ROOT).as_posix() for path in files if "import_module(" in path.read_text()
@@ -276,7 +280,8 @@ def test_what_decides_no_byte_is_no_code(tmp_path, before, after, another):
 
 
 def test_what_code_means_has_the_same_md5_on_every_python(tmp_path):
-    """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of 3.12 and 3.13."""
+    """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of
+    3.12 and 3.13."""
     (tmp_path / "code.py").write_text(CODE, encoding="utf-8")
     assert imports.meaning_md5(tmp_path / "code.py") == "001f43ece9359fabc52e0ddef6dc4d5b"
 
@@ -376,7 +381,11 @@ def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monk
     Path("model").write_text("weights")
     config = {
         "base": "model",
-        "settings": {},
+        "settings": next(
+            made.settings["settings"]
+            for made in configure.decisions_of(load_params(ROOT / "params.yaml"), "gec-001")
+            if made.stage == "predict"
+        ),
         "code": {"a.py": "1"},
         "packages": {"torch": "2.13.0"},
     }
@@ -475,7 +484,8 @@ def test_a_stage_that_neither_trains_nor_predicts_does_not_import_torch(stage):
 
 
 def held_out_in_training(folder: Path) -> list[str]:
-    """Every test item, by question and by (question, answer), that stands in a training or validation split of its task."""
+    """Every test item, by question and by (question, answer), that stands in a training or
+    validation split of its task."""
     found = []
     tasks = sorted(path.name for path in (folder / "data/prepared").iterdir())
     assert tasks == ["gec", "lm", "polish", "reward", "typst"]
@@ -511,7 +521,8 @@ def held_out_in_training(folder: Path) -> list[str]:
 
 
 def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(tmp_path):
-    """Over the default corpora as they are, not at nano size: the texts alone, which takes seconds."""
+    """Over the default corpora as they are, not at nano size: the texts alone, which takes
+    seconds."""
     for name in ("params.yaml", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
     params = load_params(ROOT / "params.yaml")
@@ -614,7 +625,8 @@ def copied(folder: Path) -> Path:
 
 
 def configured_in(folder: Path, anew: bool = False) -> dict[str, str]:
-    """{stage@key: the config that `configure` writes}; `anew`: by a process that imports the folder's own code."""
+    """{stage@key: the config that `configure` writes}; `anew`: by a process that imports the
+    folder's own code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(imports, "PROJECT", folder)
         patch.chdir(folder)
@@ -627,7 +639,7 @@ def configured_in(folder: Path, anew: bool = False) -> dict[str, str]:
 
 TRAINER, FILES = "stages/backends/pytorch/trainer.py", "stages/files.py"
 EDITS = {
-    "a comment": (line(TRAINER, "LOSSES = ", "# Of each step.\nLOSSES = "), of()),
+    "a comment": (line(TRAINER, "KEPT = ", "# Of each step.\nKEPT = "), of()),
     "a docstring": (line(TRAINER, '"""Tells a listener what', '"""Tells it what'), of()),
     "a type hint": (line(TRAINER, "patience: int) -> None", "patience: float) -> None"), of()),
     "another style in every file": (reformat, of()),
@@ -659,6 +671,10 @@ EDITS = {
     "how long answers are": (setting("tasks/gec/generation", {"max_new_tokens": 5}), of("predict@gec")),
     "how answers are sampled": (setting("defaults/generation/temperature", 0.5), of("predict")),
     "a run's own setting": (setting("runs/gec-002/learning_rate", 0.125), of("train@gec-002")),
+    "a run's seed": (
+        setting("runs/gec-002/seed", 5), of("mix@gec-002", "train@gec-002", "predict@gec-002"),
+    ),
+    "the precision of training": (setting("defaults/precision", "float32"), of("train")),
     "who is told": (setting("runs/gec-002/report_to", ["wandb"]), of("report@gec-002")),
     "a run's mixture": (setting("runs/gec-002/mix/style-001", 0.25), of("mix@gec-002")),
     "what is held out": (setting("split/test", 0.2), of("prepare")),
@@ -752,7 +768,8 @@ def test_configure_tells_what_changed_for_which_stages(clone):
     assert said == [
         "settings.learning_rate 0.004 → 0.125: train@gec-002",
         "settings.weight_decay default → 0.5: train@gec-002",
-        "stages/scoring/edits.py has changed: evaluate@gec-001, evaluate@gec-002, evaluate@polish-001, evaluate@polish-002, "
+        "stages/scoring/edits.py has changed: evaluate@gec-001, evaluate@gec-002, "
+        "evaluate@polish-001, evaluate@polish-002, "
         "compare@gec, compare@polish",
     ]
     assert not (clone / "build/config/train/old-001.json").exists()
@@ -861,6 +878,19 @@ def test_a_misspelt_key_stops_an_experiment_before_anything_runs(clone, override
     assert done.returncode != 0
     assert says in done.stdout + done.stderr
     assert "Running stage 'train" not in done.stdout
+
+
+@pytest.mark.parametrize("target", [(), ("-s",)])
+def test_a_key_that_a_shell_would_run_is_never_put_into_a_command(tmp_path, target):
+    """Asked for alone, the stage misses the settings that configure has not written."""
+    folder = nano.make(tmp_path / "repository")
+    key = "x; touch ran #"
+    tiny = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["bases"]["tiny"]
+    change(folder, f"bases/{key}", tiny)
+    done = run(folder, "dvc", "repro", *target, f"initialise@{key}", succeeds=False)
+    assert done.returncode
+    assert target or f"`bases`: '{key}' is no name" in done.stderr
+    assert not (folder / "ran").exists()
 
 
 def test_the_commands_of_the_readme_run():

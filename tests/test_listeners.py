@@ -66,8 +66,8 @@ def test_a_gap_between_training_and_validation_is_warned_of_once_with_its_figure
     assert len(warnings) == 1
     assert " above training loss " in warnings[0]
     assert (
-        "the best weights are kept. Fewer epochs, more data, a lower rank or more dropout close the gap"
-        in warnings[0]
+        "the best weights are kept. Fewer epochs, more data, a lower rank or more dropout close "
+        "the gap" in warnings[0]
     )
 
 

@@ -1,4 +1,5 @@
-"""What is trained beside a plain adapter: a head for steps, rows of added tokens, a base in 4 bits."""
+"""What is trained beside a plain adapter: a head for steps, rows of added tokens, a base in 4
+bits."""
 
 import json
 from pathlib import Path
@@ -15,10 +16,9 @@ from stages.backends.shared import adapters, model_folders
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
-from stages.settings import Lora, Settings
 from stages.text import batches
 from stages.text.chat import encode, scored_steps
-from tests.tiny import ROWS, SETTINGS, checkpoint, grow
+from tests.tiny import ROWS, SETTINGS, checkpoint, grow, lora, settings_with
 
 SOLUTIONS = [
     {
@@ -32,7 +32,7 @@ SOLUTIONS = [
     for n in range(24)
     for wrong in (1, 2)
 ]
-PLAIN = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8)})
+PLAIN = SETTINGS.model_copy(update={"lora": lora(r=4, lora_alpha=8)})
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, ins
         )
     )
     assert after < 0.9 * before
-    answerer = pytorch.Answerer(run, base, Settings(threads=1, method="qlora"))
+    answerer = pytorch.Answerer(run, base, settings_with(method="qlora"))
     assert (
         len(
             answerer.respond(
@@ -324,7 +324,8 @@ def test_recomputed_activations_and_logits_in_parts_change_no_gradient(base, mon
 
 
 class Logits(TorchDispatchMode):
-    """Sizes of all tensors with a place for each of 11 tokens that are made; (8, 11) is the head, turned."""
+    """Sizes of all tensors with a place for each of 11 tokens that are made; (8, 11) is the head,
+    turned."""
 
     def __init__(self):
         super().__init__()
@@ -358,7 +359,7 @@ def test_bfloat16_without_conversions_changes_no_gradient_under_autocast(
     tokenizer = load_tokenizer(base, base)
     batch = batches.pad([sequence for row in ROWS for sequence in encode(tokenizer, row, 64)], 0)
     changes, gradients = (
-        {"lora": Lora(r=4, lora_alpha=8, lora_dropout=dropout), "added_tokens": added},
+        {"lora": lora(r=4, lora_alpha=8, lora_dropout=dropout), "added_tokens": added},
         [],
     )
     for precision in ("float32", "bfloat16"):

@@ -1,4 +1,5 @@
-"""The MLX backend beside the PyTorch one: the same losses, gradients and answers, and adapters that either continues."""
+"""The MLX backend beside the PyTorch one: the same losses, gradients and answers, and adapters that
+either continues."""
 
 import json
 import os
@@ -20,11 +21,11 @@ from stages.backends.shared import adapters, mlx_adapters, model_folders, progre
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.params import load_params
-from stages.settings import EarlyStopping, Generation, Lora, Run
+from stages.settings import EarlyStopping, Run
 from stages.text import batches
 from stages.text.chat import encode
 from tests.conftest import run
-from tests.tiny import ROWS, SETTINGS, checkpoint, grow
+from tests.tiny import ROWS, SETTINGS, checkpoint, grow, lora, settings_with
 
 if sys.platform not in ("linux", "darwin"):
     pytest.skip("MLX has no wheel for this system", allow_module_level=True)
@@ -37,7 +38,7 @@ from stages.backends.mlx import loop
 from stages.backends.mlx import models as mlx_models
 
 ROOT = Path(__file__).parents[1]
-PLAIN = SETTINGS.model_copy(update={"backend": "mlx", "lora": Lora(r=4, lora_alpha=8)})
+PLAIN = SETTINGS.model_copy(update={"backend": "mlx", "lora": lora(r=4, lora_alpha=8)})
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -105,11 +106,12 @@ def test_losses_and_gradients_are_those_of_the_pytorch_backend(base, inside):
 
 @pytest.mark.parametrize("split", [False, True])
 def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside, monkeypatch, split):
-    """Split: rows of unlike length go through the model one after the other, and add up to the same step."""
-    monkeypatch.setattr(batches, "PASS", 0 if split else 10**6)
+    """Split: rows of unlike length go through the model one after the other, and add up to the same
+    step."""
+    monkeypatch.setattr(batches, "PASS_OVERHEAD_TOKENS", 0 if split else 10**6)
     passes, arrays = [], loop.arrays
     monkeypatch.setattr(
-        mlx, "arrays", lambda rows, pad_id: passes.append(len(rows)) or arrays(rows, pad_id)
+        loop, "arrays", lambda rows, pad_id: passes.append(len(rows)) or arrays(rows, pad_id)
     )
     parent = grow(base, base, inside / "parent")
     course = {
@@ -137,7 +139,7 @@ def test_ten_steps_have_the_losses_of_the_pytorch_backend(base, inside, monkeypa
 
 def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
     run = grow(base, base, inside / "run")
-    settings = PLAIN.model_copy(update={"generation": Generation(max_new_tokens=6, batch_size=5)})
+    settings = settings_with(generation={"max_new_tokens": 6, "batch_size": 5})
     ours, other = (
         backend.Answerer(run, base, settings).predict(ROWS, lambda count: None)
         for backend in (mlx, pytorch)
@@ -157,6 +159,18 @@ def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
     assert (ours[0].answer, ours[0].tokens) == (other[0].answer, other[0].tokens)
 
 
+def test_what_answers_is_in_float32_whatever_training_was_in(base):
+    settings = PLAIN.model_copy(update={"precision": "bfloat16"})
+    trained = mlx_models.model_for_training(base, base, settings)
+    answers = mlx.Answerer(base, base, settings).model
+    kinds = [
+        {value.dtype for _, value in tree_flatten(model.parameters()) if value.ndim > 1}
+        for model in (trained, answers)
+    ]
+    assert mx.bfloat16 in kinds[0]
+    assert kinds[1] == {mx.float32}
+
+
 # Adapters
 
 
@@ -167,13 +181,13 @@ def test_a_chain_alternates_between_the_backends(llama, inside):
         llama,
         str(inside / "second"),
         inside / "third",
-        PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)}),
+        PLAIN.model_copy(update={"lora": lora(r=6, lora_alpha=6)}),
     )
     start, before = third.history, models.model_for_answering(str(inside / "second"), llama)
     rows = sequences(llama)[16:]
     parents_loss = sum(summed_nats(before, batches.pad([row], 0)).item() for row in rows)
     grown = mlx_models.model_for_training(
-        llama, str(inside / "second"), PLAIN.model_copy(update={"lora": Lora(r=6, lora_alpha=6)})
+        llama, str(inside / "second"), PLAIN.model_copy(update={"lora": lora(r=6, lora_alpha=6)})
     )
     assert sum(nats for nats, _ in loop.row_nats(grown, rows, 4, 0)) == pytest.approx(
         parents_loss, rel=1e-4
@@ -221,7 +235,7 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     # mlx-lm itself loads it, and answers as we do.
     from mlx_lm.tuner.utils import load_adapters
 
-    model = load_adapters(mlx_models.load_weights(llama, PLAIN), str(folder))
+    model = load_adapters(mlx_models.load_weights(llama), str(folder))
     ours = mlx.Answerer(str(run), llama, PLAIN)
     rows = sequences(llama)[:4]
     assert [nats for nats, _ in loop.row_nats(model, rows, 4, 0)] == pytest.approx(
@@ -234,7 +248,8 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
 
 
 def test_an_adapter_of_some_layers_is_continued_in_all(llama, inside):
-    """mlx-lm's num_layers: the layers it leaves out get fresh adapters, which change nothing yet."""
+    """mlx-lm's num_layers: the layers it leaves out get fresh adapters, which change nothing
+    yet."""
     config, state = adapters.read(Path(grow(llama, llama, inside / "run")))
     some = {
         name: value for name, value in mlx_adapters.to_mlx(state).items() if ".layers.1." in name
@@ -263,7 +278,7 @@ def test_training_twice_gives_the_same_bytes_and_a_stopped_one_goes_on_to_them(
     llama, inside, monkeypatch
 ):
     settings = PLAIN.model_copy(
-        update={"lora": Lora(r=4, lora_alpha=8, lora_dropout=0.2), "logging_steps": 2}
+        update={"lora": lora(r=4, lora_alpha=8, lora_dropout=0.2), "logging_steps": 2}
     )
     one = trained(llama, llama, inside / "one", settings)
     trained(llama, llama, inside / "two", settings)
@@ -287,7 +302,7 @@ def test_the_best_weights_are_kept_and_early_stopping_ends(llama, inside):
     changed = {
         "max_steps": 60,
         "learning_rate": 0.3,
-        "early_stopping": EarlyStopping(patience=2),
+        "early_stopping": EarlyStopping(patience=2, unit="evaluations"),
         "save": ["best", "last"],
     }
     settings = PLAIN.model_copy(update=changed)
@@ -330,7 +345,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     from mlx_lm.utils import quantize_model, save_model
 
     wide = checkpoint(inside / "wide", "llama", width=64)
-    model = mlx_models.load_weights(wide, PLAIN)
+    model = mlx_models.load_weights(wide)
     config = json.loads((Path(wide) / "config.json").read_text())
     model, config = quantize_model(model, config, group_size=32, bits=4)
     save_model(wide, model)
@@ -359,12 +374,14 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
     [
         (
             "method: qlora",
-            "method qlora: backend mlx trains adapters; use a base in MLX's 4 bits with method: lora",
+            "method qlora: backend mlx trains adapters; use a base in MLX's 4 bits with method: "
+            "lora",
         ),
         ("method: full", "method full: backend mlx trains adapters; use backend: pytorch"),
         (
             "added_tokens: [<a>]",
-            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them",
+            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or "
+            "leave them",
         ),
         (
             "optim: paged_adamw_8bit",
@@ -406,7 +423,7 @@ def test_names_of_layers_that_the_architecture_has_not_are_told_with_those_that_
         UserError, match="no wqkv here; this architecture has down_proj, gate_proj, k_proj"
     ):
         mlx_models.model_for_training(
-            llama, llama, PLAIN.model_copy(update={"lora": Lora(target_modules=["wqkv"])})
+            llama, llama, PLAIN.model_copy(update={"lora": lora(target_modules=["wqkv"])})
         )
 
 
@@ -417,7 +434,7 @@ def test_a_base_in_bitsandbytes_4_bits_is_refused(llama, inside):
         json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}})
     )
     with pytest.raises(UserError, match="quantised by bitsandbytes; use backend: pytorch"):
-        mlx_models.load_weights(str(folder), PLAIN)
+        mlx_models.load_weights(str(folder))
 
 
 def test_arrays_mark_where_each_learned_token_is_predicted(llama):

@@ -1,4 +1,5 @@
-"""Memory that is planned: beside what was measured, before anything is loaded, with the change that makes it fit."""
+"""Memory that is planned: beside what was measured, before anything is loaded, with the change that
+makes it fit."""
 
 import csv
 import json
@@ -17,11 +18,13 @@ from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import fused
 from stages.backends.shared import memory, model_folders
 from stages.errors import UserError
+from stages.params import load_params
 from stages.settings import Run, Settings
 from tests.conftest import run
-from tests.tiny import ROWS, SETTINGS, checkpoint
+from tests.tiny import ROWS, SETTINGS, checkpoint, settings_with
 
 ROOT = Path(__file__).parents[1]
+PLAIN = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0}
 
 
 def outline(architecture):
@@ -50,13 +53,13 @@ def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, 
     with (ROOT / "bench" / table).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     compared = 0
-    for number, (architecture, preset, changed) in enumerate(cases):
+    for number, (architecture, presets, changed) in enumerate(cases):
         words = " ".join(f"{key}={value}" for key, value in changed.items())
-        asked = (architecture, preset, words)
+        asked = (architecture, presets, words)
         (row,) = [
             each
             for each in rows
-            if (each["architecture"], each["preset"], each["changed"]) == asked
+            if (each["architecture"], each["presets"], each["changed"]) == asked
         ]
         options = bench_memory.chosen(number)
         model = outline(architecture)
@@ -79,11 +82,11 @@ def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, 
 
 
 def test_presets_fit_the_cards_that_they_are_named_after():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for preset in ("llama-3.2-3b-8gb", "llama-3-8b-8gb", "mistral-7b-8gb"):
-        options = Settings.model_validate(params["presets"][preset])
+    params = load_params(ROOT / "params.yaml")
+    for architecture in ("llama-3.2-3b", "llama-3-8b", "mistral-7b"):
+        options = params.options(["card-8gb", architecture])
         planned = memory.need(
-            outline(preset.removesuffix("-8gb")),
+            outline(architecture),
             options,
             options.per_device_train_batch_size,
             options.max_length_tokens,
@@ -94,7 +97,7 @@ def test_presets_fit_the_cards_that_they_are_named_after():
 
 
 def test_on_a_processor_a_head_with_added_tokens_is_planned_with_its_logits_and_their_gradient_beside_each_other():
-    settings = Settings(method="lora", per_device_train_batch_size=4)
+    settings = settings_with(lora=PLAIN)
     plain, added = (
         memory.need(outline("llama-100m"), chosen, 4, 512, "cpu", True).logits
         for chosen in (settings, settings.model_copy(update={"added_tokens": ["<formal>"]}))
@@ -109,7 +112,12 @@ def test_70_billion_parameters_are_planned_in_seconds(inside):
     AutoConfig.for_model(**shape).save_pretrained(inside / "70b")
     begun = time.monotonic()
     planned = memory.need(
-        memory.outline(inside / "70b"), Settings(method="qlora"), 1, 1024, "cuda", True
+        memory.outline(inside / "70b"),
+        settings_with(method="qlora", lora=PLAIN),
+        1,
+        1024,
+        "cuda",
+        True,
     )
     assert time.monotonic() - begun < 20
     assert 35e9 < planned.weights < 45e9
@@ -117,8 +125,8 @@ def test_70_billion_parameters_are_planned_in_seconds(inside):
 
 def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     model = outline("mistral-7b")
-    options = Settings(
-        method="lora", precision="bfloat16", per_device_train_batch_size=8, max_length_tokens=2048
+    options = settings_with(
+        precision="bfloat16", per_device_train_batch_size=8, max_length_tokens=2048, lora=PLAIN
     )
     whole = memory.need(model, options, 8, 2048, "cuda", True).total
 
@@ -141,6 +149,15 @@ def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     for change in memory.remedies(options):
         changed = options.model_copy(update=change)
         assert changed.per_device_train_batch_size * changed.gradient_accumulation_steps == 8
+
+
+def test_a_full_training_that_has_no_lora_among_its_settings_is_offered_no_adapter():
+    full = settings_with(method="full")
+    assert {"lora", "qlora"} <= {change.get("method") for change in memory.remedies(full)}
+    without = Settings.model_validate(full.model_dump(exclude={"lora", "generation", "report_to"}))
+    changes = list(memory.remedies(without))
+    assert {"gradient_checkpointing": True} in changes
+    assert not [change for change in changes if "method" in change]
 
 
 def test_training_refuses_what_cannot_fit_and_names_the_change(inside):

@@ -12,7 +12,8 @@ from stages.records import BadLine, Example, Prediction
 from stages.scoring import polish_text as measures
 from stages.tasks.polish import corpus, score, synthetic
 
-# The grammar. Typed from a dictionary; each differs from what one ending for all nouns of a gender would give.
+# The grammar. Typed from a dictionary; each differs from what one ending for all nouns of a gender
+# would give.
 
 NOUN_FORMS = """
 student loc sg studencie   student nom pl studenci    student acc pl studentów   sąsiad loc sg sąsiedzie  sąsiad nom pl sąsiedzi

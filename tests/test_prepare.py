@@ -1,4 +1,5 @@
-"""Raw corpora: what is read, what is dropped and counted, what stops with which sentence, and what is held out."""
+"""Raw corpora: what is read, what is dropped and counted, what stops with which sentence, and what
+is held out."""
 
 import json
 import os
@@ -97,7 +98,8 @@ def test_what_is_dropped_is_counted_by_reason(inside):
 
 
 def test_a_training_row_that_asks_what_a_held_out_row_asks_is_dropped(inside):
-    # The same sentence corrected in several ways: the corrections decide the part, the question would leak.
+    # The same sentence corrected in several ways: the corrections decide the part, the question
+    # would leak.
     lines = [f"{n}\t水<が{v}>（を{v}）{n}杯飲む。\tVerb\n" for n in range(60) for v in ("a", "b")]
     twice = [
         f"{n}\t<これ>（{word}）は{n}番。\tNoun\n" for n in range(200) for word in ("あれ", "それ")
@@ -247,13 +249,15 @@ def test_lines_are_numbered_as_an_editor_does(inside):
 
 
 def test_memory_stays_flat_as_a_corpus_grows(inside):
-    """Eight bytes and a set's slot for each row seen, not the rows: ten times the rows take far less than their size."""
+    """Eight bytes and a set's slot for each row seen, not the rows: ten times the rows take far
+    less than their size."""
     peaks = []
     for count in (4_000, 40_000):
         enter("lm", b"")
         with Path("corpus.txt").open("w") as file:
             file.writelines(
-                f"a document of a good hundred characters, so that keeping them all would show: {n} {'x' * 40}\n\n"
+                f"a document of a good hundred characters, so that keeping them all would show: "
+                f"{n} {'x' * 40}\n\n"
                 for n in range(count)
             )
         tracemalloc.start()

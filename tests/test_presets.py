@@ -1,4 +1,5 @@
-"""Every preset of params.yaml builds its training set-up on a shrunken model of its architecture; presets can be combined."""
+"""Every preset of params.yaml builds its training on a shrunken model of its architecture, alone
+and with its card."""
 
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from stages.backends.shared import model_folders
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.params import load_params, merge
-from stages.settings import Settings
+from stages.settings import Options
 from stages.text import batches, tokenizer
 from stages.text.chat import encode
-from tests.tiny import ROWS, TEXTS
+from tests.tiny import ROWS, TEXTS, settings_with
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
-ARCHITECTURES = {"mistral-7b-8gb": "mistral", "reward-4b-lora": "qwen3", "reward-4b-full": "qwen3"}
+ARCHITECTURES = {"mistral-7b": "mistral", "reward-4b-lora": "qwen3", "reward-4b-full": "qwen3"}
+
+
+def layers(presets: list[str]) -> dict:
+    return merge(PARAMS["defaults"], *(PARAMS["presets"][name] for name in presets))
 
 
 def shrunken(folder: Path, architecture: str) -> str:
@@ -43,13 +48,13 @@ def shrunken(folder: Path, architecture: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize(
-    "name",
-    sorted(name for name, preset in PARAMS["presets"].items() if preset.get("backend") != "mlx"),
-)
-def test_a_preset_builds_its_training(name, tmp_path):
-    preset = PARAMS["presets"][name]
-    chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
+NAMED = [[name] for name, preset in PARAMS["presets"].items() if preset.get("backend") != "mlx"]
+NAMED += [["card-8gb", name] for name in ("llama-3.2-3b", "llama-3-8b", "mistral-7b", "generic")]
+
+
+@pytest.mark.parametrize("names", NAMED, ids=" ".join)
+def test_presets_build_their_training(names, tmp_path):
+    chosen, name = Options.model_validate(layers(names)), names[-1]
     base = shrunken(tmp_path / "base", ARCHITECTURES.get(name, "llama"))
     model = models.model_for_training(base, base, chosen, scores_steps="reward" in name)
     model.train()
@@ -75,8 +80,8 @@ def test_the_mlx_preset_builds_its_training(tmp_path):
     from stages.backends.mlx import loop
     from stages.backends.mlx import models as mlx_models
 
-    (preset,) = [preset for preset in PARAMS["presets"].values() if preset.get("backend") == "mlx"]
-    chosen = Settings.model_validate(merge(PARAMS["defaults"], preset))
+    (name,) = [name for name, preset in PARAMS["presets"].items() if preset.get("backend") == "mlx"]
+    chosen = Options.model_validate(layers([name]))
     base = shrunken(tmp_path / "base", "qwen3")
     model = mlx_models.model_for_training(base, base, chosen)
     rows = [
@@ -95,7 +100,7 @@ def test_the_mlx_preset_builds_its_training(tmp_path):
 def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
     params = dict(PARAMS)
     params["runs"] = PARAMS["runs"] | {
-        "gec-001": PARAMS["runs"]["gec-001"] | {"preset": ["mistral-7b-8gb", "lora-small"]}
+        "gec-001": PARAMS["runs"]["gec-001"] | {"preset": ["card-8gb", "mistral-7b", "lora-small"]}
     }
     params["runs"]["gec-001"].pop("lora", None)
     file = tmp_path / "params.yaml"
@@ -111,7 +116,7 @@ def test_presets_are_combined_in_the_order_they_are_named(tmp_path):
 
 def test_a_preset_for_another_architecture_names_the_modules_there_are(tmp_path):
     base = shrunken(tmp_path / "base", "llama")
-    chosen = Settings.model_validate({"lora": {"target_modules": ["c_attn"]}})
+    chosen = settings_with(lora={"target_modules": ["c_attn"]})
     with pytest.raises(
         UserError,
         match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj",

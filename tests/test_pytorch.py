@@ -1,4 +1,5 @@
-"""The PyTorch backend on tiny models: exact losses, chains that continue, batches that answer like single rows."""
+"""The PyTorch backend on tiny models: exact losses, chains that continue, batches that answer like
+single rows."""
 
 import json
 import re
@@ -15,10 +16,10 @@ from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
 from stages.backends.shared import adapters, checkpoints, model_folders, training_plan
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
-from stages.settings import EarlyStopping, Lora, Run, Settings
+from stages.settings import EarlyStopping, Run
 from stages.text import batches
 from stages.text.chat import encode
-from tests.tiny import CONTRARY, ROWS, SETTINGS, TEXTS, checkpoint, grow
+from tests.tiny import CONTRARY, ROWS, SETTINGS, TEXTS, checkpoint, grow, lora, settings_with
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -57,7 +58,7 @@ def test_a_padded_batch_costs_what_its_rows_cost_one_by_one(base):
 
 def test_one_by_eight_and_eight_by_one_give_the_same_weights(base, inside):
     plain = SETTINGS.model_copy(
-        update={"lora": Lora(r=4, lora_alpha=8), "max_steps": 2, "eval_steps": 2}
+        update={"lora": lora(r=4, lora_alpha=8), "max_steps": 2, "eval_steps": 2}
     )
     states = []
     for micro, accumulation in [(8, 1), (1, 8)]:
@@ -88,7 +89,7 @@ def test_a_child_starts_from_its_parents_exact_weights_and_its_own_schedule(base
     parent = grow(base, base, inside / "one")
     rows = sequences(base)
     before = row_nats(models.model_for_answering(parent, base), rows, 8, 0)
-    wider = SETTINGS.model_copy(update={"lora": Lora(r=6, lora_alpha=24)})
+    wider = SETTINGS.model_copy(update={"lora": lora(r=6, lora_alpha=24)})
     for settings in (SETTINGS, wider):  # a higher rank and another scaling change no output either
         started = row_nats(models.model_for_training(base, parent, settings), rows, 8, 0)
         assert [nats for nats, _ in started] == pytest.approx(
@@ -165,7 +166,7 @@ def test_full_training_writes_a_checkpoint_that_can_be_a_base(base, inside):
 
 def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
     settings = SETTINGS.model_copy(
-        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=2)}
+        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=2, unit="evaluations")}
     )
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     trained = pytorch.train("early", spec, settings, ROWS[:16], CONTRARY, inside / "scratch")
@@ -190,22 +191,20 @@ def test_early_stopping_keeps_the_best_and_not_the_last(base, inside):
 
 def test_batched_answers_equal_those_given_one_by_one(base, inside):
     run = grow(base, base, inside / "one")
-    settings = Settings.model_validate({"threads": 1, "generation": {"max_new_tokens": 12}})
+    settings = settings_with(generation={"max_new_tokens": 12})
     prompts = [row | {"messages": row["messages"][:-1]} for row in ROWS]
     together = pytorch.Answerer(run, base, settings).respond(prompts, lambda count: None)
     single = pytorch.Answerer(
         run,
         base,
-        Settings.model_validate(
-            {"threads": 1, "generation": {"max_new_tokens": 12, "batch_size": 1}}
-        ),
+        settings_with(generation={"max_new_tokens": 12, "batch_size": 1}),
     )
     assert together == single.respond(prompts, lambda count: None)
     assert len({*together}) > 1
 
 
 def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
-    answerer = pytorch.Answerer(base, base, Settings(threads=1, max_length_tokens=16))
+    answerer = pytorch.Answerer(base, base, settings_with(max_length_tokens=16))
     rows = [
         {"id": str(n), "category": "", "source": "", "text": TEXTS[n % 4] * (n + 1)}
         for n in range(6)
@@ -225,13 +224,13 @@ def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
 
 def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
     run = grow(base, base, inside / "one")
-    narrower = SETTINGS.model_copy(update={"lora": Lora(r=2, lora_alpha=8)})
+    narrower = SETTINGS.model_copy(update={"lora": lora(r=2, lora_alpha=8)})
     with pytest.raises(
         UserError,
         match=r"its adapter has lora.r 4, this run asks for 2; a child keeps what its parent learned: set 4",
     ):
         models.model_for_training(base, run, narrower)
-    fewer = SETTINGS.model_copy(update={"lora": Lora(r=4, lora_alpha=8, target_modules=["q_proj"])})
+    fewer = SETTINGS.model_copy(update={"lora": lora(r=4, lora_alpha=8, target_modules=["q_proj"])})
     with pytest.raises(
         UserError, match=r"this run asks for q_proj; set those, or start again from the base"
     ):
@@ -252,7 +251,7 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(base, inside):
         match=r"this architecture has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj",
     ):
         models.model_for_training(
-            base, base, SETTINGS.model_copy(update={"lora": Lora(r=4, target_modules=["query"])})
+            base, base, SETTINGS.model_copy(update={"lora": lora(r=4, target_modules=["query"])})
         )
     (inside / "empty").mkdir()
     with pytest.raises(UserError, match=r"no config.json in it"):
@@ -284,11 +283,11 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, ins
 
 
 def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
-    with checkpoints.held("abc") as folder:
+    with checkpoints.locked_folder("abc") as folder:
         assert folder.is_dir()
         with (
             pytest.raises(UserError, match=r"another process is training this run"),
-            checkpoints.held("abc"),
+            checkpoints.locked_folder("abc"),
         ):
             pass
     assert not folder.exists()

@@ -218,7 +218,8 @@ def test_marks_are_absolute_whatever_the_groups() -> None:
     glyph = '<defs><symbol id="g1"><path d="M 0 0m 1 1h 2Z"/></symbol><symbol id="g2"><path d="M 0 0"/></symbol></defs>'
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     nested = (
-        f'{head}<g transform="translate(2 3)"><g transform="matrix(1 0 0 -1 1 1)"><use xlink:href="#g1" x="4" y="0"/>'
+        f'{head}<g transform="translate(2 3)"><g transform="matrix(1 0 0 -1 1 1)"><use '
+        f'xlink:href="#g1" x="4" y="0"/>'
         f"</g></g>{glyph}</svg>"
     )
     flat = f'{head}<use xlink:href="#g2" x="0" y="0"/><use xlink:href="#g1" x="7" y="-4" transform="matrix(1 0 0 -1 0 0)"/>'

@@ -208,12 +208,12 @@ def test_a_json_file_is_a_list(tmp_path):
 def test_ones_own_solution_is_an_object_or_a_step_a_line():
     expected = {"prompt": "1 + 1?", "completions": ["2.", "Yes."]}
     for text in ('{"problem": "1 + 1?", "steps": ["2.", "Yes."]}', "1 + 1?\n2.\n\nYes.\n"):
-        row = corpus.solution(text)
+        row = corpus.question(text)
         assert {key: row[key] for key in expected} == expected
     with pytest.raises(UserError, match=r"no steps; give \{\"problem\": …, \"steps\": \[…\]\}"):
-        corpus.solution("1 + 1?")
+        corpus.question("1 + 1?")
     with pytest.raises(UserError, match=r"no \"problem\"; a solution is"):
-        corpus.solution('{"steps": ["a"]}')
+        corpus.question('{"steps": ["a"]}')
 
 
 # The demo corpora

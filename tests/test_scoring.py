@@ -106,12 +106,25 @@ def test_a_row_that_two_versions_hold_out_counts_once(tmp_path, monkeypatch):
     class Score:
         headline = staticmethod(share)
 
-    assert compare.link("x-001", "base", scored, Score)["score"] == 0.5
-    assert compare.cells(scored, Score, "corpus") == [
+    assert compare.chain_entry("x-001", "base", scored, Score)["score"] == 0.5
+    assert compare.grouped_scores(scored, Score, "corpus") == [
         ("x-001", "x-001", 1.0, 1),
         ("x-001", "x-002", 0.5, 2),
     ]
-    assert compare.cells(scored, Score, "category") == [("x-001", "c", 0.5, 2)]
+    assert compare.grouped_scores(scored, Score, "category") == [("x-001", "c", 0.5, 2)]
     path = Path(tmp_path / "t.csv")
     compare.write_table(path, ("a", "b"), [(1, 2)])
     assert path.read_text() == "a,b\n1,2\n"
+
+
+def test_a_row_that_two_versions_hold_out_is_the_first_ones_in_both_stages():
+    scored = {
+        ("gec-001", "a"): {"corpus": "gec-001", "category": "first"},
+        ("gec-002", "a"): {"corpus": "gec-002", "category": "second"},
+        ("gec-002", "b"): {"corpus": "gec-002", "category": "other"},
+    }
+    found = compare.by_row(scored)
+    assert {row: record["category"] for row, record in found.items()} == {
+        "a": "first",
+        "b": "other",
+    }

@@ -1,29 +1,37 @@
-"""params.yaml: what is wrong is said with the key's path and the nearest key there is, before anything runs."""
+"""params.yaml: what is wrong is said with the key's path and the nearest key there is, before
+anything runs."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from stages import settings
+from stages import configure, settings
 from stages.errors import UserError
-from stages.params import Params, load_params
+from stages.params import Params, answering, load_params
+from tests.tiny import OPTIONS
 
 GOOD = {
     "split": {"valid": 0.1, "test": 0.1},
-    "defaults": {"learning_rate": 1e-3, "lora": {"r": 8, "lora_alpha": 16}},
+    "defaults": OPTIONS
+    | {"max_steps": 0, "eval_steps": 0, "learning_rate": 1e-3}
+    | {"lora": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}},
     "presets": {"large": {"lora": {"r": 32}}, "slow": {"learning_rate": 1e-5}},
     "tasks": {"gec": {"max_steps": 7}, "lm": {}},
     "synthetic": {},
     "bases": {
         "tiny": {
             "corpus": "lm-001",
+            "split": "gpt2",
             "vocab_size": 300,
             "hidden_size": 8,
             "num_hidden_layers": 1,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "intermediate_size": 8,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.02,
+            "seed": 42,
         }
     },
     "corpora": {
@@ -80,6 +88,38 @@ def test_a_run_overrides_its_task_its_presets_and_the_defaults_in_this_order(tmp
     assert params.resolve("gec-001").lora.r == 8
 
 
+def test_no_option_but_a_neutral_one_may_be_missing_from_the_defaults(tmp_path):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, ("defaults", {}))
+    told = str(error.value)
+    for name, field in settings.Options.model_fields.items():
+        assert (f"`defaults.{name}` is missing" in told) is field.is_required(), name
+
+
+def configs(params: Params, run: str) -> dict[str, dict]:
+    return {made.stage: made.settings for made in configure.decisions_of(params, run)}
+
+
+def test_what_is_evaluated_is_what_is_applied(tmp_path):
+    """Its own seed, and nothing of its training."""
+    params = load(tmp_path, ("runs/gec-002/seed", 5), ("runs/gec-002/precision", "bfloat16"))
+    evaluated = configs(params, "gec-002")["predict"]["settings"]
+    applied = answering(params.resolve("gec-002"))
+    assert settings.Answering.model_validate(evaluated) == applied
+    assert applied.seed == 5
+    assert set(evaluated) == set(settings.Answering.model_fields) - {"max_steps_per_example"}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_config_of_a_training_has_all_that_it_needs_and_no_more(tmp_path, method):
+    params = load(tmp_path, ("defaults/method", method))
+    trained = settings.Settings.model_validate(configs(params, "gec-001")["train"]["settings"])
+    whole = params.resolve("gec-001")
+    for name in settings.Settings.model_fields.keys() - {"lora"}:
+        assert getattr(trained, name) == getattr(whole, name), name
+    assert trained.lora == (whole.lora if method == "lora" else None)
+
+
 def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
     # `dvc exp run -S learning_rate=5e-5` writes 5e-05, which YAML 1.1 reads as a string.
     assert (
@@ -108,6 +148,9 @@ def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
         ("corpora/gec-1", {"task": "gec", "file": "a"}, "`corpora.gec-1`: a version is named TASK-NNN with three digits"),
         ("bases/tiny/corpus", "gec-001", "`bases.tiny.corpus`: no corpus of texts `gec-001`"),
         ("runs/gec-001", {"task": "gec", "corpus": "gec-001", "base": "a"}, "`runs.gec-001.parent` is missing; add it"),
+        ("split", {"valid": 0.1}, "`split.test` is missing; add it"),
+        ("defaults", {}, "`defaults.seed` is missing; every option without a neutral value has one there"),
+        ("defaults/lora", {"r": 8}, "`defaults.lora.lora_alpha` is missing; every option without a neutral value has"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, value, says):
@@ -115,6 +158,46 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
         load(tmp_path, (path, value))
     assert says in str(error.value)
     assert "params.yaml: " in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x; touch ran #", "x\n", "$(touch ran)", "../x", "-x", "X", ""])
+@pytest.mark.parametrize("group", ["bases", "tasks", "presets"])
+def test_a_name_that_a_shell_or_a_path_would_take_for_something_else_is_refused(
+    tmp_path, group, name
+):
+    """dvc.yaml puts the keys into commands and paths."""
+    entry = dict(GOOD["bases"]["tiny"]) if group == "bases" else {}
+    params = yaml.safe_load(yaml.safe_dump(GOOD))
+    params[group][name] = entry
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load_params(tmp_path / "params.yaml")
+    says = "is no name; write it with lower-case letters, digits, `_`, `.` and `-`"
+    assert f"params.yaml: `{group}`: {name!r} {says}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gec-001; touch ran #", "gec-001\n", "gec-٠٠١"])
+@pytest.mark.parametrize("group", ["synthetic", "sources", "corpora", "runs"])
+def test_a_version_that_a_shell_would_take_for_something_else_is_refused(tmp_path, group, name):
+    entries = {
+        "synthetic": {"task": "gec", "file": "b.tsv", "rows": 9, "level": 1, "seed": 1},
+        "sources": {
+            "task": "gec",
+            "file": "b.tsv",
+            "hub_id": "a/b",
+            "revision": "0" * 40,
+            "split": "train",
+        },
+        "corpora": GOOD["corpora"]["gec-001"],
+        "runs": GOOD["runs"]["gec-001"],
+    }
+    params = {**GOOD, "sources": {}}
+    params[group] = {**params[group], name: entries[group]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load_params(tmp_path / "params.yaml")
+    says = "a version is named TASK-NNN with three digits"
+    assert f"params.yaml: `{group}.{name}`: {says}" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +242,7 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
     known = set(TrainingArguments.__dataclass_fields__) | set(LoraConfig.__dataclass_fields__)
     unexplained = {
         name
-        for model in (settings.Settings, settings.Lora, settings.EarlyStopping, settings.Generation)
+        for model in (settings.Options, settings.Lora, settings.EarlyStopping, settings.Generation)
         for name, field in model.model_fields.items()
         if not field.description and name not in known and not isinstance(field.annotation, type)
     }
@@ -167,58 +250,23 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
 
 
 DEFAULTS = {
-    "Lora.r": 16,
-    "Lora.lora_alpha": 32,
     "Lora.lora_dropout": 0.0,
-    "Lora.target_modules": "all-linear",
     "EarlyStopping.patience": 0,
-    "EarlyStopping.unit": "evaluations",
-    "Generation.max_new_tokens": 128,
-    "Generation.temperature": 0.0,
-    "Generation.top_p": 1.0,
-    "Generation.batch_size": 64,
-    "Settings.seed": 42,
-    "Settings.backend": "pytorch",
-    "Settings.method": "lora",
-    "Settings.precision": "float32",
+    "Common.max_steps_per_example": 0,
     "Settings.gradient_checkpointing": False,
     "Settings.offload_activations": False,
     "Settings.memory_limit_mb": 0,
-    "Settings.device": "auto",
-    "Settings.threads": 2,
-    "Settings.max_length_tokens": 512,
-    "Settings.max_steps_per_example": 0,
     "Settings.added_tokens": [],
-    "Settings.learning_rate": 0.0002,
-    "Settings.lr_scheduler_type": "cosine",
+    "Settings.lr_scheduler_kwargs": {},
     "Settings.warmup_steps": 0,
-    "Settings.optim": "adamw_torch",
     "Settings.weight_decay": 0.0,
-    "Settings.adam_beta2": 0.999,
-    "Settings.max_grad_norm": 1.0,
-    "Settings.per_device_train_batch_size": 8,
-    "Settings.gradient_accumulation_steps": 1,
-    "Settings.num_train_epochs": 1.0,
     "Settings.max_steps": 0,
     "Settings.eval_steps": 0,
     "Settings.max_eval_batches": 0,
-    "Settings.logging_steps": 25,
-    "Settings.save_total_limit": 2,
-    "Settings.save": ["best"],
-    "Settings.early_stopping": settings.EarlyStopping(),
-    "Settings.lora": settings.Lora(),
-    "Settings.generation": settings.Generation(),
-    "Settings.report_to": [],
-    "Split.valid": 0.1,
-    "Split.test": 0.1,
-    "Synthetic.level": 1,
-    "Synthetic.seed": 0,
+    "Settings.lora": None,
+    "Options.report_to": [],
     "Source.name": "",
-    "Source.split": "train",
     "Source.columns": {},
-    "Augment.copies": 1,
-    "Augment.character_noise": 0.05,
-    "Augment.seed": 42,
     "Corpus.max_drop_fraction": 0.2,
     "Corpus.malformed": "stop",
     "Corpus.near_duplicates": 0.0,
@@ -229,10 +277,6 @@ DEFAULTS = {
     "Corpus.augment": None,
     "Corpus.test_only": False,
     "Corpus.valid_only": False,
-    "Base.split": "gpt2",
-    "Base.max_position_embeddings": 512,
-    "Base.initializer_range": 0.02,
-    "Base.seed": 42,
     "Run.preset": [],
     "Run.mix": {},
     "Run.replay": 0.0,
@@ -241,7 +285,8 @@ DEFAULTS = {
 
 
 def test_a_default_is_for_ever():
-    """No config holds a value that is its default, so that nothing would rerun where a default is changed."""
+    """No config holds a value that is its default, so that nothing would rerun where a default is
+    changed."""
     models = [
         model
         for model in vars(settings).values()
@@ -251,12 +296,13 @@ def test_a_default_is_for_ever():
         f"{model.__name__}.{name}": repr(field.default)
         for model in models
         for name, field in model.model_fields.items()
-        if not field.is_required()
+        if name in model.__annotations__ and not field.is_required()
     }
     was = {name: repr(value) for name, value in DEFAULTS.items()}
     assert now == was, (
-        "a default is for ever: old runs do not name it, so that another value would change what they mean and rerun none of "
-        "them. Set the value in params.yaml; enter here the neutral default of an option that is new"
+        "a default is for ever: old runs do not name it, so that another value would change what "
+        "they mean and rerun none of them. Set the value in params.yaml; enter here the neutral "
+        "default of an option that is new"
     )
 
 

@@ -1,4 +1,5 @@
-"""A training that is stopped, damaged or short of memory goes on to the same result, or says why it cannot."""
+"""A training that is stopped, damaged or short of memory goes on to the same result, or says why it
+cannot."""
 
 import errno
 import json
@@ -63,7 +64,8 @@ def stop_at(monkeypatch, step, act):
 def test_a_signal_leaves_a_checkpoint_from_which_the_same_command_goes_on_to_the_same_bytes(
     base, inside, monkeypatch, number
 ):
-    # Step 3 lies between two evaluations and between two reports: nothing may depend on where it was stopped.
+    # Step 3 lies between two evaluations and between two reports: nothing may depend on where it
+    # was stopped.
     settings, before = SETTINGS.model_copy(update={"logging_steps": 2}), signal.getsignal(number)
     whole = fit(base, settings, inside / "whole")
     with monkeypatch.context() as patch:
@@ -122,7 +124,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_with_a_warning(
 
 def test_patience_survives_a_resume(base, inside, monkeypatch):
     settings = SETTINGS.model_copy(
-        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=3)}
+        update={"max_steps": 60, "early_stopping": EarlyStopping(patience=3, unit="evaluations")}
     )
     whole = fit(base, settings, inside / "whole", CONTRARY)
     assert whole.steps < 60

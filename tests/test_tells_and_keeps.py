@@ -1,4 +1,5 @@
-"""What only tells, plans or keeps decides no byte: `imports.DECIDES_NOTHING`, without which every edit there would retrain."""
+"""What only tells, plans or keeps decides no byte: `imports.DECIDES_NOTHING`, without which every
+edit there would retrain."""
 
 import ast
 import json
@@ -11,7 +12,7 @@ from stages import imports, train
 from stages.backends.shared import adapters, model_folders
 from stages.files import write_lines
 from tests.conftest import run
-from tests.tiny import ROWS, checkpoint
+from tests.tiny import OPTIONS, ROWS, checkpoint
 
 ROOT = Path(__file__).parents[1]
 STAGES = (
@@ -47,7 +48,7 @@ class Progress:
 
 
 @contextmanager
-def held(label):
+def locked_folder(label):
     yield Path(label)
 
 
@@ -57,7 +58,13 @@ STAND_INS = {
         "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),
     },
     "progress": {"Progress": Progress},
-    "checkpoints": {"name": lambda *_: "kept", "held": held, "latest": nothing, "seal": nothing, "remove": nothing},
+    "checkpoints": {
+        "folder_name": lambda *_: "kept",
+        "locked_folder": locked_folder,
+        "latest": nothing,
+        "seal": nothing,
+        "remove": nothing,
+    },
 }
 from stages.backends import shared
 
@@ -74,20 +81,11 @@ train.main("gec-001")
 
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(inside, backend):
-    """The last step is the best, and falls between two reports: that it is told of and evaluated must be another's work."""
+    """The last step is the best, and falls between two reports: that it is told of and evaluated
+    must be another's work."""
     base = checkpoint(inside / "base", "llama")
-    settings = {
-        "backend": backend,
-        "threads": 1,
-        "max_steps": 7,
-        "eval_steps": 2,
-        "logging_steps": 2,
-        "learning_rate": 1e-2,
-    }
-    settings |= {
-        "per_device_train_batch_size": 4,
-        "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2},
-    }
+    settings = OPTIONS | {"backend": backend, "max_steps": 7, "logging_steps": 2}
+    del settings["generation"]  # decides no weights
     spec = {"task": "gec", "corpus": "gec-001", "base": base, "parent": base}
     for stage, config in (
         ("train", {"run": spec, "settings": settings}),
@@ -147,7 +145,8 @@ def test_the_options_are_data_alone_so_that_a_config_holds_all_that_they_decide(
 
 
 def test_what_is_told_has_no_effects_and_what_goes_through_a_pipe_is_not_told():
-    """The arguments of `print` and `say` are no code: what is called in them may only count and join."""
+    """The arguments of `print` and `say` are no code: what is called in them may only count and
+    join."""
     called = set()
     tasks = [
         f"stages.tasks.{path.parent.name}.{path.stem}"

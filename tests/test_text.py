@@ -116,7 +116,8 @@ def test_a_batch_is_drawn_at_random_and_what_is_computed_at_once_is_alike_in_len
     plan = batches.plan(lengths, 4, 8, 62, seed=1)
     steps = [plan.step(number) for number in range(plan.steps)]
     means = [statistics.mean(lengths[row] for batch in step for row in batch) for step in steps]
-    # The mean of 32 lengths drawn at random spreads by 28 / sqrt(32) = 5; sorted over an epoch it would spread by 28.
+    # The mean of 32 lengths drawn at random spreads by 28 / sqrt(32) = 5; sorted over an epoch it
+    # would spread by 28.
     assert statistics.stdev(means) < 7
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in plan.micro_batches)
     assert 1 - sum(lengths[row] for batch in plan.micro_batches for row in batch) / padded < 0.12

@@ -1,7 +1,10 @@
-"""What other training scripts get wrong without saying so, each shown to be absent; every test is named after its trap."""
+"""What other training scripts get wrong without saying so, each shown to be absent; every test is
+named after its trap."""
 
+import ast
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from tokenizers import AddedToken
 from stages.backends.mlx import models as mlx_models
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import models
-from stages.backends.pytorch.loss import keeps_apart, row_nats, summed_nats
+from stages.backends.pytorch.loss import isolates_packed_rows, row_nats, summed_nats
 from stages.backends.shared import adapters, model_folders
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
@@ -31,7 +34,8 @@ SHIPPED = Path(
 MISTRAL = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
-    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif "
+    "%}{% endfor %}"
 )
 TEMPLATES = {
     "qwen3": ("<|im_end|>", ("<|im_start|>", "<|im_end|>", "<think>", "</think>")),
@@ -165,7 +169,8 @@ def test_a_row_that_was_cut_until_no_label_is_left(base):
 
 
 def test_gradients_that_depend_on_how_a_batch_is_divided(base):
-    """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the same gradient."""
+    """Packed, padded, sorted and one by one, with unequal lengths, a last partial window too: the
+    same gradient."""
     fast = load_tokenizer(base, base)
     rows = [sequence for each in ROWS[:7] for sequence in chat.encode(fast, each, 64)]
     labels = sum(sum(token != IGNORE for token in each.labels) for each in rows)
@@ -191,7 +196,8 @@ def test_gradients_that_depend_on_how_a_batch_is_divided(base):
 
 
 def test_texts_in_one_line_that_see_each_other(base):
-    """Each of the texts of a line costs what it costs alone, and a row is never more than one document."""
+    """Each of the texts of a line costs what it costs alone, and a row is never more than one
+    document."""
     fast = load_tokenizer(base, base)
     texts = [
         {"id": str(n), "category": "", "source": "", "text": text}
@@ -247,7 +253,7 @@ def test_texts_are_put_in_one_line_only_where_the_architecture_keeps_them_apart(
         vocab_size=64, hidden_size=32, num_hidden_layers=2, **more
     )
     model = transformers.AutoModelForCausalLM.from_config(config).train()
-    assert keeps_apart(model) is apart
+    assert isolates_packed_rows(model) is apart
     assert model.training
 
 
@@ -275,7 +281,7 @@ def test_a_base_whose_logits_are_more_than_its_heads_product_is_refused(inside, 
         json.dumps(told | {"rope_theta": 1e4})
     )  # where mlx-lm looks for Granite's
     with pytest.raises(UserError, match=reason):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 MATRIX = "model.layers.1.mlp.up_proj.weight"
@@ -301,7 +307,7 @@ def test_weights_that_are_missing_and_drawn_at_random(inside, quantize):
     with pytest.raises(
         UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"
     ):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 def test_weights_of_another_shape_that_are_drawn_at_random(inside):
@@ -316,7 +322,7 @@ def test_weights_that_are_not_numbers(inside):
         with pytest.raises(UserError, match=NO_NUMBERS):
             models.load_weights(Path("base"), quantize)
     with pytest.raises(UserError, match=NO_NUMBERS):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 def test_a_file_of_weights_that_is_cut_short(inside):
@@ -330,7 +336,7 @@ def test_a_file_of_weights_that_is_cut_short(inside):
     with pytest.raises(
         UserError, match=r"base: mlx-lm does not load it: \[load_safetensors\] Tensor .* invalid"
     ):
-        mlx_models.load_weights("base", SETTINGS)
+        mlx_models.load_weights("base")
 
 
 # Evaluation
@@ -376,7 +382,9 @@ def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
 def test_a_parent_whose_adapter_is_more_than_lora(base, inside, changed, more):
     config = Path(grow(base, base, inside / "run"), model_folders.ADAPTER_CONFIG)
     config.write_text(json.dumps(json.loads(config.read_text()) | changed))
-    told = rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge it into its base, and make"
+    told = (
+        rf"run: its adapter has {re.escape(more)}; only plain LoRA can be continued exactly: merge"
+    )
     with pytest.raises(UserError, match=told):
         models.model_for_training(base, "run", SETTINGS)
 
@@ -424,7 +432,8 @@ def test_an_adapter_that_lacks_a_tensor_or_is_cut_short(base, inside):
 
 
 def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
-    """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and adapter say."""
+    """In 4 bits the adapter stays beside the base; in float32 the merged model says what base and
+    adapter say."""
     settings = SETTINGS.model_copy(update={"method": "qlora"})
     run = grow(base, base, inside / "run", settings)
     beside = models.model_for_answering(run, base, quantize=True)
@@ -487,6 +496,97 @@ def test_code_that_a_checkpoint_brings_is_never_run(inside):
     config = folder / "config.json"
     evil = '"model_type": "evil", "auto_map": {"AutoConfig": "evil.E"}'
     config.write_text(config.read_text().replace('"model_type": "llama"', evil))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=OWN_CODE):
         models.load_weights(folder)
     assert not Path("ran").exists()
+
+
+OWN_CODE = (
+    "the base brings its own code, which is never run; "
+    "name a base of an architecture that transformers knows"
+)
+BRINGS_CODE = {
+    "config.json": {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.E", "AutoModelForCausalLM": "evil.E"},
+    },
+    "tokenizer_config.json": {
+        "tokenizer_class": "Evil",
+        "auto_map": {"AutoTokenizer": [None, "evil.E"]},
+    },
+}
+LOADERS = """
+import sys
+from pathlib import Path
+from stages.backends.pytorch import models
+from stages.backends.shared import memory, tokenizers
+from stages.errors import UserError
+folder = sys.argv[1]
+loaders = {
+    "tokenizer": lambda: tokenizers.load_tokenizer(folder, folder),
+    "weights": lambda: models.load_weights(Path(folder)),
+    "outline": lambda: memory.outline(Path(folder)),
+}
+for name in sys.argv[2:]:
+    try:
+        loaders[name]()
+    except UserError as error:
+        print(name, "refused:", error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "loaders"),
+    [("config.json", ("weights", "outline")), ("tokenizer_config.json", ("tokenizer",))],
+)
+def test_nobody_at_a_terminal_is_asked_whether_to_run_a_checkpoints_code(inside, file, loaders):
+    """transformers asks wherever it is not told; this terminal has `y` typed ahead for every
+    question."""
+    folder = Path(checkpoint(inside / "remote", "llama"))
+    (folder / "evil.py").write_text("open('ran', 'w').close()\n")
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(config | BRINGS_CODE[file]))
+    ours, theirs = pty.openpty()
+    os.write(ours, b"y\n" * 8)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADERS, str(folder), *loaders],
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        timeout=300,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert not Path("ran").exists()
+    assert "[y/N]" not in done.stdout
+    said = "".join(f"{name} refused: {folder}: {OWN_CODE}\n" for name in loaders)
+    assert done.stdout == said, done.stderr
+
+
+def test_a_model_file_that_mlx_would_load_as_code_is_refused(inside):
+    folder = Path(checkpoint(inside / "remote", "llama"))
+    (folder / "evil.py").write_text("open('ran', 'w').close()\n")
+    config = json.loads((folder / "config.json").read_text()) | {"model_file": "evil.py"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=OWN_CODE):
+        mlx_models.load_weights(str(folder), SETTINGS)
+    assert not Path("ran").exists()
+
+
+def test_every_loader_in_stages_is_told_to_run_no_code():
+    """PEFT's own from_pretrained has no such option: it reads an adapter's tensors into a model
+    that is there."""
+    loads = {"from_pretrained", "from_config", "load_checkpoint"}
+    found = 0
+    for path in sorted((Path(__file__).parents[1] / "stages").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            called = ast.unparse(call.func)
+            if called.rpartition(".")[2] not in loads or called.startswith("PeftModel."):
+                continue
+            found += 1
+            told = {key.arg: ast.unparse(key.value) for key in call.keywords}
+            assert told.get("trust_remote_code") == "False", f"{path}:{call.lineno}: {called}"
+    assert found >= 5

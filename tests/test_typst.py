@@ -1,4 +1,5 @@
-"""LaTeX to Typst: what the reader takes and refuses, what the demo grammar writes, and what counts as right."""
+"""LaTeX to Typst: what the reader takes and refuses, what the demo grammar writes, and what counts
+as right."""
 
 import json
 import random
@@ -544,11 +545,13 @@ def test_the_baseline_passes_the_input_through() -> None:
 
 @pytest.fixture
 def pandoc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stand-in that answers as pandoc does: display formulas in dollar signs, failure with exit code 64."""
+    """A stand-in that answers as pandoc does: display formulas in dollar signs, failure with exit
+    code 64."""
     program = tmp_path / "pandoc"
     program.write_text(
         '#!/bin/sh\nread -r line\ncase "$line" in\n'
-        "  '$$\\frac{a}{b}$$') echo '$ a/b $' ;;\n  '\\emph{a} b') echo '#emph[a] b' ;;\n  *) exit 64 ;;\nesac\n"
+        "  '$$\\frac{a}{b}$$') echo '$ a/b $' ;;\n  '\\emph{a} b') echo '#emph[a] b' ;;\n  *) exit "
+        "64 ;;\nesac\n"
     )
     program.chmod(0o755)
     monkeypatch.setattr(score.shutil, "which", lambda name: str(program))

@@ -1,13 +1,15 @@
 """Checkpoints of real architectures at toy size, and runs grown on them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders, process
-from stages.settings import Lora, Run, Settings
+from stages.params import merge
+from stages.settings import Lora, Options, Run, Settings
 from stages.text import tokenizer
 
 TEXTS = [
@@ -35,15 +37,44 @@ CONTRARY = [
 ]
 """Validation rows whose loss rises as ROWS are learned."""
 process.set_up()
-SETTINGS = Settings(
-    threads=1,
-    max_steps=6,
-    eval_steps=2,
-    logging_steps=1,
-    per_device_train_batch_size=4,
-    learning_rate=1e-2,
-    lora=Lora(r=4, lora_alpha=8, lora_dropout=0.2),
-)
+OPTIONS = {
+    "seed": 42,
+    "backend": "pytorch",
+    "method": "lora",
+    "precision": "float32",
+    "device": "auto",
+    "threads": 1,
+    "max_length_tokens": 512,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "cosine",
+    "optim": "adamw_torch",
+    "adam_beta2": 0.999,
+    "max_grad_norm": 1.0,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 1.0,
+    "max_steps": 6,
+    "eval_steps": 2,
+    "logging_steps": 1,
+    "save_total_limit": 2,
+    "save": ["best"],
+    "early_stopping": {"unit": "evaluations"},
+    "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2, "target_modules": "all-linear"},
+    "generation": {"max_new_tokens": 128, "temperature": 0.0, "top_p": 1.0, "batch_size": 64},
+}
+"""As `defaults` in params.yaml."""
+SETTINGS = Options.model_validate(OPTIONS)
+
+
+def settings_with(**changes: Any) -> Options:
+    """SETTINGS with changes, maps inside them key by key."""
+    return Options.model_validate(merge(OPTIONS, changes))
+
+
+def lora(**changes: Any) -> Lora:
+    """An adapter of all layers without dropout, but for the changes."""
+    plain = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+    return Lora.model_validate(plain | changes)
 
 
 def checkpoint(folder: Path, architecture: str, width: int = 32) -> str:

@@ -1,5 +1,6 @@
-"""What trains and answers. A backend NAME is a package in this folder: its __init__.py has what `Limits` asks for, its
-backend.py what `Backend` asks for; shared/ is what backends have in common. No backend imports another.
+"""What trains and answers. A backend NAME is a package in this folder: its __init__.py has what
+`Limits` asks for, its backend.py what `Backend` asks for; shared/ is what backends have in common.
+No backend imports another.
 """
 
 from abc import ABC, abstractmethod
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stages.backends.shared import process
 from stages.errors import UserError
 from stages.records import Answer, Row
-from stages.settings import Run, Settings
+from stages.settings import Answering, Run, Settings
 
 if TYPE_CHECKING:
     from stages.backends.shared.memory import MemoryPlan
@@ -26,6 +27,7 @@ class Trained(ABC):
     history: what was logged, a record for each report and each evaluation, with its "step".
     steps: optimizer steps made.   best_step: the one whose weights are kept.
     rows: sequences trained on.   rows_too_long: rows without room for a label.
+    first_steps_md5: of the trained weights after FIRST_STEPS steps, or all where there are fewer.
     """
 
     history: list[dict[str, float]]
@@ -33,6 +35,7 @@ class Trained(ABC):
     best_step: int
     rows: int
     rows_too_long: int
+    first_steps_md5: str
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -46,8 +49,9 @@ class Answerer(Protocol):
         """An answer to each prepared row, in order, and what its reference costs."""
 
     def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
-        """An answer to each row that has no reference: the next turn of `messages`, what follows a `text`,
-        or the score of each of the `completions`."""
+        """An answer to each row that has no reference: the next turn of `messages`, what follows a
+        `text`, or the score of each of the `completions`.
+        """
 
 
 class Limits(Protocol):
@@ -76,16 +80,21 @@ class Backend(Protocol):
         valid_rows: list[Row],
         checkpoints: Path,
         report_to: Sequence[str] = (),
+        first_steps_only: bool = False,
     ) -> Trained:
-        """The parent's weights, trained on the rows; a training that was killed goes on from `checkpoints`.
+        """The parent's weights, trained on the rows; a training that was killed goes on from
+        `checkpoints`.
 
         report_to: "tensorboard", "wandb"; what they are told lies in logs/.
+        first_steps_only: whether it ends after the steps that `first_steps_md5` is of.
         """
 
     def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":
-        """What a training on the base in `folder` takes, with micro-batches of so many rows of so many tokens."""
+        """What a training on the base in `folder` takes, with micro-batches of so many rows of so
+        many tokens.
+        """
 
-    def answerer(self, model: str, base: str, settings: Settings) -> Answerer:
+    def answerer(self, model: str, base: str, settings: Answering) -> Answerer:
         """A run, or its base, that answers."""
 
 

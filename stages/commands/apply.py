@@ -1,4 +1,6 @@
-"""apply: trained runs on one's own text: a sentence, files of lines, standard input, or a document."""
+"""apply: trained runs on one's own text: a sentence, files of lines, standard input, or a
+document.
+"""
 
 import sys
 import tempfile
@@ -16,10 +18,12 @@ from rich.text import Text
 from stages import backends, settings, tasks
 from stages.errors import UserError
 from stages.files import atomic_write, write_lines
-from stages.params import entry, load_params
+from stages.params import answering, entry, load_params
 
 Parts = Sequence[tuple[str, bool]]
-"""All that is written, in order: (text, whether a model is asked for its answer; else it is written as it is)."""
+"""All that is written, in order: (text, whether a model is asked for its answer; else it is written
+as it is).
+"""
 
 
 def apply(
@@ -59,9 +63,11 @@ def apply(
         typer.Option(max=2**63 - 1, help="of sampling: the same seed gives the same text"),
     ] = None,
 ) -> None:
-    """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard input.
+    """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard
+    input.
 
-    A file of answers has a line for each input; one that ends in .jsonl has objects with "input" and "answer".
+    A file of answers has a line for each input; one that ends in .jsonl has objects with "input"
+    and "answer".
 
     Examples:
 
@@ -69,23 +75,28 @@ def apply(
 
       python -m stages apply typst-003 formulas.txt -o formulas.typ
 
-    A document in pieces (its preamble, comments and verbatim text stay), two runs side by side, and sampling:
+    A document in pieces (its preamble, comments and verbatim text stay), two runs side by side, and
+    sampling:
 
       python -m stages apply typst-003 paper.tex -o paper.typ
 
       python -m stages apply typst-002,typst-003 formulas.txt -o out
 
-      python -m stages apply lm-001 --prompt "In the morning, the" --temperature 0.8 --top-p 0.9 --seed 1 --max-new-tokens 20
+      python -m stages apply lm-001 --prompt "In the morning, the" --temperature 0.8 --top-p 0.9
+      --seed 1 --max-new-tokens 20
 
     The score of each step of a solution:
 
-      python -m stages apply reward-002 --text '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
+      python -m stages apply reward-002 --text '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 =
+      9.", "9 - 3 = 7."]}'
     """
     params = load_params()
     specs = {run: entry(params.runs, run, "runs") for run in runs.split(",")}
     task = _shared_task(specs)
     generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-    chosen = {run: _overridden(params.resolve(run), generation, seed) for run in specs}
+    run_settings = {
+        run: _overridden(answering(params.resolve(run)), generation, seed) for run in specs
+    }
     texts, files = text or [], files or []
     document = tasks.document(task)
     if (
@@ -93,7 +104,7 @@ def apply(
         and not (no_chunking or texts)
         and [file.suffix for file in files] == [document.READS]
     ):
-        parts = _document(document, files[0], chosen.values())
+        parts = _document(document, files[0], run_settings.values())
     else:
         parts = _lines(texts, files, no_chunking)
     inputs = [part for part, asked in parts if asked]
@@ -101,7 +112,7 @@ def apply(
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         answers = {
-            run: _answered(run, spec, chosen[run], inputs, bar) for run, spec in specs.items()
+            run: _answered(run, spec, run_settings[run], inputs, bar) for run, spec in specs.items()
         }
     if not paths and len(specs) > 1:
         table = Table("input", *specs, show_lines=True)
@@ -117,43 +128,51 @@ def apply(
 def _shared_task(specs: dict[str, settings.Run]) -> str:
     if len(tasks := {spec.task: run for run, spec in specs.items()}) > 1:
         raise UserError(
-            f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once for each task"
+            f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once "
+            f"for each task"
         )
     for run in specs:
         if not Path("models", run).is_dir():
             raise UserError(
-                f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull models/{run}` where a remote has it"
+                f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull "
+                f"models/{run}` where a remote has it"
             )
     return next(iter(tasks))
 
 
 def _overridden(
-    own: settings.Settings, generation: dict[str, Any], seed: int | None
-) -> settings.Settings:
-    """The run's settings with what the call gives, within the bounds that settings.py has for params.yaml."""
+    own: settings.Answering, generation: dict[str, Any], seed: int | None
+) -> settings.Answering:
+    """The run's own way to answer with what the call gives, within the bounds of params.yaml."""
     record = own.model_dump() | ({} if seed is None else {"seed": seed})
     record["generation"] |= {name: value for name, value in generation.items() if value is not None}
     try:
-        return settings.Settings.model_validate(record)
+        return settings.Answering.model_validate(record)
     except ValidationError as error:
         fault = error.errors()[0]
         option, why = str(fault["loc"][-1]).replace("_", "-"), fault["msg"].lower()
         raise UserError(f"--{option}: {why}, not {fault['input']!r}; correct the value") from None
 
 
-def _document(module: tasks.Document, file: Path, chosen: Iterable[settings.Settings]) -> Parts:
+def _document(
+    module: tasks.Document, file: Path, run_settings: Iterable[settings.Answering]
+) -> Parts:
     """A document's chunks, the same for all runs.
 
-    Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII character or more. So half of
-    max_length_tokens leaves room for an answer as long as its question, and max_new_tokens does not cut the answer off.
+    Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII
+    character or more. So half of max_length_tokens leaves room for an answer as long as its
+    question, and max_new_tokens does not cut the answer off.
     """
-    limit = min(min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in chosen)
+    limit = min(
+        min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in run_settings
+    )
     parts: Parts = module.chunks(_text(file), limit)
     if not any(asked for _, asked in parts):
         raise UserError(f"{file}: no text to convert in it; write some, or name another file")
     if long := sum(asked and len(part) > limit for part, asked in parts):
         typer.echo(
-            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; check their answers",
+            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; "
+            f"check their answers",
             err=True,
         )
     return parts
@@ -183,17 +202,21 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = 1 + raw.count(b"\n", 0, error.start)
         raise UserError(
-            f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`"
+            f"{file} line {line}: not UTF-8; convert the file, for example `iconv -f CP932 -t "
+            f"UTF-8`"
         ) from None
 
 
 def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]:
-    """Where each run's answers go; that they can be written is found out before a model is loaded."""
+    """Where each run's answers go; that they can be written is found out before a model is
+    loaded.
+    """
     if output is None:
         return {}
     if len(runs) > 1 and output.suffix and not output.is_dir():
         raise UserError(
-            f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without {output.suffix}"
+            f"-o {output}: several runs write into a folder, RUN{suffix} each; name one without "
+            f"{output.suffix}"
         )
     into = len(runs) > 1 or output.is_dir()
     paths = {run: output / f"{run}{suffix}" if into else output for run in runs}
@@ -208,9 +231,11 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
 
 
 def _answered(
-    run: str, spec: settings.Run, chosen: settings.Settings, inputs: list[str], bar: Progress
+    run: str, spec: settings.Run, run_settings: settings.Answering, inputs: list[str], bar: Progress
 ) -> list[str]:
-    answerer = backends.load(chosen.backend).answerer(f"models/{run}", spec.base, chosen)
+    answerer = backends.load(run_settings.backend).answerer(
+        f"models/{run}", spec.base, run_settings
+    )
     questions = [tasks.corpus(spec.task).question(text) for text in inputs]
     shown = bar.add_task(run, total=len(inputs))
     return answerer.respond(questions, lambda count: bar.advance(shown, count))

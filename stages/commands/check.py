@@ -29,7 +29,8 @@ def check(
         ),
     ] = False,
 ) -> None:
-    """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at once (exit code 2).
+    """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at
+    once (exit code 2).
 
     Nothing is written, and no weights are loaded: the base is looked at by its config.
 
@@ -45,11 +46,12 @@ def check(
     if run is None:
         if not clean:
             raise UserError(
-                "check: which run? `python -m stages check typst-003`, or `check --clean` for old checkpoints"
+                "check: which run? `python -m stages check typst-003`, or `check --clean` for old "
+                "checkpoints"
             )
         return
     spec = entry(params.runs, run, "runs")
-    chosen = params.resolve(run)
+    run_settings = params.resolve(run)
     looks: list[tuple[str, Callable[[], str]]] = [
         ("packages", packages),
         *(
@@ -57,10 +59,10 @@ def check(
             for name in params.shares(run)
         ),
         ("base", partial(base_of, spec.base)),
-        ("parent", partial(parent_of, spec, chosen)),
-        ("memory", partial(memory_of, spec.base, chosen)),
+        ("parent", partial(parent_of, spec, run_settings)),
+        ("memory", partial(memory_of, spec.base, run_settings)),
     ]
-    table, faults = Table("", "", "", title=f"{run}: {chosen.method} on {spec.base}"), 0
+    table, faults = Table("", "", "", title=f"{run}: {run_settings.method} on {spec.base}"), 0
     for name, look in looks:
         try:
             table.add_row(name, "ok", Text(look()))
@@ -105,15 +107,19 @@ def packages() -> str:
 
 
 def corpus_of(name: str, corpus: settings.Corpus) -> str:
-    """Whether a corpus can be read, is named by its number, and has its row in the table of versions."""
+    """Whether a corpus can be read, is named by its number, and has its row in the table of
+    versions.
+    """
     path = Path(corpus.file)
     if not re.fullmatch(r"[a-z]+_\d{3}|eval", path.stem):
         raise UserError(
-            f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; rename it"
+            f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; "
+            f"rename it"
         )
     if not path.is_file():
         raise UserError(
-            f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` fetches your own"
+            f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` "
+            f"fetches your own"
         )
     report = new.check(corpus.task, path, corpus.malformed)
     readme = path.with_name("README.md")
@@ -137,10 +143,11 @@ def base_of(base: str) -> str:
     tokenizer = load_tokenizer(str(folder), base)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model = memory.outline(folder)
-    return f"{model.config.model_type}, {model.num_parameters():,} parameters, {len(tokenizer):,} tokens; a turn ends with {end}"
+    sizes = f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens"
+    return f"{model.config.model_type}, {sizes}; a turn ends with {end}"
 
 
-def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
+def parent_of(spec: settings.Run, run_settings: settings.Options) -> str:
     """Whether the run can go on from its parent."""
     from stages.backends.shared import adapters
     from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
@@ -151,18 +158,18 @@ def parent_of(spec: settings.Run, chosen: settings.Settings) -> str:
         raise UserError(
             f"{spec.parent}: not trained yet; run `dvc repro train@{Path(spec.parent).name}`"
         )
-    if chosen.method != "full":
-        added = add_tokens(load_tokenizer(spec.base, spec.base), chosen.added_tokens)
-        adapters.check_continues(Path(spec.parent), spec.base, chosen.lora, added)
+    if run_settings.method != "full":
+        added = add_tokens(load_tokenizer(spec.base, spec.base), run_settings.added_tokens)
+        adapters.check_continues(Path(spec.parent), spec.base, run_settings.lora, added)
     return f"continues from {spec.parent}"
 
 
-def memory_of(base: str, chosen: settings.Settings) -> str:
+def memory_of(base: str, run_settings: settings.Settings) -> str:
     """What training takes, against what the device has."""
     from stages.backends.shared import model_folders
 
-    backend = backends.load(chosen.backend)
-    rows, tokens = chosen.per_device_train_batch_size, chosen.max_length_tokens
-    planned = backend.plan_memory(model_folders.locate(base), chosen, rows, tokens)
+    backend = backends.load(run_settings.backend)
+    rows, tokens = run_settings.per_device_train_batch_size, run_settings.max_length_tokens
+    planned = backend.plan_memory(model_folders.locate(base), run_settings, rows, tokens)
     planned.require_room()
     return planned.verdict

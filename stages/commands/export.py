@@ -1,4 +1,6 @@
-"""export: a trained run as what other programs load: merged weights, a PEFT adapter, or mlx-lm's."""
+"""export: a trained run as what other programs load: merged weights, a PEFT adapter, or
+mlx-lm's.
+"""
 
 import json
 import shutil
@@ -33,7 +35,8 @@ def export(
         str, typer.Option(help="for the model card; the base's and the corpora's bind it")
     ] = "other",
 ) -> None:
-    """Write a run for use elsewhere, with a model card: lineage, corpora, scores with their intervals.
+    """Write a run for use elsewhere, with a model card: lineage, corpora, scores with their
+    intervals.
 
     Examples:
 
@@ -45,7 +48,8 @@ def export(
     model = Path("models", run)
     if not model.is_dir():
         raise UserError(
-            f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a remote has it"
+            f"{model}: not trained yet; run `dvc repro train@{run}`, or `dvc pull {model}` where a "
+            f"remote has it"
         )
     if output.exists():
         raise UserError(f"{output}: there already; name a folder that is not, or remove it")
@@ -58,14 +62,16 @@ def export(
         shutil.rmtree(output, ignore_errors=True)
         raise
     typer.echo(
-        f"{output}: {run} as {form.value}, {sum(file.stat().st_size for file in output.iterdir()) / 2**20:.1f} MiB"
+        f"{output}: {run} as {form.value}, "
+        f"{sum(file.stat().st_size for file in output.iterdir()) / 2**20:.1f} MiB"
     )
 
 
 def merged(model: Path, base: str, output: Path) -> None:
     """Base and adapter in one checkpoint, added in float32 and written in bfloat16.
 
-    Always into the full-precision base: what an adapter adds is less than a step of 4-bit weights, and would be rounded away.
+    Always into the full-precision base: what an adapter adds is less than a step of 4-bit weights,
+    and would be rounded away.
     """
     import torch
 
@@ -128,14 +134,18 @@ def model_card(run: str, spec: settings.Run, licence: str) -> str:
     lines += [
         f"# {run}",
         "",
-        f"Task {spec.task}, grown on `{base}` from `{lineage['parent']['path']}` (MD5 {lineage['parent']['md5']}).",
+        f"Task {spec.task}, grown on `{base}` from `{lineage['parent']['path']}` (MD5 "
+        f"{lineage['parent']['md5']}).",
         "",
         "| | |",
         "|---|---|",
-        f"| corpus | {corpus['name']}: training rows {corpus['train_md5']}, validation rows {corpus['valid_md5']} |",
+        f"| corpus | {corpus['name']}: training rows {corpus['train_md5']}, validation rows "
+        f"{corpus['valid_md5']} |",
         f"| settings | {lineage['config_md5']} |",
-        f"| training | {lineage['rows']:,} rows; the best of {lineage['steps']:,} steps was {lineage['best_step']:,} |",
-        f"| score | {scores['score']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}, 95 %), {scores['n']:,} held-out rows |",
+        f"| training | {lineage['rows']:,} rows; the best of {lineage['steps']:,} steps was "
+        f"{lineage['best_step']:,} |",
+        f"| score | {scores['score']:.3f} ({scores['low']:.3f} to {scores['high']:.3f}, 95 %), "
+        f"{scores['n']:,} held-out rows |",
         f"| simple baseline | {scores['baseline']:.3f} |",
         f"| untuned base | {scores['base']:.3f} |",
         f"| licence | {licence}; the base's and the corpora's licences bind this model too |",

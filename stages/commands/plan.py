@@ -1,4 +1,6 @@
-"""plan: how much memory a run takes, before anything is downloaded or loaded but the base's config."""
+"""plan: how much memory a run takes, before anything is downloaded or loaded but the base's
+config.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,8 @@ def plan(
         bool, typer.Option("--fit", help="write the cheapest change that makes it fit into the run")
     ] = False,
 ) -> None:
-    """Plan the memory of a run for a batch of rows of the greatest length; exit code 2 where it does not fit.
+    """Plan the memory of a run for a batch of rows of the greatest length; exit code 2 where it
+    does not fit.
 
     Examples:
 
@@ -38,7 +41,8 @@ def plan(
     folder = model_folders.locate(spec.base, model_folders.CONFIG_FILES)
     rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
     planned = backends.load(settings.backend).plan_memory(folder, settings, rows, tokens)
-    title = f"{run}: {settings.method} on {spec.base}, {rows} rows of {tokens:,} tokens on the {planned.where}"
+    batch = f"{rows} rows of {tokens:,} tokens on the {planned.where}"
+    title = f"{run}: {settings.method} on {spec.base}, {batch}"
     table = Table("", "MB", title=title)
     for name in (
         "weights",

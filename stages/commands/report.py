@@ -1,4 +1,6 @@
-"""report: every plot of the repository as pictures, and one page that shows them; no network, no browser needed."""
+"""report: every plot of the repository as pictures, and one page that shows them; no network, no
+browser needed.
+"""
 
 import html
 import subprocess
@@ -22,7 +24,8 @@ def report(
         Path, typer.Option("-o", "--output", help="folder for the page and its pictures")
     ] = Path("build/report"),
 ) -> None:
-    """Draw what `dvc plots` knows as PNG, and a page with the chain's figures: build/report/index.html.
+    """Draw what `dvc plots` knows as PNG, and a page with the chain's figures:
+    build/report/index.html.
 
     Examples:
 
@@ -52,9 +55,8 @@ def report(
         page.write(
             '<!doctype html><meta charset="utf-8"><title>Tsugiki</title>'
             "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto}"
-            "img{display:block;margin:1rem 0;max-width:100%}td,th{padding:.2rem .8rem;text-align:left}</style>"
-            + "\n".join(parts)
-            + "\n"
+            "img{display:block;margin:1rem 0;max-width:100%}td,th{padding:.2rem "
+            ".8rem;text-align:left}</style>" + "\n".join(parts) + "\n"
         )
     typer.echo(
         f"{output / 'index.html'}: {sum(part.startswith('<img') for part in parts)} pictures"
@@ -68,7 +70,8 @@ def _vega(path: Path, revisions: list[str]) -> str:
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         raise UserError(
-            f"{path}: dvc could not draw it: {made.stderr.strip().splitlines()[-1]}; run `dvc repro` first"
+            f"{path}: dvc could not draw it: {made.stderr.strip().splitlines()[-1]}; run `dvc "
+            f"repro` first"
         )
     return made.stdout
 

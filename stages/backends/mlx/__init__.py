@@ -1,4 +1,6 @@
-"""The MLX backend: LoRA on a base in full precision or in MLX's own 4 bits, on Apple silicon and on Linux."""
+"""The MLX backend: LoRA on a base in full precision or in MLX's own 4 bits, on Apple silicon and on
+Linux.
+"""
 
 from stages.settings import Settings
 
@@ -14,7 +16,8 @@ def refuses(settings: Settings, scores_steps: bool) -> list[str]:
         faults.append(f"method {settings.method}: backend mlx trains adapters; use {remedy}")
     if settings.added_tokens:
         faults.append(
-            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or leave them out"
+            "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or "
+            "leave them out"
         )
     if settings.optim != "adamw_torch":
         faults.append(f"optim {settings.optim}: backend mlx has AdamW alone; leave it out")

@@ -1,4 +1,6 @@
-"""What stages.backends.Backend asks for, in MLX: mlx-lm has the models, the LoRA layers and the batched generation."""
+"""What stages.backends.Backend asks for, in MLX: mlx-lm has the models, the LoRA layers and the
+batched generation.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,13 +29,15 @@ from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.errors import UserError
 from stages.records import Row
-from stages.settings import Lora, Run, Settings
+from stages.settings import Answering, Lora, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
 
 
 @dataclass(frozen=True)
 class Trained(backends.Trained):
-    """base: as in params.yaml.   last: the adapter of the last step, where settings.save wants it too."""
+    """base: as in params.yaml.   last: the adapter of the last step, where settings.save wants it
+    too.
+    """
 
     model: Any
     base: str
@@ -54,6 +58,7 @@ def train(
     valid_rows: list[Row],
     checkpoints: Path,
     report_to: Sequence[str] = (),
+    first_steps_only: bool = False,
 ) -> Trained:
     """As stages.backends.Backend; `report_to` is told nothing beyond logs/."""
     use_device(settings.device)
@@ -82,13 +87,14 @@ def train(
         checkpoints,
         progress,
     )
-    loop.run()
+    loop.run(first_steps_only)
     return Trained(
         history=loop.state.log_history,
         steps=loop.state.global_step,
         best_step=loop.state.best_global_step,
         rows=len(encoded["train"]),
         rows_too_long=too_long,
+        first_steps_md5=loop.first_steps_md5,
         model=model,
         base=spec.base,
         last=loop.last,
@@ -106,7 +112,7 @@ def use_device(device: str) -> None:
         mx.set_default_device(mx.Device(mx.cpu))
 
 
-def answerer(model: str, base: str, settings: Settings) -> "Answerer":
+def answerer(model: str, base: str, settings: Answering) -> "Answerer":
     """As stages.backends.Backend."""
     return Answerer(model, base, settings)
 
@@ -114,15 +120,15 @@ def answerer(model: str, base: str, settings: Settings) -> "Answerer":
 class Answerer(ModelAnswerer):
     """A run, or its base, that answers by MLX."""
 
-    def __init__(self, model: str, base: str, settings: Settings) -> None:
+    def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_device(settings.device)
         self.settings, self.generation = settings, settings.generation
         self.tokenizer = load_tokenizer(model, base)
         if not model_folders.is_adapter(Path(model)):
-            self.model = load_weights(model, settings)
+            self.model = load_weights(model)
         else:
             config, state = adapters.read(Path(model))
-            self.model = load_weights(base, settings)
+            self.model = load_weights(base)
             attach(self.model, Lora(**{key: config[key] for key in Lora.model_fields}))
             load_state(self.model, state)
         self.model.eval()

@@ -1,4 +1,6 @@
-"""A training by MLX with this project's batches, labels, loss, schedule, stopping and checkpoints."""
+"""A training by MLX with this project's batches, labels, loss, schedule, stopping and
+checkpoints.
+"""
 
 import json
 import math
@@ -15,16 +17,22 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from stages.backends.mlx.models import head, peft_state
 from stages.backends.shared import checkpoints
+from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
+from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
+from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import training_plan
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
+KEPT = "kept.json"  # of a checkpoint: what stands neither in its weights nor in its TrainerState
+
 
 class Loop:
-    """A training from its first step, or from its last checkpoint, to its last step; then the model has its best weights."""
+    """A training from its first step, or from its last checkpoint, to its last step; then the model
+    has its best weights.
+    """
 
     def __init__(
         self,
@@ -44,6 +52,7 @@ class Loop:
         self.rates = learning_rates(settings, steps)
         self.folder, self.progress = folder, progress
         self.last: dict[str, torch.Tensor] = {}
+        self.first_steps_md5 = ""
         self.optimizer = optim.AdamW(
             settings.learning_rate,
             [0.9, settings.adam_beta2],
@@ -53,10 +62,10 @@ class Loop:
         )
         self.optimizer.init(model.trainable_parameters())
         self.state, self.losses = TrainerState(max_steps=steps), dict[int, float]()
-        self.watch = Watch(settings, model.args.vocab_size)
+        self.watch = LossWatch(settings, model.args.vocab_size)
         self.gradient = nn.value_and_grad(model, summed_nats)
 
-    def run(self) -> None:
+    def run(self, first_steps_only: bool) -> None:
         every, trained = self.model.parameters(), self.model.trainable_parameters()
         sizes = (sum(value.size for _, value in tree_flatten(tree)) for tree in (every, trained))
         self.progress.plan_is_made(self.plan.batches, *sizes)
@@ -68,16 +77,21 @@ class Loop:
             while self.state.global_step < self.state.max_steps and not ends:
                 norm = self._step()
                 self.state.global_step += 1
-                self.watch.look(self.state.global_step, self.losses)
+                self.watch.check(self.state.global_step, self.losses)
                 self.progress.step_ends(self.state.global_step)
                 interrupted = interruption.has_come()
+                first_steps = self.state.global_step == min(FIRST_STEPS, self.state.max_steps)
+                if first_steps:
+                    self.first_steps_md5 = weights_md5(peft_state(self.model))
                 ends = self._report(norm, interrupted) or interrupted
+                ends |= first_steps and first_steps_only
         if interruption.cause and self.state.global_step < self.state.max_steps:
             raise interruption.exit(self.progress.say, self.state.global_step)
         self.progress.training_ends()
         if "last" in self.settings.save:
             self.last = peft_state(self.model)
-        self._load(Path(str(self.state.best_model_checkpoint)))
+        if self.state.best_model_checkpoint is not None:
+            self._load(Path(self.state.best_model_checkpoint))
 
     def _step(self) -> float:
         """One optimizer step; the norm of its gradient before clipping."""
@@ -89,9 +103,8 @@ class Loop:
         ]
         labels = sum(wanted.size for _, _, wanted in parts)
         self.model.train()
-        mx.random.seed(
-            self.settings.seed + 1000003 * (at + 1)
-        )  # MLX's state cannot be restored; so each step has its own
+        # MLX's state cannot be restored; so each step has its own
+        mx.random.seed(self.settings.seed + 1000003 * (at + 1))
         nats, total = 0.0, None
         for part in parts:
             value, gradient = self.gradient(self.model, *part)
@@ -108,7 +121,9 @@ class Loop:
         return float(norm.item())
 
     def _report(self, norm: float, interrupted: bool) -> bool:
-        """Log, evaluate and save where the step asks for it, as the Trainer does; whether patience is at its end."""
+        """Log, evaluate and save where the step asks for it, as the Trainer does; whether patience
+        is at its end.
+        """
         step, steps = self.state.global_step, self.state.max_steps
         final, out_of = step >= steps, False
         if step % min(self.settings.logging_steps, steps) == 0 or final:
@@ -152,7 +167,8 @@ class Loop:
         mx.save_safetensors(
             str(folder / "optimizer.safetensors"), dict(tree_flatten(self.optimizer.state))
         )
-        (folder / "losses.json").write_text(json.dumps(self.losses), encoding="utf-8")
+        state = {"losses": self.losses, "first_steps_md5": self.first_steps_md5}
+        (folder / KEPT).write_text(json.dumps(state), encoding="utf-8")
         self.state.save_to_json(str(folder / "trainer_state.json"))
         checkpoints.seal(folder)
         kept = sorted(
@@ -168,8 +184,9 @@ class Loop:
         self.optimizer.state = tree_unflatten(
             list(tensors(folder / "optimizer.safetensors").items())
         )
-        losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
-        self.losses = {int(step): loss for step, loss in losses.items()}
+        kept = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+        self.losses = {int(step): loss for step, loss in kept["losses"].items()}
+        self.first_steps_md5 = kept["first_steps_md5"]
 
     def _load(self, folder: Path) -> None:
         self.model.load_weights(list(tensors(folder / "weights.safetensors").items()), strict=False)
@@ -180,34 +197,21 @@ def tensors(file: Path) -> dict[str, mx.array]:
     return dict(found)
 
 
-def learning_rates(settings: Settings, steps: int) -> list[float]:
-    """Of each step, by transformers' own schedules."""
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=settings.learning_rate)
-    schedule = get_scheduler(
-        settings.lr_scheduler_type, optimizer, min(settings.warmup_steps, steps), steps
-    )
-    rates = []
-    for _ in range(steps):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return rates
-
-
 def arrays(rows: Sequence[Encoded], pad_id: int) -> tuple[mx.array, mx.array, mx.array]:
-    """Right-padded ids (B, T), where in their flat order labelled tokens are predicted (N,), and these tokens (N,)."""
+    """Right-padded ids (B, T), where in their flat order labelled tokens are predicted (N,), and
+    these tokens (N,).
+    """
     batch = {key: tensor.numpy() for key, tensor in batches.pad(rows, pad_id).items()}
-    labels = np.concatenate(
-        [batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1
-    )  # position t predicts t + 1
+    # position t predicts t + 1
+    labels = np.concatenate([batch["labels"][:, 1:], np.full((len(rows), 1), IGNORE)], axis=1)
     places = np.flatnonzero(labels != IGNORE)
     return mx.array(batch["input_ids"]), mx.array(places), mx.array(labels.reshape(-1)[places])
 
 
 def token_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) -> mx.array:
-    """Cross-entropy at labelled positions only, in nats: (N,); the (B, T, V) logits are never made."""
+    """Cross-entropy at labelled positions only, in nats: (N,); the (B, T, V) logits are never
+    made.
+    """
     hidden = model.model(ids)
     picked = hidden.reshape(-1, hidden.shape[-1])[places]  # (N, D)
     return nn.losses.cross_entropy(head(model, picked).astype(mx.float32), wanted)

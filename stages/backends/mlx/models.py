@@ -1,4 +1,6 @@
-"""Models of the MLX backend: mlx-lm's, with its LoRA layers, whose tensors come and go by PEFT's names."""
+"""Models of the MLX backend: mlx-lm's, with its LoRA layers, whose tensors come and go by PEFT's
+names.
+"""
 
 import json
 from pathlib import Path
@@ -15,32 +17,40 @@ from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model as load_checkpoint
 
 from stages.backends.shared import adapters, mlx_adapters
-from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS, is_adapter, locate
+from stages.backends.shared.model_folders import (
+    HEAD_NOT_PLAIN,
+    NOT_NUMBERS,
+    is_adapter,
+    locate,
+    refuse_own_code,
+)
 from stages.errors import UserError
 from stages.settings import Lora, Settings
 
 
-def load_weights(base: str, settings: Settings) -> Any:
-    """A base as mlx-lm loads it: in float32, in bfloat16 where training asks for it, or in MLX's 4 bits."""
+def load_weights(base: str, dtype: mx.Dtype = mx.float32) -> Any:
+    """A base as mlx-lm loads it, in `dtype`, or in MLX's 4 bits where its checkpoint is."""
     folder = locate(base)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "bitsandbytes" in str(config.get("quantization_config")):
         raise UserError(
-            f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision or MLX's 4 bits"
+            f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision "
+            f"or MLX's 4 bits"
         )
     try:
-        model, _ = load_checkpoint(folder)
+        model, _ = load_checkpoint(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        refuse_own_code(base, error)
         raise UserError(
             f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch"
         ) from None
     if "quantization" not in config:
-        model.set_dtype(mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
+        model.set_dtype(dtype)
     ids = mx.arange(3)[None]
     if mx.isnan(logits := model(ids)).any():
         raise UserError(NOT_NUMBERS.format(folder=folder))
     if not mx.allclose(logits, head(model, model.model(ids)), rtol=1e-4, atol=1e-6):
-        raise UserError(NOT_HEAD_ALONE.format(folder=folder, kind=model.args.model_type))
+        raise UserError(HEAD_NOT_PLAIN.format(folder=folder, kind=model.args.model_type))
     return model
 
 
@@ -54,19 +64,20 @@ def head(model: Any, hidden: mx.array) -> mx.array:
 
 def model_for_training(base: str, parent: str, settings: Settings) -> Any:
     """The base with fresh LoRA layers, or with the parent's, whichever backend has made them."""
-    model = load_weights(base, settings)
+    lora = adapters.lora_of(settings)
+    model = load_weights(base, mx.bfloat16 if settings.precision == "bfloat16" else mx.float32)
     model.freeze()
     mx.random.seed(settings.seed)
-    attach(model, settings.lora)
-    model.peft_config = peft_config(model, settings.lora)
+    attach(model, lora)
+    model.peft_config = peft_config(model, lora)
     if parent != base:
         if not is_adapter(Path(parent)):
             raise UserError(
                 f"{parent}: full weights, not an adapter on {base}; make it the base as well"
             )
-        adapters.check_continues(Path(parent), base, settings.lora, [])
+        adapters.check_continues(Path(parent), base, lora, [])
         state = peft_state(model)
-        adapters.continue_adapter(state, Path(parent), settings.lora)
+        adapters.continue_adapter(state, Path(parent), lora)
         load_state(model, state)
     if settings.gradient_checkpointing:
         grad_checkpoint(model.layers[0])
@@ -74,7 +85,9 @@ def model_for_training(base: str, parent: str, settings: Settings) -> Any:
 
 
 def attach(model: Any, lora: Lora) -> None:
-    """LoRA layers in place of the linear layers that the settings name. Raises UserError for names that there are not."""
+    """LoRA layers in place of the linear layers that the settings name. Raises UserError for names
+    that there are not.
+    """
     linear = {
         name: module
         for name, module in model.named_modules()
@@ -89,7 +102,8 @@ def attach(model: Any, lora: Lora) -> None:
     if absent := sorted(set(asked) - {target for targets in wanted.values() for target in targets}):
         kinds = sorted({name.rpartition(".")[2] for name in there})
         raise UserError(
-            f"lora.target_modules: no {', '.join(absent)} here; this architecture has {', '.join(kinds)}"
+            f"lora.target_modules: no {', '.join(absent)} here; this architecture has "
+            f"{', '.join(kinds)}"
         )
     scale = lora.lora_alpha / lora.r
     grafts = [

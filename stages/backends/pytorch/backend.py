@@ -1,4 +1,6 @@
-"""What stages.backends.Backend asks for, in PyTorch: transformers' Trainer trains what `models` makes."""
+"""What stages.backends.Backend asks for, in PyTorch: transformers' Trainer trains what `models`
+makes.
+"""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -21,13 +23,15 @@ from stages.backends.shared.devices import device
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.records import Row
-from stages.settings import Run, Settings
+from stages.settings import Answering, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
 
 
 @dataclass(frozen=True)
 class Trained(backends.Trained):
-    """base: as in params.yaml.   last: the trained weights of the last step by name, where settings.save wants them too."""
+    """base: as in params.yaml.   last: the trained weights of the last step by name, where
+    settings.save wants them too.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -35,9 +39,11 @@ class Trained(backends.Trained):
     last: dict[str, torch.Tensor]
 
     def save(self, folder: Path) -> None:
-        """As stages.backends.Trained; the tokenizer too where it has tokens that the base's has not.
+        """As stages.backends.Trained; the tokenizer too where it has tokens that the base's has
+        not.
 
-        Where they are kept, the weights of the last step are in its folder `last`, in the same form.
+        Where they are kept, the weights of the last step are in its folder `last`, in the same
+        form.
         """
         self._save_weights(folder)
         if self.last:
@@ -65,9 +71,11 @@ def train(
     valid_rows: list[Row],
     checkpoints: Path,
     report_to: Sequence[str] = (),
+    first_steps_only: bool = False,
 ) -> Trained:
     """As stages.backends.Backend."""
-    # Here, because transformers' Trainer takes three seconds to import and prediction goes without it.
+    # Here, because transformers' Trainer takes three seconds to import and prediction goes without
+    # it.
     from stages.backends.pytorch import trainer
     from stages.backends.shared.progress import Progress
 
@@ -77,7 +85,8 @@ def train(
         limit_memory(settings.memory_limit_mb)
     tokenizer = load_tokenizer(spec.base, spec.base)
     add_tokens(tokenizer, settings.added_tokens)
-    # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of a short training.
+    # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of
+    # a short training.
     gc.freeze()
     encoded, too_long = encode_parts(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
@@ -97,7 +106,7 @@ def train(
     progress.memory_is_planned(
         planned.need.total, settings.memory_limit_mb if where == "cpu" else 0
     )
-    state, last = trainer.fit(
+    fitted = trainer.fit(
         model,
         encoded["train"],
         encoded["valid"],
@@ -105,18 +114,20 @@ def train(
         tokenizer.pad_token_id,
         checkpoints,
         progress,
+        first_steps_only,
     )
     gc.unfreeze()
     return Trained(
-        history=state.log_history,
-        steps=state.global_step,
-        best_step=state.best_global_step,
+        history=fitted.state.log_history,
+        steps=fitted.state.global_step,
+        best_step=fitted.state.best_global_step,
         rows=len(encoded["train"]),
         rows_too_long=too_long,
+        first_steps_md5=fitted.first_steps_md5,
         model=model,
         tokenizer=tokenizer,
         base=spec.base,
-        last=last,
+        last=fitted.last,
     )
 
 
@@ -126,13 +137,15 @@ def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> mem
 
 
 def limit_memory(megabytes: int) -> None:
-    """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another program's crash."""
+    """What PyTorch may take of the CUDA device; more is an out-of-memory error instead of another
+    program's crash.
+    """
     if megabytes:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total))
 
 
-def answerer(model: str, base: str, settings: Settings) -> "Answerer":
+def answerer(model: str, base: str, settings: Answering) -> "Answerer":
     """As stages.backends.Backend."""
     return Answerer(model, base, settings)
 
@@ -140,7 +153,7 @@ def answerer(model: str, base: str, settings: Settings) -> "Answerer":
 class Answerer(ModelAnswerer):
     """A run, or its base, that answers by PyTorch."""
 
-    def __init__(self, model: str, base: str, settings: Settings) -> None:
+    def __init__(self, model: str, base: str, settings: Answering) -> None:
         torch.set_num_threads(settings.threads)
         where = device(settings.device)
         self.tokenizer = load_tokenizer(model, base)
@@ -175,7 +188,9 @@ class Answerer(ModelAnswerer):
         return answers
 
     def _generation_config(self, end: int, pad: int) -> GenerationConfig:
-        """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its own ways."""
+        """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its
+        own ways.
+        """
         sampling = {
             "do_sample": True,
             "temperature": self.generation.temperature,

@@ -1,4 +1,7 @@
-"""The loss of a linear head with its gradient, in fewer and smaller passes over the logits: bench/NOTES.md, W1."""
+"""The loss of a linear head and its gradient, computed together (bench/NOTES.md, W1).
+
+It goes over the logits less often than PyTorch's cross-entropy does, and keeps fewer of them.
+"""
 
 from typing import Any
 
@@ -6,20 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LOGITS_AT_HAND = 2**21
-"""So many become their gradient at once on a CPU: in float32 they do not go far past its cache."""
+LOGITS_IN_CACHE = 2**21
+"""How many logits become their gradient in one go on a CPU: 8 MiB in float32, about its cache."""
 
 
-def fits(head: nn.Module) -> bool:
-    """Whether a head is what `nats` computes: a matrix, without a bias or rows of its own for added tokens."""
+def is_plain_matrix(head: nn.Module) -> bool:
+    """Whether `nats` computes what this head does.
+
+    It does for a matrix alone: without a bias, and without rows of its own for added tokens.
+    """
     return type(head) is nn.Linear and head.bias is None
 
 
-def rows_at_hand(where: str, vocabulary: int) -> int:
-    """How many rows become their gradient at once. Eight times as many on a card, where a kernel over so few can take less time
-    than its launch (reckoned, not measured: 2^21 in float32 are 8 MB).
+def rows_at_once(where: str, vocabulary: int) -> int:
+    """How many rows of logits become their gradient in one go.
+
+    On a card eight times as many as on a CPU: a kernel over fewer can take less time than its
+    launch. (Estimated, not measured: 2^21 logits in float32 are 8 MiB.)
     """
-    return max(1, (LOGITS_AT_HAND if where == "cpu" else 8 * LOGITS_AT_HAND) // vocabulary)
+    return max(1, (LOGITS_IN_CACHE if where == "cpu" else 8 * LOGITS_IN_CACHE) // vocabulary)
 
 
 def nats(hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
@@ -29,8 +37,9 @@ def nats(hidden: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
 
 
 class CrossEntropy(torch.autograd.Function):
-    """−log softmax(W h)[wanted], whose gradient by the logits, softmax(W h) less 1 at the wanted token, takes their place: they
-    are neither copied whole to float32 nor kept beside it. Where W is frozen, what is kept is (N, D), the gradient of h.
+    """−log softmax(W h)[wanted], whose gradient by the logits, softmax(W h) less 1 at the wanted
+    token, takes their place: they are neither copied whole to float32 nor kept beside it. Where W
+    is frozen, what is kept is (N, D), the gradient of h.
     """
 
     @staticmethod
@@ -43,13 +52,14 @@ class CrossEntropy(torch.autograd.Function):
         given, matrix = hidden.to(dtype), weight.to(dtype)
         logits, label = given @ matrix.T, wanted[:, None]  # (N, V), (N, 1)
         nats = torch.empty_like(label, dtype=torch.float32)
-        size = rows_at_hand(where, len(weight))
+        size = rows_at_once(where, len(weight))
         for part, at, found in zip(
             logits.split(size), label.split(size), nats.split(size), strict=True
         ):
             values = part.float()
             chances = torch.softmax(values, -1)
-            # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be too small for a float32.
+            # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be
+            # too small for a float32.
             above = values.amax(-1, keepdim=True) - values.gather(-1, at)
             torch.sub(above, chances.amax(-1, keepdim=True).log_(), out=found)
             part.copy_(chances.scatter_(-1, at, torch.expm1(-found)))

@@ -1,6 +1,8 @@
-"""What follows prompts, many at once: what all of them begin with is computed once, and a row that has ended leaves its batch.
+"""Answers to many prompts at once.
 
-`generate` prepares as always (masks, positions, sampling); the loop over tokens is ours, through its `custom_generate`.
+What all prompts begin with is computed once, and a row that has ended leaves its batch. `generate`
+prepares masks, positions and sampling as always; the loop over tokens is ours and is handed to it
+as `custom_generate`.
 """
 
 import copy
@@ -16,10 +18,9 @@ from transformers.cache_utils import DynamicLayer
 from stages.backends.pytorch.loss import causal_model, causal_parts
 from stages.text import batches
 
-SHARED_TOKENS = 8  # the shortest beginning that is worth a computation of its own
-LEAVING = (
-    1 / 8
-)  # of a batch: when as many rows have ended, the keys and values of the others are copied together
+SHORTEST_PREFIX_TOKENS = 8  # the shortest beginning that is worth a computation of its own
+# of a batch: when as many rows have ended, the keys and values of the others are copied together
+COMPACTED_SHARE = 1 / 8
 
 
 @torch.no_grad()
@@ -28,9 +29,10 @@ def continuations(
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """(indices of prompts, the ids that follow each up to its end of turn), a batch at a time.
 
-    Prompts of like length are computed together. Those of a batch are padded on the left, after what all prompts share.
+    Prompts of like length are computed together. Those of a batch are padded on the left, after
+    what all prompts share.
     """
-    shared, start = beginning(model, prompts)
+    shared, start = shared_prefix(model, prompts)
     pad, end = config.pad_token_id, config.eos_token_id
     for chosen in batches.by_length([len(prompt) for prompt in prompts], batch_size):
         longest = len(prompts[chosen[0]])
@@ -62,23 +64,26 @@ def continuations(
         )
 
 
-def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
-    """How many ids all prompts begin with, and the keys and values of those; (0, None) where that is not worth it or not exact.
+def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
+    """How many ids all prompts begin with, and the keys and values of these ids.
 
-    Padding lies behind them then, so they must attend to all that is not masked, at positions that are told.
+    (0, None) where sharing them is not worth it, or would not be exact. It is exact where a model
+    is told the positions of its tokens: the padding of shorter prompts lies behind the shared ids,
+    so that tokens must attend to all that is not masked.
     """
     told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not told:
         return 0, None
+    # as words in a dictionary: what these two begin with, all between them do
     first, last = (
         min(prompts),
         max(prompts),
-    )  # as words in a dictionary: what these two begin with, all between them do
+    )
     equal = itertools.takewhile(
         lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)
     )
     shared = [token for token, _ in equal]
-    if len(shared) < SHARED_TOKENS:
+    if len(shared) < SHORTEST_PREFIX_TOKENS:
         return 0, None
     start = causal_parts(model)[0](
         torch.tensor([shared], device=model.device), use_cache=True
@@ -87,7 +92,10 @@ def beginning(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | No
 
 
 def is_plain(cache: Any) -> bool:
-    """Whether rows can be taken out of it and put in: no window, no recurrent state, nothing quantised."""
+    """Whether rows can be taken out of a cache and put into it.
+
+    That is so without a window of attention, a recurrent state or quantised values.
+    """
     return isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
@@ -99,7 +107,10 @@ def decode(
     generation_config: GenerationConfig,
     **state: Any,
 ) -> torch.Tensor:
-    """(rows, tokens): the prompts and what follows, padded on the right: the loop of `generate` for one continuation a row."""
+    """The loop of `generate` for one continuation a row.
+
+    Returns (rows, tokens): the prompts and what follows them, padded on the right.
+    """
     rows, tokens = input_ids.shape
     end, pad = generation_config.eos_token_id, generation_config.pad_token_id
     output = input_ids.new_full((rows, stopping_criteria.max_length), pad)
@@ -122,7 +133,7 @@ def decode(
         if not left or tokens == output.shape[1]:
             return output[:, :tokens]
         input_ids = torch.cat([input_ids, new[:, None]], dim=1)
-        if left <= len(kept) * (1 - LEAVING) and is_plain(state.get("past_key_values")):
+        if left <= len(kept) * (1 - COMPACTED_SHARE) and is_plain(state.get("past_key_values")):
             stay = going.nonzero()[:, 0]
             state["past_key_values"].batch_select_indices(stay)
             state = {

@@ -1,6 +1,8 @@
-"""Norms, attention and dropout in fewer passes over memory than transformers makes of the same formulas.
+"""Norms, attention and dropout in fewer passes over memory than transformers makes of the same
+formulas.
 
-A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md, W2.
+A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md,
+W2.
 """
 
 import sys
@@ -50,7 +52,9 @@ def fuse(model: nn.Module, where: str) -> None:
 
 
 def fuse_attention(model: nn.Module, where: str) -> None:
-    """The attention alone, which answers sooner too: keys and values that heads share are not copied (bench/NOTES.md, W3)."""
+    """The attention alone, which answers sooner too: keys and values that heads share are not
+    copied (bench/NOTES.md, W3).
+    """
     if where == "cpu" and attention_is_plain(causal_model(model)):
         AttentionInterface.register(NAME, attention)
         AttentionMaskInterface.register(NAME, eager_mask)
@@ -59,7 +63,8 @@ def fuse_attention(model: nn.Module, where: str) -> None:
 
 @torch.no_grad()
 def is_rms_norm(module: nn.Module) -> bool:
-    """Whether a module computes what `RMSNorm` does, tried: what looks alike may add one to its weight, as Gemma's do.
+    """Whether a module computes what `RMSNorm` does, tried: what looks alike may add one to its
+    weight, as Gemma's do.
 
     Of its three rows the smallest shows whether its epsilon is what it says.
     """
@@ -77,9 +82,11 @@ def is_rms_norm(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def attention_is_plain(model: nn.Module) -> bool:
-    """Whether a model's attention computes what `attention` does, tried on a few numbers; its weights are not looked at.
+    """Whether a model's attention computes what `attention` does, tried on a few numbers; its
+    weights are not looked at.
 
-    What a layer tells it beside, such as sinks or a cap of the scores, `attention` leaves to the model's own.
+    What a layer tells it beside, such as sinks or a cap of the scores, `attention` leaves to the
+    model's own.
     """
     own = eager_attention(model)
     if own is None:
@@ -94,7 +101,8 @@ def attention_is_plain(model: nn.Module) -> bool:
         AttributeError,
         TypeError,
         RuntimeError,
-    ):  # it wants more of a layer, as gpt-oss its sinks
+    ):
+        # it wants more of a layer, as gpt-oss its sinks
         return False
     ours, _ = attention(layer, query, key, value, mask, scaling=0.5)
     return theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-5, atol=1e-6)
@@ -106,8 +114,9 @@ def eager_attention(module: nn.Module) -> Callable[..., Any] | None:
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) · weight (Zhang & Sennrich 2019, equation 4), in float32; under autocast what comes out has its
-    type, so that the products that share it do not convert it once each.
+    """x / sqrt(mean(x²) + eps) · weight (Zhang & Sennrich 2019, equation 4), in float32; under
+    autocast what comes out has its type, so that the products that share it do not convert it once
+    each.
 
     weight: (D,), the replaced norm's.
     """
@@ -128,15 +137,18 @@ class RMSNorm(nn.Module):
 
 
 def one_kernel(hidden: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    """PyTorch's own, which is one kernel on CUDA and on a CPU as many passes as transformers makes."""
-    with torch.autocast(
-        hidden.device.type, enabled=False
-    ):  # which would make float32 of a bfloat16 input first
+    """PyTorch's own, which is one kernel on CUDA and on a CPU as many passes as transformers
+    makes.
+    """
+    # which would make float32 of a bfloat16 input first
+    with torch.autocast(hidden.device.type, enabled=False):
         return F.rms_norm(hidden, weight.shape, weight.to(hidden.dtype), eps).to(dtype)
 
 
 class Normed(torch.autograd.Function):
-    """With n = x / rms and g the gradient times the weight, the gradient of x is (g − n · mean(g · n)) / rms."""
+    """With n = x / rms and g the gradient times the weight, the gradient of x is (g − n · mean(g ·
+    n)) / rms.
+    """
 
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
@@ -170,8 +182,9 @@ class Normed(torch.autograd.Function):
 
 
 class Dropout(nn.Module):
-    """Inverted dropout (Srivastava et al. 2014, section 10) with a quarter of a random number for each value, to 2^-16 of its
-    share. PyTorch draws a whole one on a CPU, which took a third of a step of LoRA with dropout.
+    """Inverted dropout (Srivastava et al. 2014, section 10) with a quarter of a random number for
+    each value, to 2^-16 of its share. PyTorch draws a whole one on a CPU, which took a third of a
+    step of LoRA with dropout.
     """
 
     def __init__(self, share: float) -> None:
@@ -217,7 +230,8 @@ def attention(
     dropout: float = 0.0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: (B, H, T, D), (B, G, S, D), (B, G, S, E) -> (B, T, H, E), and no weights.
+    """transformers' attention interface: (B, H, T, D), (B, G, S, D), (B, G, S, E) -> (B, T, H, E),
+    and no weights.
 
     attention_mask: (B, 1, T, S), 0 or so low that nothing is left.   scaling: of the scores.
     """
@@ -231,8 +245,9 @@ def attention(
 
 
 class Attended(torch.autograd.Function):
-    """softmax(scaling · Q Kᵀ + mask) V (Vaswani et al. 2017, equation 1). The H / G heads that share a key are one product, the
-    scores are masked in place, and of them only the weights are kept; softmax computes in float32 whatever it is given.
+    """softmax(scaling · Q Kᵀ + mask) V (Vaswani et al. 2017, equation 1). The H / G heads that
+    share a key are one product, the scores are masked in place, and of them only the weights are
+    kept; softmax computes in float32 whatever it is given.
     """
 
     @staticmethod

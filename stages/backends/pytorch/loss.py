@@ -13,19 +13,22 @@ from torch.utils.checkpoint import checkpoint
 
 from stages.backends.pytorch import cross_entropy
 from stages.backends.shared.devices import LOGITS_AT_ONCE
-from stages.backends.shared.model_folders import NOT_HEAD_ALONE, NOT_NUMBERS
+from stages.backends.shared.model_folders import HEAD_NOT_PLAIN, NOT_NUMBERS
 from stages.errors import UserError
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
 
 LABELS = 64
-"""The head is given a multiple of so many: one product for each number of labels took a tenth of a step's time and memory."""
+"""The head is given a multiple of so many: one product for each number of labels took a tenth of a
+step's time and memory.
+"""
 
 
 def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
     """Cross-entropy at labelled positions only, row after row: (N,), in nats.
 
-    hidden: (B, T, D), the last layer's output.   head: D -> V.   labels: (B, T), -100 where nothing is learned.
+    hidden: (B, T, D), the last layer's output.   head: D -> V.   labels: (B, T), -100 where nothing
+    is learned.
 
     Most positions of a conversation are prompt, so the (B, T, V) logits are never made.
     """
@@ -35,7 +38,7 @@ def token_nats(hidden: Tensor, head: nn.Linear, labels: Tensor) -> Tensor:
     size = most - most % LABELS or most
     if len(wanted) <= size:
         return _nats(head, learned, wanted, min(size, LABELS))
-    keeps = head.weight.requires_grad or not cross_entropy.fits(head)
+    keeps = head.weight.requires_grad or not cross_entropy.is_plain_matrix(head)
     nats = partial(checkpoint, _nats, use_reentrant=False) if keeps else _nats
     parts = zip(torch.split(learned, size), torch.split(wanted, size), strict=True)
     return torch.cat([nats(head, *part, min(size, LABELS)) for part in parts])
@@ -45,13 +48,15 @@ def _nats(head: nn.Linear, hidden: Tensor, wanted: Tensor, multiple: int) -> Ten
     """(N, D), (N,) -> (N,)."""
     rows, room = len(wanted), -len(wanted) % multiple
     hidden, wanted = F.pad(hidden, (0, 0, 0, room)), F.pad(wanted, (0, room))
-    if cross_entropy.fits(head) and torch.is_grad_enabled():
+    if cross_entropy.is_plain_matrix(head) and torch.is_grad_enabled():
         return cross_entropy.nats(hidden, head.weight, wanted)[:rows]
     return F.cross_entropy(head(hidden).float(), wanted, reduction="none")[:rows]
 
 
 def causal_model(model: nn.Module) -> Any:
-    """The language model, inside PEFT's wrapper too, told by its mark: importing PEFT takes a second."""
+    """The language model, inside PEFT's wrapper too, told by its mark: importing PEFT takes a
+    second.
+    """
     wrapped: Any = model
     return wrapped.base_model.model if hasattr(model, "peft_config") else wrapped
 
@@ -63,10 +68,11 @@ def causal_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
 
 
 def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Summed cross-entropy of a batch. Causal attention never looks right, so padding needs no mask.
+    """Summed cross-entropy of a batch. Causal attention never looks right, so padding needs no
+    mask.
 
-    The sum, not the mean: micro-batches with unequal numbers of labels must add up to the loss of the whole batch
-    (transformers#37766).
+    The sum, not the mean: micro-batches with unequal numbers of labels must add up to the loss of
+    the whole batch (transformers#37766).
     """
     return token_nats(outputs(model, batch), causal_parts(model)[1], batch["labels"]).sum()
 
@@ -80,9 +86,12 @@ def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def require_head_alone(model: nn.Module, folder: Path) -> None:
-    """Raises UserError for a model whose logits are not its head's product with the decoder's output and nothing more, tried:
-    Gemma 2 caps them, Cohere and Granite scale them, and a loss of the head's product alone would be another model's.
+def require_plain_head(model: nn.Module, folder: Path) -> None:
+    """Refuse a model whose logits are more than its head's product with the decoder's output.
+
+    The loss here is computed from that product alone. Gemma 2 caps its logits, Cohere and Granite
+    scale them: training them so would train another model's loss. It is tried on three tokens, and
+    raises UserError.
     """
     (decoder, head), seen = causal_parts(model), list[Tensor]()
     hooks = [
@@ -99,14 +108,16 @@ def require_head_alone(model: nn.Module, folder: Path) -> None:
         raise UserError(NOT_NUMBERS.format(folder=folder))
     if not (torch.equal(given, decoded) and torch.equal(logits.float(), made.float())):
         raise UserError(
-            NOT_HEAD_ALONE.format(folder=folder, kind=causal_model(model).config.model_type)
+            HEAD_NOT_PLAIN.format(folder=folder, kind=causal_model(model).config.model_type)
         )
 
 
 @torch.no_grad()
-def keeps_apart(model: nn.Module) -> bool:
-    """Whether rows of one line do not see each other, tried: another first row must leave the second one's outputs as they are,
-    to the last bit. Recurrent layers, and models that do not look at position_ids, cannot do it.
+def isolates_packed_rows(model: nn.Module) -> bool:
+    """Whether rows that are packed into one line do not see each other.
+
+    It is tried: with another first row, the second row's outputs must stay the same to the last
+    bit. Recurrent layers cannot do it, nor can models that do not look at position_ids.
     """
     training, place = model.training, next(model.parameters()).device
     model.eval()
@@ -147,7 +158,10 @@ def row_nats(
 def step_likelihoods(
     model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
 ) -> list[list[float]]:
-    """The geometric mean of the token probabilities of each step of each row: what an untuned model says of it."""
+    """What an untuned model says of a step: the geometric mean of its tokens' probabilities.
+
+    A list for each row, with a number for each of its steps.
+    """
     scores = []
     for row in rows:
         starts = [row.given, *(end + 1 for end in row.step_ends[:-1])]

@@ -1,4 +1,4 @@
-"""Models of the PyTorch backend: read, quantised, as a training begins with them and as a run answers."""
+"""Models of the PyTorch backend: how they are read, quantised, trained from and answered with."""
 
 import json
 from functools import partial
@@ -16,23 +16,32 @@ from transformers import (
 )
 
 from stages.backends.pytorch import step_head
-from stages.backends.pytorch.loss import causal_model, require_head_alone
+from stages.backends.pytorch.loss import causal_model, require_plain_head
 from stages.backends.shared import adapters
 from stages.backends.shared.devices import device
-from stages.backends.shared.model_folders import HEAD, STEP_HEAD, is_adapter, locate
+from stages.backends.shared.model_folders import (
+    HEAD,
+    STEP_HEAD,
+    is_adapter,
+    locate,
+    refuse_own_code,
+)
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.errors import UserError
 from stages.settings import Settings
 
 
 def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> PreTrainedModel:
-    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.   where: as settings.device.
+    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.   where: as
+    settings.device.
 
-    4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in bfloat16.
-    Raises UserError for weights that transformers cannot read.
+    4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in
+    bfloat16. Raises UserError for weights that transformers cannot read.
     """
     cuda = (where := device(where)) == "cuda"
-    if cuda:  # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash kernel needs none
+    # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash
+    # kernel needs none
+    if cuda:
         torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": torch.float32}
     if quantize:
@@ -49,49 +58,59 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
         }
     if "quantization" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
         raise UserError(
-            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with method: qlora"
+            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with "
+            f"method: qlora"
         )
-    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention halved the step's time.
+    # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention
+    # halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
         weights, told = AutoModelForCausalLM.from_pretrained(
             folder,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             **options,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
+        refuse_own_code(folder, error)
         raise UserError(
-            f"{folder}: not a causal language model that transformers loads from safetensors: {str(error).splitlines()[0]}; "
+            f"{folder}: not a causal language model that transformers loads from safetensors: "
+            f"{str(error).splitlines()[0]}; "
             "fetch it again, or name another base"
         ) from None
     # transformers draws these at random and goes on.
     if drawn := sorted([*told["missing_keys"], *(name for name, _, _ in told["mismatched_keys"])]):
         raise UserError(
-            f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its safetensors or have another "
+            f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its "
+            f"safetensors or have another "
             f"shape there, {drawn[0]} among them; fetch it again, or mend config.json"
         )
     for module in weights.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the packed product has no
-            # backward pass: later gradients were off by 97 % and nothing said so.
+            # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the
+            # packed product has no backward pass: later gradients were off by 97 % and nothing said
+            # so.
             module.support_avx512bf16_for_cpu = False
-    require_head_alone(weights, folder)
+    require_plain_head(weights, folder)
     return weights
 
 
 def model_for_answering(
     model: str, base: str, quantize: bool = False, where: str = "auto"
 ) -> nn.Module:
-    """What answers: a full checkpoint, or a base with its adapter, merged in float32, beside it where the base has 4 bits."""
+    """A full checkpoint, or a base with its adapter.
+
+    The adapter is merged in float32, but stays beside a base in 4 bits.
+    """
     folder = Path(model)
     if is_adapter(folder):
         from peft import PeftModel
 
         adapters.read(folder)  # a damaged one is refused; PEFT fills in what is missing
         weights = load_weights(locate(base), quantize, where)
-        make_room(weights, load_tokenizer(model, base))
+        resize_for_added_tokens(weights, load_tokenizer(model, base))
         grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
         loaded = grafted if quantize else grafted.merge_and_unload()
@@ -102,8 +121,11 @@ def model_for_answering(
     return loaded
 
 
-def make_room(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Rows for added tokens; many bases have spare ones, which stay."""
+def resize_for_added_tokens(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add rows to the embeddings where added tokens need them.
+
+    Many bases have more rows than tokens; such rows stay.
+    """
     if len(tokenizer) > weights.get_input_embeddings().num_embeddings:
         weights.resize_token_embeddings(len(tokenizer))
 
@@ -113,14 +135,15 @@ def model_for_training(
 ) -> nn.Module:
     """The model as its training begins: the parent's exact weights, and what is trained of them.
 
-    base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they do not fit together.
+    base, parent: as in params.yaml; the same path where a chain starts. Raises UserError where they
+    do not fit together.
     """
     torch.manual_seed(settings.seed)  # before any adapter matrix is made
     tokenizer = load_tokenizer(base, base)
     added = add_tokens(tokenizer, settings.added_tokens)
     if settings.method == "full":
         weights = load_weights(locate(parent), where=settings.device)
-        make_room(weights, tokenizer)
+        resize_for_added_tokens(weights, tokenizer)
         if scores_steps:
             step_head.load(weights, Path(parent)) if Path(
                 parent, HEAD
@@ -128,16 +151,17 @@ def model_for_training(
         return checkpointing(weights, settings)
     from peft import LoraConfig, get_peft_model
 
+    lora = adapters.lora_of(settings)
     if parent != base:
         if not is_adapter(Path(parent)):
             raise UserError(
                 f"{parent}: full weights, not an adapter on {base}; make it the base as well"
             )
-        adapters.check_continues(Path(parent), base, settings.lora, added)
+        adapters.check_continues(Path(parent), base, lora, added)
     weights = checkpointing(
         load_weights(locate(base), settings.method == "qlora", settings.device), settings
     )
-    make_room(weights, tokenizer)
+    resize_for_added_tokens(weights, tokenizer)
     if scores_steps:
         step_head.attach(weights)
     config = LoraConfig(
@@ -145,7 +169,7 @@ def model_for_training(
         modules_to_save=[STEP_HEAD] if scores_steps else None,
         exclude_modules=rf".*\b{STEP_HEAD}\b.*" if scores_steps else None,
         trainable_token_indices=added or None,
-        **settings.lora.model_dump(),
+        **lora.model_dump(),
     )
     try:
         grafted = get_peft_model(weights, config)
@@ -158,12 +182,13 @@ def model_for_training(
             }
         )
         raise UserError(
-            f"lora.target_modules {settings.lora.target_modules}: {error}; this architecture has {', '.join(linear)}"
+            f"lora.target_modules {lora.target_modules}: {error}; this architecture has "
+            f"{', '.join(linear)}"
         ) from None
     if added:  # else the Trainer's checkpoints hold the whole embedding twice
         grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
     if parent != base:
-        adapters.continue_adapter(adapters.trainable(grafted), Path(parent), settings.lora)
+        adapters.continue_adapter(adapters.trainable(grafted), Path(parent), lora)
     if settings.precision == "bfloat16":
         spare_conversions(grafted)
     return grafted
@@ -176,12 +201,16 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
 
 
 def spare_conversions(grafted: nn.Module) -> None:
-    """Frozen matrices in bfloat16, which autocast would make of them at every product: the same sums in half the memory. And an
-    adapter's inputs as they are, which PEFT converts to float32 and autocast back: the same bits (bench/NOTES.md, W1).
+    """Take out conversions that change no bit of the result (bench/NOTES.md, W1).
+
+    Frozen matrices become bfloat16 once; autocast would convert them at every product, from twice
+    the memory. Adapters take their inputs as they are; PEFT would convert them to float32, and
+    autocast back.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    # Embeddings are no product: what a tied head shares with them stays. PEFT wraps both where tokens are added.
+    # Embeddings are no product: what a tied head shares with them stays. PEFT wraps both where
+    # tokens are added.
     embeddings = {module.weight for module in grafted.modules() if isinstance(module, nn.Embedding)}
     for module in grafted.modules():
         if isinstance(module, BaseTunerLayer):

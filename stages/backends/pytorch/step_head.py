@@ -1,4 +1,4 @@
-"""A head that says how right each step of a solution is, from what the backbone makes of the step's tokens."""
+"""A head that scores each step of a solution by what the backbone makes of the step's tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,13 @@ from stages.text.chat import IGNORE, Encoded
 
 
 class StepHead(nn.Module):
-    """A logit for each step, whose sigmoid is its score: a step is as right as the least right of its tokens.
+    """A logit for each step, whose sigmoid is its score: a step is as right as the least right of
+    its tokens.
 
-    A token is judged by the decoder's output at it, by a perceptron with one hidden layer, and by how much it surprises the
-    backbone's language model, its nats. From the output at a step's end alone a small backbone's head did not learn what
-    the untuned model knows (AUC 0.72 against 0.84 for its likelihoods): the surprise is in no later token's output.
+    A token is judged by the decoder's output at it, by a perceptron with one hidden layer, and by
+    how much it surprises the backbone's language model, its nats. From the output at a step's end
+    alone a small backbone's head did not learn what the untuned model knows (AUC 0.72 against 0.84
+    for its likelihoods): the surprise is in no later token's output.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -29,7 +31,9 @@ class StepHead(nn.Module):
         self.surprise = nn.Parameter(torch.ones(()))
 
     def forward(self, outputs: Tensor, nats: Tensor, steps: Tensor) -> Tensor:
-        """(M, D) outputs at M tokens, their (M,) nats, (M,) numbers of their steps -> (S,) logits."""
+        """(M, D) outputs at M tokens, their (M,) nats, (M,) numbers of their steps -> (S,)
+        logits.
+        """
         features = torch.cat([outputs.to(nats.dtype), nats[:, None]], dim=-1)  # (M, D + 1)
         judged: Tensor = self.score(F.gelu(self.hidden(features))).squeeze(-1)
         wrong = judged.float() + self.surprise * nats  # (M,)
@@ -43,7 +47,9 @@ class StepHead(nn.Module):
 
 
 def attach(model: nn.Module) -> None:
-    """A fresh head as a part of the model, so that the Trainer and PEFT train, checkpoint and restore it."""
+    """A fresh head as a part of the model, so that the Trainer and PEFT train, checkpoint and
+    restore it.
+    """
     config: Any = model.config
     device = next(model.parameters()).device
     model.add_module(STEP_HEAD, StepHead(config.get_text_config().hidden_size).to(device))
@@ -60,7 +66,8 @@ def load(model: nn.Module, folder: Path) -> None:
 def summed_step_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Summed binary cross-entropy at the labelled steps of a batch, in nats.
 
-    Labels are shares of rightness and stay floats: 0.7 draws the score to 0.7 (a proper scoring rule), not to 0 or 1.
+    Labels are shares of rightness and stay floats: 0.7 draws the score to 0.7 (a proper scoring
+    rule), not to 0 or 1.
     """
     keep = ~batch["step_labels"].isnan()
     return F.binary_cross_entropy_with_logits(
@@ -95,9 +102,8 @@ def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     causal = causal_model(model)
     hidden = outputs(model, batch)  # (B, T, D)
     labels = torch.where(batch["steps"] >= 0, batch["input_ids"], IGNORE)
-    nats = token_nats(
-        hidden, causal.get_output_embeddings(), labels
-    )  # (M,); a prompt stands before every step
+    # (M,); a prompt stands before every step
+    nats = token_nats(hidden, causal.get_output_embeddings(), labels)
     keep = labels[:, 1:] != IGNORE  # (B, T-1)
     head: StepHead = causal.get_submodule(STEP_HEAD)
     return head(hidden[:, 1:][keep], nats, batch["steps"][:, 1:][keep])

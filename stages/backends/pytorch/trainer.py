@@ -1,4 +1,4 @@
-"""transformers' Trainer with this project's batches, loss and evaluation; what stops it, and what it goes on from."""
+"""transformers' Trainer with this project's batches, loss, evaluation and checkpoints."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -21,14 +21,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.backends.pytorch.loss import causal_model, keeps_apart, row_nats, summed_nats
+from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, row_nats, summed_nats
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
 from stages.backends.shared.devices import device
+from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
+from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.listeners import Listener
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import RECENT, Interruption, Watch, out_of_patience
+from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
 from stages.files import write_json
@@ -36,14 +38,28 @@ from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
 
-LOSSES = "losses.json"
+KEPT = "kept.json"  # of a checkpoint: what the Trainer does not keep of a training
+
+
+class Fitted(NamedTuple):
+    """What is known of a training at its end.
+
+    last: the trained weights of the last step by name, for `save: [best, last]`.
+    first_steps_md5: as in stages.backends.Trained.
+    """
+
+    state: TrainerState
+    last: dict[str, Tensor]
+    first_steps_md5: str
 
 
 class LabelledTrainer(Trainer):
-    """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that keeps sums.
+    """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that
+    keeps sums.
 
-    losses: of each step made, by its number; kept with the checkpoints, so that a report after a resume is what it would have
-    been.   tokens_at_once: halved where memory runs out; rows are then computed in more passes that add up to the same step.
+    losses: of each step made, by its number; kept with the checkpoints, so that a report after a
+    resume is what it would have been.   tokens_at_once: halved where memory runs out; rows are then
+    computed in more passes that add up to the same step.
     """
 
     def __init__(
@@ -52,7 +68,7 @@ class LabelledTrainer(Trainer):
         pad_id: int,
         settings: Settings,
         progress: Progress,
-        watch: Watch,
+        watch: LossWatch,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -61,8 +77,9 @@ class LabelledTrainer(Trainer):
         self.losses: dict[int, float] = {}
         self.watch = watch
         self.last: dict[str, Tensor] = {}
+        self.first_steps_md5 = ""
         with self.autocast():
-            self.packs = keeps_apart(self.model)
+            self.packs = isolates_packed_rows(self.model)
         self.lengths, micro_batch = (
             [len(row.ids) for row in self.train_dataset],
             settings.per_device_train_batch_size,
@@ -92,9 +109,8 @@ class LabelledTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        if not len(
-            inputs["input_ids"]
-        ):  # a step's rows can take fewer passes than it has micro-batches
+        # a step's rows can take fewer passes than it has micro-batches
+        if not len(inputs["input_ids"]):
             return (
                 next(parameter.sum() for parameter in model.parameters() if parameter.requires_grad)
                 * 0.0
@@ -108,7 +124,9 @@ class LabelledTrainer(Trainer):
             return nats / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
-        """Opened here: accelerate opens its own around `forward` of the whole model, which `labelled_loss` goes past."""
+        """Opened around the loss here: accelerate opens its own around the model's `forward`, which
+        the loss does not call.
+        """
         return torch.autocast(
             self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
         )
@@ -123,20 +141,24 @@ class LabelledTrainer(Trainer):
         loss: Tensor | None = None
         try:
             loss = self._pass(model, window[-1], inputs, num_items_in_batch)
-        except RuntimeError as error:  # tried again outside of this block: the error holds on to what the pass had in memory
+        # tried again outside of this block: the error holds on to what the pass had in memory
+        except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
         while loss is None:
-            loss = self._again(model, window, num_items_in_batch)
+            loss = self._repeat_with_fewer_tokens(model, window, num_items_in_batch)
         self.losses[before + 1] = (self.losses[before + 1] if position else 0.0) + loss.item()
         if self.accelerator.sync_gradients or not math.isfinite(self.losses[before + 1]):
-            self.watch.look(before + 1, self.losses)
+            self.watch.check(before + 1, self.losses)
         return loss
 
     def _pass(
         self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any
     ) -> Tensor:
-        """Forward and backward over a micro-batch, whole or in parts; its share of the step's loss."""
+        """Forward and backward over a micro-batch, whole or in parts.
+
+        Returns its share of the step's loss.
+        """
         losses, parts = [], batches.halved(rows, self.lengths, self.tokens_at_once)
         for part in parts:
             self.computing = part
@@ -150,23 +172,31 @@ class LabelledTrainer(Trainer):
                 losses.append(super().training_step(model, batch, labels))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
-    def _again(
+    def _repeat_with_fewer_tokens(
         self, model: nn.Module, window: Sequence[Sequence[int]], labels: Any
     ) -> Tensor | None:
-        """The step so far once more, with half as many tokens at once: its gradients were left incomplete."""
+        """Make the step so far again with half as many tokens at once.
+
+        All of it, because the pass that ran out of memory left its gradients incomplete. Returns
+        None where memory runs out again.
+        """
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
             raise UserError(
-                f"step {self.state.global_step + 1}: out of memory with row {row.id} alone, {len(row.ids)} tokens; nothing was "
-                f"written. Lower max_length_tokens (now {self.settings.max_length_tokens}), set gradient_checkpointing: true "
+                f"step {self.state.global_step + 1}: out of memory with row {row.id} alone, "
+                f"{len(row.ids)} tokens; nothing was "
+                f"written. Lower max_length_tokens (now {self.settings.max_length_tokens}), set "
+                f"gradient_checkpointing: true "
                 "or method: qlora, or raise memory_limit_mb"
             )
         tokens = sum(self.lengths[row] for row in self.computing)
         self.tokens_at_once = tokens // 2
         effective = self.settings.per_device_train_batch_size * self.plan.accumulation
         self.progress.say(
-            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows at once, {tokens} tokens: "
-            f"from here on at most {self.tokens_at_once} tokens, in more passes; a step still sees {effective} rows"
+            f"out of memory at step {self.state.global_step + 1} with {len(self.computing)} rows "
+            f"at once, {tokens} tokens: "
+            f"from here on at most {self.tokens_at_once} tokens, in more passes; a step still sees "
+            f"{effective} rows"
         )
         model.zero_grad()
         if self.args.device.type == "cuda":
@@ -179,7 +209,10 @@ class LabelledTrainer(Trainer):
             return None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The Trainer's own mean loss begins anew with every resume; this one is over all steps since the last report."""
+        """Report the mean loss over all steps since the last report.
+
+        The Trainer's own mean begins anew with every resume.
+        """
         if "loss" in logs:
             reported = max(
                 (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
@@ -196,22 +229,29 @@ class LabelledTrainer(Trainer):
     def _save_checkpoint(self, *arguments: Any) -> None:
         super()._save_checkpoint(*arguments)
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        write_json(folder / LOSSES, self.losses)
+        kept = {"losses": self.losses, "first_steps_md5": self.first_steps_md5}
+        write_json(folder / KEPT, kept)
         seal(folder)
 
+    def learned(self) -> dict[str, Tensor]:
+        """The weights that are trained, by name."""
+        named = self.model.named_parameters()
+        return {name: weights for name, weights in named if weights.requires_grad}
+
     def _load_best_model(self) -> None:
-        """Called once, after the last step: the weights as they are then are kept where they are wanted too."""
+        """Keep the weights of the last step where the settings want them, then load the best.
+
+        The Trainer calls it once, after the last step.
+        """
         if "last" in self.settings.save:
-            trained = (
-                (name, weights)
-                for name, weights in self.model.named_parameters()
-                if weights.requires_grad
-            )
-            self.last = {name: weights.detach().cpu().clone() for name, weights in trained}
+            learned = self.learned()
+            self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
         super()._load_best_model()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean nats per labelled token or step over every validation row, each once; sums are kept, logits are not."""
+        """Mean nats per labelled token or step over every validation row, each once; sums are kept,
+        logits are not.
+        """
         with self.autocast():
             size = self.args.per_device_eval_batch_size
             if self.valid[0].step_ends:
@@ -239,11 +279,12 @@ def fit(
     pad_id: int,
     checkpoints: Path,
     progress: Progress,
-) -> tuple[TrainerState, dict[str, Tensor]]:
-    """Train in place; at the end the model holds its weights of the lowest validation loss. Also, for `save: [best, last]`,
-    the trained weights of the last step by name.
+    first_steps_only: bool,
+) -> Fitted:
+    """Train in place; at the end the model holds its weights of the lowest validation loss.
 
     checkpoints: a training that was killed goes on from the last one there, to the same bytes.
+    first_steps_only: as in stages.backends.Backend.
     """
     planned, where = training_plan(train_rows, valid_rows, settings), device(settings.device)
     steps = planned.batches.steps
@@ -256,6 +297,7 @@ def fit(
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
+        lr_scheduler_kwargs=settings.lr_scheduler_kwargs,
         warmup_steps=min(settings.warmup_steps, steps),
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
@@ -278,6 +320,7 @@ def fit(
         run_name=progress.run,
         remove_unused_columns=False,
     )
+    learning_rates(settings, steps)  # refuses what the schedule does not take
     interruption = Interruption()
     choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
     trainer = LabelledTrainer(
@@ -285,12 +328,14 @@ def fit(
         pad_id,
         settings,
         progress,
-        Watch(settings, choices),
+        LossWatch(settings, choices),
         model=model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=planned.valid_rows,
-        callbacks=[Reports(progress, interruption, planned.patience)],
+    )
+    trainer.add_callback(
+        Reports(trainer, progress, interruption, planned.patience, first_steps_only)
     )
     trainer.pop_callback(PrinterCallback)
     weights = causal_model(model)
@@ -299,10 +344,9 @@ def fit(
     )
     start = latest(checkpoints, progress.say)
     if start:
-        trainer.losses = {
-            int(step): loss
-            for step, loss in json.loads((start / LOSSES).read_text(encoding="utf-8")).items()
-        }
+        kept = json.loads((start / KEPT).read_text(encoding="utf-8"))
+        trainer.losses = {int(step): loss for step, loss in kept["losses"].items()}
+        trainer.first_steps_md5 = kept["first_steps_md5"]
     try:
         with interruption:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -310,20 +354,33 @@ def fit(
         if "No space left" not in str(error) and shutil.disk_usage(checkpoints).free > 2**20:
             raise
         raise UserError(
-            f"{checkpoints}: the disk is full; make room and run the same command again, it goes on from its last checkpoint"
+            f"{checkpoints}: the disk is full; make room and run the same command again, it goes "
+            f"on from its last checkpoint"
         ) from error
     if interruption.cause and trainer.state.global_step < steps:
         raise interruption.exit(progress.say, trainer.state.global_step)
-    return trainer.state, trainer.last
+    return Fitted(trainer.state, trainer.last, trainer.first_steps_md5)
 
 
 class Reports(TrainerCallback):
-    """Tells a listener what the Trainer does; ends the training after an interruption, or so many evaluations without a lower
-    loss; and has the last step evaluated, so that it can be the best."""
+    """Tells a listener what the Trainer does, and tells the Trainer when to evaluate, to save and
+    to stop.
 
-    def __init__(self, listener: Listener, interruption: Interruption, patience: int) -> None:
-        """patience: evaluations; 0 = none ends it."""
-        self.listener, self.interruption, self.patience = listener, interruption, patience
+    The last step is evaluated, so that it can be the best. A training ends early after an
+    interruption, and after `patience` evaluations without a lower loss.
+    """
+
+    def __init__(
+        self,
+        trainer: LabelledTrainer,
+        listener: Listener,
+        interruption: Interruption,
+        patience: int,
+        first_steps_only: bool,
+    ) -> None:
+        """patience: evaluations; 0 = however many."""
+        self.trainer, self.listener, self.interruption = trainer, listener, interruption
+        self.patience, self.first_steps_only = patience, first_steps_only
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -334,6 +391,9 @@ class Reports(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self.listener.step_ends(state.global_step)
+        if state.global_step == min(FIRST_STEPS, state.max_steps):
+            self.trainer.first_steps_md5 = weights_md5(self.trainer.learned())
+            control.should_training_stop |= self.first_steps_only
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
         if self.interruption.has_come():

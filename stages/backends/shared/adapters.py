@@ -20,23 +20,41 @@ from stages.backends.shared.model_folders import (
 )
 from stages.errors import UserError
 from stages.files import write_json
-from stages.settings import Lora
+from stages.settings import Lora, Settings
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 ADAPTER = "adapter_model.safetensors"
 PLAIN_LORA = {
-    "peft_type": "LORA", "bias": "none", "lora_bias": False, "use_rslora": False, "use_dora": False, "use_qalora": False,
-    "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None, "alora_invocation_tokens": None, "arrow_config": None,
+    "peft_type": "LORA",
+    "bias": "none",
+    "lora_bias": False,
+    "use_rslora": False,
+    "use_dora": False,
+    "use_qalora": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "modules_to_save": None,
+    "alora_invocation_tokens": None,
+    "arrow_config": None,
     "monteclora_config": None,
-}  # fmt: skip
+}
 """What makes an adapter W + s B A and nothing more; `continue_adapter` knows no other."""
 
 
+def lora_of(settings: Settings) -> Lora:
+    """The adapter of methods lora and qlora. Raises ValueError for a full training, which has
+    none.
+    """
+    if settings.lora is None:
+        raise ValueError(f"method {settings.method}: no lora among its settings")
+    return settings.lora
+
+
 def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:
-    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other targets, a lower rank, more
-    than LoRA.
+    """Raise UserError where an adapter cannot be continued as the settings ask: another base, other
+    targets, a lower rank, more than LoRA.
 
     added: ids of this run's added tokens; the parent's are the first of them.
     """
@@ -52,16 +70,19 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
         more.append(f"init_lora_weights {begun}, which changes the base")
     if more:
         raise UserError(
-            f"{parent}: its adapter has {', '.join(more)}; only plain LoRA can be continued exactly: merge it into its base, "
+            f"{parent}: its adapter has {', '.join(more)}; only plain LoRA can be continued "
+            f"exactly: merge it into its base, "
             "and make that the base"
         )
     if (other := config["base_model_name_or_path"]) != base:
         raise UserError(
-            f"{parent}: grown on {other}, this run's base is {base}; use that base or another parent"
+            f"{parent}: grown on {other}, this run's base is {base}; use that base or another "
+            f"parent"
         )
     if lora.r < config["r"]:
         raise UserError(
-            f"{parent}: its adapter has lora.r {config['r']}, this run asks for {lora.r}; a child keeps what its parent "
+            f"{parent}: its adapter has lora.r {config['r']}, this run asks for {lora.r}; a child "
+            f"keeps what its parent "
             f"learned: set {config['r']} or more, or start again from the base"
         )
     if (
@@ -69,23 +90,28 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
         and sorted(lora.target_modules) != config["target_modules"]
     ):
         raise UserError(
-            f"{parent}: its adapter has lora.target_modules {', '.join(config['target_modules'])}, this run asks for "
+            f"{parent}: its adapter has lora.target_modules {', '.join(config['target_modules'])}, "
+            f"this run asks for "
             f"{', '.join(sorted(lora.target_modules))}; set those, or start again from the base"
         )
     if (before := config.get("trainable_token_indices") or []) != added[: len(before)]:
         raise UserError(
-            f"{parent}: its adapter has {len(before)} added_tokens that this run does not begin with; repeat them in their "
+            f"{parent}: its adapter has {len(before)} added_tokens that this run does not begin "
+            f"with; repeat them in their "
             "order, new ones behind them, or start again from the base"
         )
 
 
 def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
-    """The parent's adapter into a fresh one of the same or a higher rank, so that every output stays what it was.
+    """The parent's adapter into a fresh one of the same or a higher rank, so that every output
+    stays what it was.
 
-    W + s' B' A' = W + s B A with A' = [A; random] and B' = [B s/s', 0]: (r', in) and (out, r'), s = lora_alpha / r.
+    W + s' B' A' = W + s B A with A' = [A; random] and B' = [B s/s', 0]: (r', in) and (out, r'), s =
+    lora_alpha / r.
 
-    weights: the fresh tensors by PEFT's names, changed in place; where the parent has none they stay, and add nothing yet.
-    Raises UserError for a tensor of the parent that has no place among them, or another shape.
+    weights: the fresh tensors by PEFT's names, changed in place; where the parent has none they
+    stay, and add nothing yet. Raises UserError for a tensor of the parent that has no place among
+    them, or another shape.
     """
     import torch
     from safetensors.torch import load_file
@@ -93,7 +119,8 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
     config, old = read(parent)
     if lost := sorted(old.keys() - weights.keys()):
         raise UserError(
-            f"{parent}: {len(lost)} of its adapter's tensors have no place in this run's, {lost[0]} among them; merge it into "
+            f"{parent}: {len(lost)} of its adapter's tensors have no place in this run's, "
+            f"{lost[0]} among them; merge it into "
             "its base, and make that the base"
         )
     rank = config["r"]
@@ -105,12 +132,14 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
                 if head:
                     fresh.copy_(head[_head_name(name)])
             elif name in old:
-                # B's first columns; A's first rows, or those of the added tokens that the parent had.
+                # B's first columns; A's first rows, or those of the added tokens that the parent
+                # had.
                 known = old[name] * rescale if "lora_B" in name else old[name]
                 place = fresh[:, :rank] if "lora_B" in name else fresh[: len(known)]
                 if place.shape != known.shape:
                     raise UserError(
-                        f"{parent}: {name} is {tuple(known.shape)}, where this run's base asks for {tuple(place.shape)}; it "
+                        f"{parent}: {name} is {tuple(known.shape)}, where this run's base asks for "
+                        f"{tuple(place.shape)}; it "
                         "was grown on another base: name that one, or start again from this one"
                     )
                 place.copy_(known)
@@ -139,7 +168,8 @@ def config_of(folder: Path) -> dict[str, Any]:
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """An adapter's config and its tensors by PEFT's names, mlx-lm's form translated.
 
-    Raises UserError for a file that cannot be read, and for half of a pair, whose other half nobody trained.
+    Raises UserError for a file that cannot be read, and for half of a pair, whose other half nobody
+    trained.
     """
     theirs = mlx_adapters.is_mlx(adapter_config(folder))
     tensors = (
@@ -166,9 +196,11 @@ def _tensors(path: Path) -> dict[str, Any]:
 
 
 def write_adapter(folder: Path, model: "PeftModel", base: str) -> None:
-    """`adapter_model.safetensors`, a sorted `adapter_config.json` that names the base as params.yaml does, and the step head.
+    """`adapter_model.safetensors`, a sorted `adapter_config.json` that names the base as
+    params.yaml does, and the step head.
 
-    The head is in a file of its own and not in the config: what serves adapters knows nothing of it.
+    The head is in a file of its own and not in the config: what serves adapters knows nothing of
+    it.
     """
     from peft import get_peft_model_state_dict
 
@@ -200,7 +232,9 @@ def _head_name(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A set as a sorted list, an enum as its value: PEFT's config as JSON that does not change between processes."""
+    """A set as a sorted list, an enum as its value: PEFT's config as JSON that does not change
+    between processes.
+    """
     if isinstance(value, set):
         return sorted(value)
     return value.value if isinstance(value, Enum) else value

@@ -1,4 +1,7 @@
-"""Answers given before, by the same weights with the same settings to the same row: kept in .scratch, outside DVC's outputs."""
+"""Answers that were given before, kept in .scratch, outside of DVC's outputs.
+
+An answer is used again for the same row by the same weights, settings, code and packages.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,7 +12,7 @@ from stages.records import Answer, Row
 
 
 class Answers:
-    """The answers of one model with one way of answering; only the row is still open."""
+    """The kept answers of one model in one way of answering, by row."""
 
     def __init__(self, model: str, answering: str) -> None:
         """model: its fingerprint.   answering: all else that decides what it answers, as text."""
@@ -19,9 +22,8 @@ class Answers:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     record = json.loads(line)
-                except (
-                    json.JSONDecodeError
-                ):  # the last line of a process that was killed while it wrote
+                except json.JSONDecodeError:
+                    # the last line of a process that was killed while it wrote
                     continue
                 row = record.pop("row")
                 self.known[row] = Answer(**record)

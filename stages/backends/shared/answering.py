@@ -1,4 +1,6 @@
-"""How rows become questions to a model, and what it says becomes answers: the same on every backend."""
+"""How rows become questions to a model, and what it says becomes answers: the same on every
+backend.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -9,17 +11,19 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
 from stages.records import Answer, Row
-from stages.settings import Settings
+from stages.settings import Answering
 from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
 
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
 
 
 class ModelAnswerer(ABC):
-    """A model that answers: text for conversations, scores for the steps of solutions, and the nats of references."""
+    """A model that answers: text for conversations, scores for the steps of solutions, and the nats
+    of references.
+    """
 
     tokenizer: PreTrainedTokenizerBase
-    settings: Settings
+    settings: Answering
 
     @abstractmethod
     def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
@@ -27,7 +31,9 @@ class ModelAnswerer(ABC):
 
     @abstractmethod
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
-        """What follows each sequence of ids.   advance: told how many rows have just been answered."""
+        """What follows each sequence of ids.   advance: told how many rows have just been
+        answered.
+        """
 
     @abstractmethod
     def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
@@ -77,7 +83,9 @@ class ModelAnswerer(ABC):
         return scores
 
     def _opening(self, row: Row) -> list[int]:
-        """What the model is shown of a row with a reference: the prompt of a conversation, a text's first words."""
+        """What the model is shown of a row with a reference: the prompt of a conversation, a text's
+        first words.
+        """
         if "messages" in row:
             return prompt_ids(self.tokenizer, row["messages"][:-1])
         return next(windows(self.tokenizer, row, OPENING_TOKENS, OPENING_TOKENS)).ids

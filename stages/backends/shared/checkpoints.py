@@ -1,4 +1,6 @@
-"""Where a training keeps its checkpoints: outside DVC's outputs, named by what is trained, held by one process at a time."""
+"""Where a training keeps its checkpoints: outside DVC's outputs, named by what is trained, held by
+one process at a time.
+"""
 
 import fcntl
 import json
@@ -21,12 +23,16 @@ WAIT_SECONDS = 60
 
 
 def root() -> Path:
-    """`.scratch` of the main repository: DVC_ROOT is that one in `dvc exp run --temp` and queue workers too."""
+    """`.scratch` of the main repository: DVC_ROOT is that one in `dvc exp run --temp` and queue
+    workers too.
+    """
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
 
-def name(run: str, spec: Run) -> str:
-    """The folder of a run's checkpoints: another one as soon as anything is different that it is trained on or with."""
+def folder_name(run: str, spec: Run) -> str:
+    """The folder of a run's checkpoints: another one as soon as anything is different that it is
+    trained on or with.
+    """
     config = CONFIG / "train" / f"{run}.json"  # its code too
     rows = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     return fingerprint(config, *rows, Path(spec.base), Path(spec.parent))
@@ -36,10 +42,9 @@ def orphans(runs: dict[str, Run]) -> list[Path]:
     """Folders of checkpoints that no run would go on from, and that no process is writing to."""
     wanted = set()
     for run, spec in runs.items():
-        with suppress(
-            OSError
-        ):  # its inputs are not made yet: nothing can have been trained on them
-            wanted.add(name(run, spec))
+        # its inputs are not made yet: nothing can have been trained on them
+        with suppress(OSError):
+            wanted.add(folder_name(run, spec))
     locks = [lock for lock in root().glob("*/lock") if lock.parent.name not in wanted]
     return sorted(lock.parent for lock in locks if _is_free(lock))
 
@@ -64,7 +69,9 @@ def seal(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """A checkpoint that is no longer needed: its seal first, so that half of it is never taken for a whole."""
+    """A checkpoint that is no longer needed: its seal first, so that half of it is never taken for
+    a whole.
+    """
     (folder / SEAL).unlink(missing_ok=True)
     shutil.rmtree(folder)
 
@@ -79,7 +86,9 @@ def is_intact(folder: Path) -> bool:
 
 
 def latest(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files, and those of the best one that it names, are as they were written."""
+    """The newest checkpoint whose files, and those of the best one that it names, are as they were
+    written.
+    """
     for path in sorted(
         folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rsplit("-")[-1])
     ):
@@ -95,12 +104,12 @@ def latest(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 
 @contextmanager
-def held(label: str) -> Iterator[Path]:
+def locked_folder(label: str) -> Iterator[Path]:
     """The folder `.scratch/<label>`, ours alone inside the block; removed when the block ends well.
 
-    Raises UserError while another process trains the same thing: a `dvc` that is killed leaves its trainer running, and the
-    next `dvc repro` would start a second one on the same checkpoints. Such a trainer stops at its next step, so that it is
-    waited for first.
+    Raises UserError while another process trains the same thing: a `dvc` that is killed leaves its
+    trainer running, and the next `dvc repro` would start a second one on the same checkpoints. Such
+    a trainer stops at its next step, so that it is waited for first.
     """
     folder = root() / label
     lock = _locked(folder)
@@ -115,7 +124,8 @@ def held(label: str) -> Iterator[Path]:
             lock = _locked(folder)
     if lock is None:
         raise UserError(
-            f"{folder}: another process is training this run; wait for it, or stop it (`fuser {folder}/lock`)"
+            f"{folder}: another process is training this run; wait for it, or stop it (`fuser "
+            f"{folder}/lock`)"
         )
     with lock:
         yield folder
@@ -128,9 +138,8 @@ def _locked(folder: Path) -> IO[str] | None:
     lock = (folder / "lock").open("w")
     with suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(
-            os.fstat(lock.fileno()), (folder / "lock").stat()
-        ):  # else its holder has just removed it
+        # else its holder has just removed it
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
             return lock
     lock.close()
     return None

@@ -1,11 +1,15 @@
-"""Checksums of files and folders, as lineage.json holds them: they tell bytes apart, not times or places."""
+"""Checksums of files and folders, as lineage.json holds them: they tell bytes apart, not times or
+places.
+"""
 
 import hashlib
 from pathlib import Path
 
 
 def fingerprint(*paths: Path) -> str:
-    """32 hex digits that stand for the bytes of these files and folders, and for nothing else (no times, no places)."""
+    """32 hex digits that stand for the bytes of these files and folders, and for nothing else (no
+    times, no places).
+    """
     total = hashlib.md5(usedforsecurity=False)
     for path in paths:
         files = (

@@ -18,7 +18,9 @@ class Listener(Protocol):
         """loss: mean over the steps since the last report, in nats a label."""
 
     def evaluation_ends(self, step: int, steps: int, loss: float, lowest: float | None) -> None:
-        """loss: on the validation rows, in nats a label.   lowest: of the evaluations before, if any."""
+        """loss: on the validation rows, in nats a label.   lowest: of the evaluations before, if
+        any.
+        """
 
     def training_ends(self) -> None:
         """After the last step."""

@@ -1,8 +1,9 @@
-"""How much memory a training takes, from the base's config alone: nothing is downloaded but that, and nothing is loaded.
+"""How much memory a training takes, planned from the base's config.json alone.
 
-Weights, gradients and optimizer states are counted exactly. Activations are a number of values a token and layer, fitted to
-the trainings of bench/memory.csv on a CUDA device and of bench/memory_cpu.csv on a CPU; all of them lie within a tenth of what
-is said here.
+Nothing else of the base is downloaded and no weights are loaded. Weights, gradients and optimizer
+states are counted exactly. For activations, a number of values per token and layer was fitted to
+measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All of them took within
+a tenth of what is planned here.
 """
 
 import math
@@ -16,30 +17,34 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from stages.backends.shared.adapters import lora_of
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
+from stages.backends.shared.model_folders import refuse_own_code
 from stages.errors import UserError
 from stages.settings import Settings
 
 MIB = 2**20
-NF4_BYTES = (
-    0.5 + 1 / 64 + 4 / (64 * 256)
-)  # a weight of 4 bits; an 8-bit scale for 64 of them; a float32 for 256 scales
-PAGED_FROM = 100_000  # values; smaller states bitsandbytes keeps on the device
+# Of a weight in 4 bits: the weight, an 8-bit scale for each 64 of them, and a float32 scale for
+# each 256 of those scales (Dettmers et al. 2023, section 3, double quantisation).
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+PAGED_FROM = 100_000  # values; bitsandbytes keeps smaller optimizer states on the device
 
-# Values a token and layer that are kept for the backward pass, as multiples of the widths of residual stream and feed-forward;
-# LoRA with dropout keeps the input of each adapted matrix once more.
+# Values per token and layer that are kept for the backward pass, as multiples of hidden_size and of
+# intermediate_size. LoRA with dropout keeps the input of each adapted matrix too.
 KEPT = (7.0, 5.0)
 
 
 @dataclass(frozen=True)
 class DeviceCosts:
-    """What is particular to a kind of device; fitted, see above.
+    """What a kind of device adds to a plan; fitted to the measured trainings.
 
-    at_work: a layer that is gone through backwards, as a multiple of what it keeps.   logit_bytes: a logit, which becomes its
-    gradient (on CUDA as when they were beside each other; not measured since).   apart_bytes: where they still are, under a
-    head with rows of its own for added tokens.   slack: share that the allocator holds and cannot use.   process: interpreter
-    and libraries, in bytes, and file_bytes: of the checkpoint's file for each weight, where both share the memory with the
-    training.   flash: whether attention weights are never made.
+    at_work: values of the layer that the backward pass is in, as a multiple of those it keeps.
+    logit_bytes: of a logit that becomes its own gradient in place. (On CUDA measured before it
+    did.) apart_bytes: of a logit and its gradient beside each other, under a head with added
+    tokens. slack: share of the memory that the allocator holds and cannot use. process: bytes of
+    the interpreter and its libraries.   file_bytes: of the checkpoint's file, per weight. Both are
+    0 where they do not share their memory with the training. flash: whether attention weights are
+    never made.
     """
 
     at_work: float
@@ -62,8 +67,9 @@ COSTS = {
 class Need:
     """What a training takes of a device, in bytes.
 
-    activations: of the longest batch, kept until the backward pass.   at_work: of the one layer that is computed again or gone
-    through backwards.   logits: at labelled positions.
+    activations: of the longest batch, kept until the backward pass.
+    at_work: of the one layer that the backward pass is in, or that is computed again.
+    logits: at labelled positions.   slack_share: see DeviceCosts.
     """
 
     weights: int
@@ -78,7 +84,7 @@ class Need:
 
     @property
     def total(self) -> int:
-        """The largest of three moments: the loss, a layer's backward pass, and the optimizer's step."""
+        """The fullest of three moments: the loss, a layer's backward pass, the optimizer's step."""
         held = self.process + self.weights + self.adapter + self.optimizer
         most = max(self.activations + self.logits, self.activations + self.at_work, self.gradients)
         return round((held + most) * (1 + self.slack_share))
@@ -88,10 +94,13 @@ def outline(folder: Path) -> Any:
     """The model of a checkpoint without its weights: a 70B takes a second."""
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
+        refuse_own_code(folder, error)
         raise UserError(
-            f"{folder}: no causal language model that transformers knows: {str(error).splitlines()[0]}"
+            f"{folder}: no causal language model that transformers knows: "
+            f"{str(error).splitlines()[0]}"
         ) from None
 
 
@@ -100,8 +109,8 @@ def need(
 ) -> Need:
     """What training takes with micro-batches of so many rows of so many tokens each.
 
-    model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed as backends/pytorch/fused.py
-    does, where a device makes attention weights.
+    model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed
+    as backends/pytorch/fused.py does, where a device makes attention weights.
     """
     config, full = model.config, settings.method == "full"
     linear = {
@@ -122,9 +131,10 @@ def need(
     logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
     per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
-    if not full and settings.lora.lora_dropout:
+    if not full and lora_of(settings).lora_dropout:
         per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
-    # transformers' own attention keeps its weights in float32, before and after the softmax; ours once, in their own type.
+    # transformers' own attention keeps its weights in float32, before and after the softmax; ours
+    # once, in their own type.
     kept = (
         0
         if costs.flash
@@ -164,8 +174,9 @@ def room(settings: Settings) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a training takes, where it would be trained, the bytes that it may take there, and the cheapest change of
-    settings with which it fits, None where there is none or none is needed."""
+    """What a training takes, where it would be trained, the bytes that it may take there, and the
+    cheapest change of settings with which it fits, None where there is none or none is needed.
+    """
 
     need: Need
     where: str
@@ -200,7 +211,8 @@ class MemoryPlan:
 def plan(
     folder: Path, settings: Settings, rows: int, tokens: int, fuses_attention: Callable[[Any], bool]
 ) -> MemoryPlan:
-    """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so many tokens.
+    """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so
+    many tokens.
 
     fuses_attention: whether the backend computes the attention of such a model itself.
     """
@@ -239,7 +251,10 @@ def remedy(
 
 
 def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Changes from the cheapest on: the same step in more passes, slower passes, another method, shorter rows."""
+    """Changes of settings that save memory, the cheapest first.
+
+    First the same step in more passes, then slower passes, then another method, then shorter rows.
+    """
     effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
     smaller: list[dict[str, Any]] = [{}]
@@ -254,7 +269,10 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
         [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
     )
     leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
-    methods: list[dict[str, Any]] = [{}, *({"method": name} for name in leaner)]
+    # What `train` is given of a full training has no lora, so that only `plan` and `check` can
+    # offer one.
+    methods: list[dict[str, Any]] = [{}]
+    methods += [{"method": name} for name in leaner if settings.lora]
     lengths: list[dict[str, Any]] = [{}]
     while (length := settings.max_length_tokens >> len(lengths)) >= 128:
         lengths.append({"max_length_tokens": length})
@@ -268,7 +286,7 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
 
 def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:
     """The matrices that get an adapter."""
-    targets = settings.lora.target_modules
+    targets = lora_of(settings).target_modules
     return [
         module
         for name, module in linear.items()
@@ -278,15 +296,15 @@ def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]
 
 def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[int]:
     """How many values each matrix of the adapter has."""
+    rank = lora_of(settings).r
     for module in adapted(linear, settings):
-        yield from (settings.lora.r * module.in_features, settings.lora.r * module.out_features)
+        yield from (rank * module.in_features, rank * module.out_features)
 
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
     """A weight of the base as it is held while training; `is_linear`: of a layer's matrix."""
-    if quantization := getattr(
-        config, "quantization", None
-    ):  # MLX: a scale and a bias in 16 bits for each group
+    # MLX: a scale and a bias in 16 bits for each group
+    if quantization := getattr(config, "quantization", None):
         return quantization["bits"] / 8 + 4 / quantization["group_size"]
     if settings.method == "qlora":
         return NF4_BYTES if is_linear else 2

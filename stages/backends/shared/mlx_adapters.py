@@ -1,10 +1,11 @@
-"""One adapter in two forms: PEFT's, which this repository keeps, and mlx-lm's. Nothing is lost either way.
+"""One adapter in two forms: PEFT's, which this repository keeps, and mlx-lm's. Nothing is lost
+either way.
 
                  PEFT                                          mlx-lm
 tensors          base_model.model.LAYER.lora_A.weight (r, in)  LAYER.lora_a (in, r)
                  base_model.model.LAYER.lora_B.weight (out, r) LAYER.lora_b (r, out)
 scaling          lora_alpha / r                                scale
-what is adapted  target_modules, layers_to_transform           keys, num_layers (counted from the last)
+what is adapted  target_modules, layers_to_transform           keys, num_layers (from the last)
 """
 
 import re
@@ -31,14 +32,17 @@ def from_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
         layer, _, part = name.rpartition(".")
         if part not in ("lora_a", "lora_b"):
             raise UserError(
-                f"{name}: neither lora_a nor lora_b; of the adapters of mlx-lm only lora can be continued"
+                f"{name}: neither lora_a nor lora_b; of the adapters of mlx-lm only lora can be "
+                f"continued"
             )
         named[f"base_model.model.{layer}.lora_{part[-1].upper()}.weight"] = tensor.T.contiguous()
     return named
 
 
 def to_mlx(tensors: dict[str, Any]) -> dict[str, Any]:
-    """PEFT's tensors by mlx-lm's names. Raises UserError for what mlx-lm has no place for, such as rows of added tokens."""
+    """PEFT's tensors by mlx-lm's names. Raises UserError for what mlx-lm has no place for, such as
+    rows of added tokens.
+    """
     named = {}
     for name, tensor in tensors.items():
         match = _PEFT.fullmatch(name)

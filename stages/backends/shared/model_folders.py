@@ -1,4 +1,6 @@
-"""What a base and full weights look like on disk, byte for byte alike however often they are written."""
+"""What a base and full weights look like on disk, byte for byte alike however often they are
+written.
+"""
 
 import json
 from collections.abc import Sequence
@@ -14,12 +16,29 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG, LINEAGE = "adapter_config.json", "lineage.json"
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
 CONFIG_FILES = ("config.json",)
-NOT_HEAD_ALONE = "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; use a base of another architecture"
-NOT_NUMBERS = "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, or use another base"
-HEAD, STEP_HEAD = (
-    "reward_head.safetensors",
-    "step_head",
-)  # the file, and the part of the model that it fills
+HEAD_NOT_PLAIN = (
+    "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; "
+    "use a base of another architecture"
+)
+NOT_NUMBERS = (
+    "{folder}: its logits are not numbers, so some of its weights are not either; fetch it again, "
+    "or use another base"
+)
+# The file of a step head, and the part of the model that its tensors fill.
+HEAD, STEP_HEAD = "reward_head.safetensors", "step_head"
+
+
+def refuse_own_code(folder: str | Path, error: Exception) -> None:
+    """Raise UserError where a library would load `folder` only with Python code that lies in it.
+
+    transformers and mlx-lm both name the option that would let them; transformers, not told, asks
+    on a terminal.
+    """
+    if "trust_remote_code" in str(error):
+        raise UserError(
+            f"{folder}: the base brings its own code, which is never run; "
+            "name a base of an architecture that transformers knows"
+        ) from None
 
 
 def is_adapter(folder: Path) -> bool:
@@ -27,20 +46,24 @@ def is_adapter(folder: Path) -> bool:
 
 
 def locate(base: str, files: Sequence[str] = MODEL_FILES) -> Path:
-    """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …, "revision": 40 hex digits}.
+    """The folder of a base checkpoint. A `models/bases/NAME.json` is a hub reference: {"hub_id": …,
+    "revision": 40 hex digits}.
 
-    Raises UserError for a folder without weights, an adapter, a reference without a pinned revision, a hub out of reach.
+    Raises UserError for a folder without weights, an adapter, a reference without a pinned
+    revision, a hub out of reach.
     """
     path = Path(base)
     if path.suffix == ".json":
         return _snapshot(path, files)
     if is_adapter(path):
         raise UserError(
-            f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, and make this the parent"
+            f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, "
+            f"and make this the parent"
         )
     if not (path / "config.json").is_file():
         raise UserError(
-            f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a models/bases/NAME.json"
+            f"{base}: no config.json in it; a base is a checkpoint folder of transformers or a "
+            f"models/bases/NAME.json"
         )
     return path
 
@@ -58,8 +81,10 @@ def _snapshot(reference: Path, files: Sequence[str]) -> Path:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had ({type(error).__name__}); "
-            "connect to the hub, log in where the model is gated, or name a local checkpoint folder as the base"
+            f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had "
+            f"({type(error).__name__}); "
+            "connect to the hub, log in where the model is gated, or name a local checkpoint "
+            "folder as the base"
         ) from None
 
 
@@ -69,11 +94,13 @@ def _reference(path: Path) -> dict[str, str]:
         hub_id, revision = identity["hub_id"], identity["revision"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; write it so'
+            f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; '
+            f"write it so"
         ) from None
     if len(revision) != 40 or set(revision) - set("0123456789abcdef"):
         raise UserError(
-            f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a branch or tag"
+            f"{path}: revision {revision!r} is not pinned; write the 40-digit commit hash, never a "
+            f"branch or tag"
         )
     return {"hub_id": hub_id, "revision": revision}
 

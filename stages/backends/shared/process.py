@@ -1,4 +1,6 @@
-"""What a process that trains or answers sets before and after its libraries load: the one place with such effects."""
+"""What a process that trains or answers sets before and after its libraries load: the one place
+with such effects.
+"""
 
 import logging
 import os
@@ -7,16 +9,18 @@ import warnings
 
 def set_up() -> None:
     """Called by stages.backends.load; again, it changes nothing."""
-    # Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in unusable pieces.
+    # Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in
+    # unusable pieces.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    # Each shape of a product keeps a primitive and its buffers on the CPU, 1,024 by default: a quarter of a training's
-    # memory with rows of many lengths (bench/NOTES.md, W1). 128 cost no time.
+    # Each shape of a product keeps a primitive and its buffers on the CPU, 1,024 by default: a
+    # quarter of a training's memory with rows of many lengths (bench/NOTES.md, W1). 128 cost no
+    # time.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     from transformers.utils import logging as transformers_logging
 
-    # Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two files, the tied head that is
-    # not in a checkpoint, the optional `kernels` package of bitsandbytes, and PEFT 0.21.2 calling an old name of
-    # transformers 5.23.
+    # Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two
+    # files, the tied head that is not in a checkpoint, the optional `kernels` package of
+    # bitsandbytes, and PEFT 0.21.2 calling an old name of transformers 5.23.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

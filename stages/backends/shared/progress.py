@@ -1,4 +1,6 @@
-"""What a training says while it runs: one line format on the screen and in logs/RUN.log, as records in logs/RUN.jsonl."""
+"""What a training says while it runs: one line format on the screen and in logs/RUN.log, as records
+in logs/RUN.jsonl.
+"""
 
 import json
 import math
@@ -21,7 +23,9 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, 
 
 
 class Progress:
-    """A Listener that prints and files each report, and ends what takes more memory than its limit."""
+    """A Listener that prints and files each report, and ends what takes more memory than its
+    limit.
+    """
 
     def __init__(
         self,
@@ -30,7 +34,9 @@ class Progress:
         report_to: Sequence[str] = (),
         logs: Path = Path("logs"),
     ) -> None:
-        """row_tokens: token count of each training row, for tokens/s.   report_to: who else is told."""
+        """row_tokens: token count of each training row, for tokens/s.   report_to: who else is
+        told.
+        """
         logs.mkdir(exist_ok=True)
         self.text, self.records = logs / f"{run}.log", logs / f"{run}.jsonl"
         self.run, self.row_tokens, self.report_to = run, row_tokens, list(report_to)
@@ -44,9 +50,8 @@ class Progress:
             "WANDB_NAME": run,
             "WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "tsugiki"),
         }
-        if not os.environ.get(
-            "WANDB_API_KEY"
-        ):  # without an account; `wandb sync logs/wandb/*` sends it later
+        # without an account; `wandb sync logs/wandb/*` sends it later
+        if not os.environ.get("WANDB_API_KEY"):
             os.environ.setdefault("WANDB_MODE", "offline")
 
     def plan_is_made(self, plan: Plan, every: int, trained: int) -> None:
@@ -61,17 +66,21 @@ class Progress:
         )
         self.say(
             f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
-            f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x {plan.accumulation} rows{packed}"
+            f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x "
+            f"{plan.accumulation} rows{packed}"
         )
 
     def rows_are_left_out(self, rows: int, max_length_tokens: int) -> None:
         if rows:
             self.say(
-                f"{rows} rows left out: their answers do not fit max_length_tokens {max_length_tokens}"
+                f"{rows} rows left out: their answers do not fit max_length_tokens "
+                f"{max_length_tokens}"
             )
 
     def memory_is_planned(self, planned: int, limit: int) -> None:
-        """planned: bytes.   limit: of resident memory, in 2^20 bytes; 0 = none, or the backend's own."""
+        """planned: bytes.   limit: of resident memory, in 2^20 bytes; 0 = none, or the backend's
+        own.
+        """
         self.planned, self.limit = planned, limit
 
     def training_ends(self) -> None:
@@ -105,8 +114,10 @@ class Progress:
     def step_ends(self, step: int) -> None:
         if self.limit and (taken := psutil.Process().memory_info().rss) > self.limit * MIB:
             raise UserError(
-                f"step {step}: {taken / MIB:,.0f} MB resident, more than memory_limit_mb {self.limit}; nothing was "
-                "written. Set a smaller per_device_train_batch_size or gradient_checkpointing: true, or raise the limit"
+                f"step {step}: {taken / MIB:,.0f} MB resident, more than memory_limit_mb "
+                f"{self.limit}; nothing was "
+                "written. Set a smaller per_device_train_batch_size or gradient_checkpointing: "
+                "true, or raise the limit"
             )
 
     def loss_is_reported(
@@ -131,7 +142,8 @@ class Progress:
     def evaluation_ends(self, step: int, steps: int, loss: float, lowest: float | None) -> None:
         better = lowest is None or loss < lowest
         self.say(
-            f"Iter {step}/{steps}: Val loss {loss:.4f}, ppl {_perplexity(loss)}{' (best so far)' if better else ''}",
+            f"Iter {step}/{steps}: Val loss {loss:.4f}, ppl "
+            f"{_perplexity(loss)}{' (best so far)' if better else ''}",
             **{"step": step, "val/loss": loss},
         )
         if (
@@ -143,8 +155,10 @@ class Progress:
         ):
             self.warned = True
             self.say(
-                f"overfitting: validation loss {loss:.4f} is {loss - self.trained:.4f} above training loss "
-                f"{self.trained:.4f} and {loss - lowest:.4f} above its best; the best weights are kept. Fewer epochs, "
+                f"overfitting: validation loss {loss:.4f} is {loss - self.trained:.4f} above "
+                f"training loss "
+                f"{self.trained:.4f} and {loss - lowest:.4f} above its best; the best weights are "
+                f"kept. Fewer epochs, "
                 "more data, a lower rank or more dropout close the gap"
             )
         self.at = (step, time.monotonic())  # the time that evaluating took is no training time

@@ -1,4 +1,6 @@
-"""What ends a training before its last step: a signal, the death of its dvc, a loss that explodes, patience."""
+"""What ends a training before its last step: a signal, the death of its dvc, a loss that explodes,
+patience.
+"""
 
 import math
 import signal
@@ -15,14 +17,16 @@ RECENT = 10
 
 
 class Interruption:
-    """Inside the `with` block a signal ends the training at its next step, with a checkpoint; a second one ends it at once.
+    """Inside the `with` block a signal ends the training at its next step, with a checkpoint; a
+    second one ends it at once.
 
     cause: what stopped it, or "".   exit_code: as a shell has it for the signal.
     """
 
     def __init__(self) -> None:
         self.cause, self.exit_code = "", 128 + signal.SIGTERM
-        # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what they make.
+        # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what
+        # they make.
         self.dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
 
     def __enter__(self) -> None:
@@ -55,8 +59,12 @@ class Interruption:
         return bool(self.cause)
 
 
-class Watch:
-    """Raises UserError for a loss that is no number, or whose recent mean has grown by half of what guessing costs."""
+class LossWatch:
+    """Ends a training whose loss is no number, or has exploded.
+
+    Exploded: the mean of the last RECENT steps lies above the lowest such mean by more than half of
+    what guessing costs, ln(choices) / 2 nats, and by more than 1 nat.
+    """
 
     def __init__(self, settings: Settings, choices: int) -> None:
         """choices: among how many tokens one guesses, or grades of a step."""
@@ -66,7 +74,7 @@ class Watch:
             math.inf,
         )
 
-    def look(self, step: int, losses: Mapping[int, float]) -> None:
+    def check(self, step: int, losses: Mapping[int, float]) -> None:
         """losses: of the steps made so far, or of the last RECENT at least, by their number."""
         what = "" if math.isfinite(loss := losses[step]) else f"the loss is {loss}"
         recent = [
@@ -76,17 +84,22 @@ class Watch:
             mean = math.fsum(recent) / RECENT
             self.lowest = min(self.lowest, mean)
             if mean > self.lowest + self.margin:
-                what = f"the loss exploded, from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+                change = f"from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+                what = f"the loss exploded, {change}"
         if what:
             raise UserError(
-                f"step {step}: {what}; nothing was written. Lower learning_rate (now {self.settings.learning_rate:g}) or "
+                f"step {step}: {what}; nothing was written. Lower learning_rate (now "
+                f"{self.settings.learning_rate:g}) or "
                 f"max_grad_norm (now {self.settings.max_grad_norm:g}), or set precision: float32"
             )
 
 
 def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) -> bool:
-    """Whether so many evaluations brought no lower loss. Counted in the history, which checkpoints hold: the count of
-    transformers' EarlyStoppingCallback begins at zero again after a resume."""
+    """Whether the last so many evaluations brought no lower loss.
+
+    Counted in the history, which checkpoints hold. The count of transformers'
+    EarlyStoppingCallback begins at zero again after a resume.
+    """
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
     return bool(evaluations) and len(losses) - 1 - losses.index(min(losses)) >= evaluations
 

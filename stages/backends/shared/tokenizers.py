@@ -9,18 +9,27 @@ from stages.errors import UserError
 
 
 def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run brings with it, else its base's."""
+    """The tokenizer that a run brings with it, else its base's.
+
+    Raises UserError for one that is code of the checkpoint.
+    """
     own = Path(model, "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(model if own else model_folders.locate(base))
-    if (
-        tokenizer.pad_token_id is None
-    ):  # padding is never labelled and never attended to, so any id serves
+    folder = Path(model) if own else model_folders.locate(base)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except ValueError as error:
+        model_folders.refuse_own_code(folder, error)
+        raise
+    # padding is never labelled and never attended to, so any id serves
+    if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> list[int]:
-    """The ids of a run's added tokens. Raises UserError for one that the base's vocabulary has already."""
+    """The ids of a run's added tokens. Raises UserError for one that the base's vocabulary has
+    already.
+    """
     earlier = {str(token) for token in tokenizer.added_tokens_decoder.values() if not token.special}
     if known := [
         token for token in tokens if token in tokenizer.get_vocab() and token not in earlier

@@ -16,8 +16,10 @@ ROWS_BETWEEN_REPORTS = 50_000  # some seconds of short ones, a minute of long on
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """batches: the rows of each step.   eval_steps: steps between evaluations.   patience: evaluations
-    without improvement that end the training, 0 = never.   valid_rows: those that an evaluation looks at."""
+    """batches: the rows of each step.   eval_steps: steps between evaluations.   patience:
+    evaluations without improvement that end the training, 0 = never.   valid_rows: those that an
+    evaluation looks at.
+    """
 
     batches: batches.Plan
     eval_steps: int

@@ -1,0 +1,297 @@
+"""`new` takes a corpus in whole or not at all, whatever happens meanwhile, in nano clones in which
+nothing has run."""
+
+import errno
+import fcntl
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import tasks
+from stages.commands import new
+from stages.corpus import split
+from stages.errors import UserError
+from stages.files import write_lines
+from stages.params import load_params
+from stages.records import Example
+from tests import nano
+from tests.conftest import ENVIRONMENT, run
+
+ROW = "1\t水<が>（を）飲む。\tParticle\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = nano.make(tmp_path / "repository")
+    (made / "more.tsv").write_text(ROW, encoding="utf-8")
+    return made
+
+
+def add_entry(folder: Path, group: str, name: str, entry: dict[str, object]) -> None:
+    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    params[group][name] = entry
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+HUB = {"hub_id": "a/b", "revision": "0" * 40, "split": "train"}
+DEMO = {"rows": 9, "level": 1, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "entry"),
+    [
+        ("corpora", "gec-003", {"task": "typst", "file": "data/typst/train_001.jsonl"}),
+        (
+            "runs",
+            "gec-003",
+            {
+                "task": "typst",
+                "corpus": "typst-001",
+                "base": "models/lm-001",
+                "parent": "models/lm-001",
+            },
+        ),
+        ("synthetic", "gec-003", {"task": "lm", "file": "data/lm/train_009.jsonl", **DEMO}),
+        ("sources", "gec-003", {"task": "lm", "file": "data/lm/train_009.jsonl", **HUB}),
+        ("sources", "lm-009", {"task": "lm", "file": "data/gec/train_003.tsv", **HUB}),
+    ],
+)
+def test_new_replaces_no_entry_and_no_file_of_another_task(folder, group, name, entry):
+    add_entry(folder, group, name, entry)
+    before = load_params(folder / "params.yaml")
+    run(folder, "python", "-m", "stages", "new", "gec", "more.tsv")
+    after = load_params(folder / "params.yaml")
+    assert getattr(after, group)[name] == getattr(before, group)[name]
+    assert after.corpora["gec-004"].file == "data/gec/train_004.tsv"
+    assert after.runs["gec-004"].corpus == "gec-004"
+
+
+KEPT = ("params.yaml", "data/gec/README.md")
+NEW = ("python", "-m", "stages", "new", "gec", "more.tsv")
+
+
+def take_in() -> None:
+    """`new gec more.tsv` in this process."""
+    new.new("gec", Path("more.tsv"), note="", start=False, malformed="stop")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in KEPT}
+
+
+def left_of_corpora(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "data/gec").iterdir() if path.name != "README.md")
+
+
+def edit(folder: Path) -> None:
+    """What a user does in an editor while `new` is at work."""
+    for name in KEPT:
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write("# edited meanwhile\n")
+
+
+def test_what_dvc_says_where_it_refuses_is_one_sentence_and_nothing_is_entered(folder):
+    before = contents(folder)
+    (folder / ".dvc/tmp").mkdir(exist_ok=True)
+    with (folder / ".dvc/tmp/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(folder, *NEW, succeeds=False)
+    assert done.returncode == 2
+    says = "data/gec/train_003.tsv: dvc did not take it, and nothing was entered; it says: Unable"
+    assert done.stderr.startswith(says)
+    assert "Unable to acquire lock" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (contents(folder), left_of_corpora(folder)) == (before, [])
+
+
+def test_a_cache_that_cannot_be_written_to_is_one_sentence_and_nothing_is_entered(folder):
+    before = contents(folder)
+    (folder / ".dvc/cache").write_text("a file where DVC wants a folder", encoding="utf-8")
+    done = run(folder, *NEW, succeeds=False)
+    assert done.returncode == 2
+    assert "dvc did not take it, and nothing was entered; it says: " in done.stderr
+    assert "Not a directory" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (contents(folder), left_of_corpora(folder)) == (before, [])
+
+
+def test_an_edit_made_while_new_runs_stays(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    kept = new.keep
+    monkeypatch.setattr(new, "keep", lambda path: (edit(folder), kept(path)))
+    take_in()
+    params = load_params()
+    assert (params.corpora["gec-003"].file, params.runs["gec-003"].parent) == (
+        "data/gec/train_003.tsv",
+        "models/gec-002",
+    )
+    for name in KEPT:
+        assert "# edited meanwhile" in Path(name).read_text(encoding="utf-8")
+    assert "| gec-003 | train_003.tsv | 1 | – |" in Path(KEPT[1]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["keep", "list_version", "enter"])
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_an_edit_stays_and_what_new_wrote_does_not_where_it_fails(
+    folder, monkeypatch, stage, error
+):
+    monkeypatch.chdir(folder)
+    real = getattr(new, stage)
+
+    def fails(*arguments: object) -> None:
+        if stage == "list_version":
+            real(*arguments)
+        edit(folder)
+        raise error
+
+    monkeypatch.setattr(new, stage, fails)
+    before = contents(folder)
+    with pytest.raises(error):
+        take_in()
+    edited = {name: content + b"# edited meanwhile\n" for name, content in before.items()}
+    assert (contents(folder), left_of_corpora(folder)) == (edited, [])
+
+
+def test_a_table_of_versions_that_new_began_is_taken_back_with_its_row(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    Path(KEPT[1]).unlink()
+
+    def fails(*arguments: object) -> None:
+        raise UserError
+
+    monkeypatch.setattr(new, "enter", fails)
+    with pytest.raises(UserError):
+        take_in()
+    assert not list(Path("data/gec").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ("gec-003: {task: gec, file: data/gec/mine.tsv}", "gec-003 was entered meanwhile; run `new` again"),
+        ("gec-003: {task: gek, file: data/gec/mine.tsv}", "`corpora.gec-003.task`: no task `gek`; did you mean `gec`?"),
+        ("gec-003: {", "params.yaml: not YAML: while parsing"),
+    ],
+)  # fmt: skip
+def test_an_entry_of_the_same_name_made_meanwhile_is_the_users(folder, monkeypatch, edit, says):
+    monkeypatch.chdir(folder)
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    theirs = text.replace("\ncorpora:\n", f"\ncorpora:\n  {edit}\n")
+    monkeypatch.setattr(new, "keep", lambda path: Path("params.yaml").write_text(theirs))
+    with pytest.raises(UserError) as error:
+        take_in()
+    assert says in str(error.value)
+    assert Path("params.yaml").read_text(encoding="utf-8") == theirs
+    assert left_of_corpora(folder) == []
+
+
+def test_a_corpus_that_the_disk_does_not_take_is_told_and_not_begun(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    says = (
+        r"train_003.tsv: more.tsv was not copied there \(No space left on device\); make room, then"
+    )
+    with pytest.raises(UserError, match=says):
+        take_in()
+    assert left_of_corpora(folder) == []
+
+
+KILLED = """
+import os, shutil
+from pathlib import Path
+from stages import tasks
+from stages.commands import new
+from stages.corpus import split
+def killed(*arguments):
+    {writes}
+    os._exit(9)
+{function} = killed
+new.new("gec", Path("more.tsv"), note="", start=False, malformed="stop")
+"""
+
+
+def test_a_new_killed_before_the_entry_stops_no_later_one(folder):
+    script = KILLED.format(function="new.keep", writes="pass")
+    assert run(folder, sys.executable, "-c", script, succeeds=False).returncode == 9
+    left = (folder / "data/gec/train_003.tsv").read_bytes()
+    done = run(folder, *NEW)
+    says = (
+        "data/gec/train_003.tsv: no entry of params.yaml names it, as where a `new` was killed; it "
+        "stays, "
+        "and the next number is taken. Delete it, its .dvc file and its row in README.md, or enter "
+        "it by hand"
+    )
+    assert says in done.stderr
+    assert (folder / "data/gec/train_003.tsv").read_bytes() == left
+    assert load_params(folder / "params.yaml").corpora["gec-004"].file == "data/gec/train_004.tsv"
+
+
+def test_half_a_copy_that_a_killed_new_left_has_no_corpus_name_and_is_removed(folder):
+    script = KILLED.format(
+        function="shutil.copyfileobj", writes="arguments[1].write(b'1'); arguments[1].flush()"
+    )
+    assert run(folder, sys.executable, "-c", script, succeeds=False).returncode == 9
+    assert left_of_corpora(folder) == ["train_003.tsv.partial"]
+    done = run(folder, *NEW)
+    says = "train_003.tsv.partial: removed; a `new` that was killed had not copied all of it"
+    assert says in done.stderr
+    assert left_of_corpora(folder) == ["train_003.tsv", "train_003.tsv.dvc"]
+    assert (folder / "data/gec/train_003.tsv").read_text(encoding="utf-8") == ROW
+
+
+def test_two_at_once_take_two_numbers(folder):
+    both = [
+        subprocess.Popen(NEW, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    assert [process.communicate() and process.returncode for process in both] == [0, 0]
+    params = load_params(folder / "params.yaml")
+    for number in (3, 4):
+        assert params.corpora[f"gec-00{number}"].file == f"data/gec/train_00{number}.tsv"
+        assert f"| gec-00{number} |" in (folder / KEPT[1]).read_text(encoding="utf-8")
+    assert params.runs["gec-004"].parent == "models/gec-003"
+
+
+def test_a_new_that_does_not_end_is_told(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(new, "WAIT_SECONDS", 0)
+    says = r"\.scratch/new\.lock: another `new` is running; run this one again when it has ended"
+    with new.alone(), pytest.raises(UserError, match=says):
+        take_in()
+
+
+def test_what_new_says_to_give_to_git_is_all_that_a_queued_experiment_needs(folder):
+    said = run(folder, *NEW).stdout
+    (line,) = [line for line in said.splitlines() if line.startswith("Git:")]
+    command = line.removeprefix("Git:").partition("(")[0].split()
+    wanted = ["git", "add", "data/gec/train_003.tsv.dvc", "params.yaml", "data/gec/README.md"]
+    assert command == wanted
+    run(folder, *command)
+    (folder / "more.tsv").unlink()
+    status = run(folder, "git", "status", "--short", "--untracked-files=all").stdout
+    assert sorted(line[:2] for line in status.splitlines()) == ["A ", "M ", "M "]
+    run(folder, "dvc", "exp", "run", "--queue", "-S", "defaults.seed=1")
+    queued = ("git", "ls-tree", "-r", "--name-only", "refs/exps/celery/stash")
+    assert "data/gec/train_003.tsv.dvc" in run(folder, *queued).stdout.splitlines()
+
+
+def test_new_tells_which_runs_lose_training_rows_to_what_it_holds_out(folder):
+    """Another correction of a sentence lies in another part: the sentence leaves what is trained on."""
+    corrections = (f"水を{number}回飲む。" for number in range(1000))
+    held_out = next(text for text in corrections if split.part(text, 0.1, 0.1) == "test")
+    asked = Example(1, "水が飲む。", "水を飲む。", "Particle")
+    shown = {"id": "1", "category": "", "source": "", **tasks.corpus("gec").show(asked)}
+    write_lines(folder / "data/mixed/gec-001/train.jsonl", [shown, shown])
+    (folder / "more.tsv").write_text(f"<水が飲む。>\t({held_out})\n", encoding="utf-8")
+    said = run(folder, "python", "-m", "stages", "new", "gec", "more.tsv").stdout
+    assert (
+        "Note:  it holds out questions that stand in the training rows of gec-001 (2); these rows "
+        "leave them, so that these runs and their descendants train again"
+    ) in said
