@@ -1,6 +1,6 @@
 """Typical errors of learners in a Japanese sentence, where the sentence itself shows what is right.
 
-Each planter gives all errors of one type that can be made in a sentence; its docstring has examples.
+Each planter gives all errors of one type that a sentence allows; its docstring has examples.
 An error is left out if the sentence would be right in another reading: は for が, に for へ, a day
 that may belong to another clause, 友達会う, in which either に or と could be missing.
 """
