@@ -82,12 +82,11 @@ class Echo:
         self.run = Path(model).name
         Echo.chosen = chosen
 
-    def answer(self, prompts, advance):
-        advance(len(prompts))
-        Echo.calls.append([prompt[-1]["content"] for prompt in prompts])
-        return [
-            f"{self.run}<{prompt[-1]['content'].partition(':' + chr(10))[2]}>" for prompt in prompts
-        ]
+    def respond(self, rows, advance):
+        advance(len(rows))
+        asked = [row["messages"][-1]["content"] for row in rows]
+        Echo.calls.append(asked)
+        return [f"{self.run}<{content.partition(':' + chr(10))[2]}>" for content in asked]
 
 
 @pytest.fixture
@@ -464,7 +463,7 @@ def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatc
 def test_answers_are_written_whole_or_not_at_all(apply, echo, tmp_path, monkeypatch):
     (tmp_path / "typst-001.typ").write_text("before")
     monkeypatch.setattr(
-        Echo, "answer", lambda self, prompts, advance: 1 / 0 if self.run == "typst-002" else ["new"]
+        Echo, "respond", lambda self, rows, advance: 1 / 0 if self.run == "typst-002" else ["new"]
     )
     with pytest.raises(ZeroDivisionError):
         apply("typst-001,typst-002", "--text", "x", "-o", tmp_path)

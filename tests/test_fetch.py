@@ -105,6 +105,7 @@ def test_dvc_fetches_it_as_a_stage(clone, tmp_path):
         "file": "data/polish/train_003.jsonl",
         "hub_id": str(hub(tmp_path / "hub")),
         "revision": REVISION,
+        "split": "train",
     }
     (clone / "params.yaml").write_text(
         params.replace("sources: {}", f"sources: {json.dumps({'polish-003': source})}")
