@@ -34,6 +34,7 @@ rerun nothing.
 """
 
 COMPUTES_NOTHING = {
+    "typer": "reads the command line",
     "rich": "draws tables and bars on the screen",
     "psutil": "looks at processes and memory",
     "huggingface_hub": "brings files by the hash of their commit",

@@ -641,7 +641,7 @@ TRAINER, FILES = "stages/backends/pytorch/trainer.py", "stages/files.py"
 EDITS = {
     "a comment": (line(TRAINER, "KEPT = ", "# Of each step.\nKEPT = "), of()),
     "a docstring": (line(TRAINER, '"""Tells a listener what', '"""Tells it what'), of()),
-    "a type hint": (line(TRAINER, "patience: int) -> None", "patience: float) -> None"), of()),
+    "a type hint": (line(TRAINER, "autocast(self) -> torch.autocast:", "autocast(self) -> Any:"), of()),
     "another style in every file": (reformat, of()),
     "an error sentence": (line(FILES, "make room or correct its rights", "make room, or change its rights"), of()),
     "a log line": (line("stages/backends/shared/training_plan.py", "rows tokenised", "rows are tokens now"), of()),
@@ -904,7 +904,9 @@ def test_the_commands_of_the_readme_run():
         " ".join(command.split()[: 4 if command.startswith("python") else 2])
         for command in commands
     }
-    stages = {f"python -m stages {verb}" for verb in ("new", "check", "plan", "apply", "report")}
+    stages = {
+        f"python -m stages {verb}" for verb in ("new", "check", "plan", "apply", "report", "repro")
+    }
     known = stages | {
         "make repro",
         "make test",
