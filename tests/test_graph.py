@@ -364,7 +364,7 @@ def test_a_run_in_4_bits_depends_on_the_package_that_has_them():
         train = next(
             each for each in configure.decisions_of(changed, "gec-001") if each.stage == "train"
         )
-        loads[tuple(settings.values())] = "bitsandbytes" in train.loads
+        loads[tuple(settings.values())] = "bitsandbytes" in train.packages
     assert loads == {
         (): False,
         ("qlora",): True,
