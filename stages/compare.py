@@ -121,8 +121,8 @@ def grouped_scores(
     found = []
     for run, rows in scored.items():
         for group in sorted({row[by] for row in rows.values()}):
-            chosen = by_row({key: row for key, row in rows.items() if row[by] == group}).values()
-            found.append((run, group, headline_of(score, chosen), len(chosen)))
+            members = by_row({key: row for key, row in rows.items() if row[by] == group}).values()
+            found.append((run, group, headline_of(score, members), len(members)))
     return found
 
 

@@ -50,12 +50,12 @@ def main() -> None:
         path.unlink()
     for change, names in sorted(found.items()):
         kinds = Counter(name.partition("@")[0] for name in names)
-        told = (
+        where = (
             names
             if len(names) <= LISTED
             else [f"{count} × {kind}" for kind, count in kinds.items()]
         )
-        print(f"{change}: {', '.join(told)}")
+        print(f"{change}: {', '.join(where)}")
 
 
 def code_and_packages(decision: Decision) -> dict[str, Any]:

@@ -42,20 +42,20 @@ def answered(
     """What a model makes of every row of every test set; it is loaded when the first row that is
     new to it comes.
     """
-    base, chosen = config["base"], Answering.model_validate(config["settings"])
-    backend = backends.load(chosen.backend)
-    loaded = cache(lambda: backend.answerer(model, base, chosen))
+    base, settings = config["base"], Answering.model_validate(config["settings"])
+    backend = backends.load(settings.backend)
+    loaded = cache(lambda: backend.answerer(model, base, settings))
     answering = as_json([config[key] for key in ("settings", "code", "packages")])
-    known = answer_cache.Answers(fingerprint(Path(model), Path(base)), answering)
+    cached = answer_cache.Answers(fingerprint(Path(model), Path(base)), answering)
     task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
-    for corpus, wanted in tests.items():
-        made = known.complete(
-            wanted, lambda new: loaded().predict(new, lambda count: bar.advance(task, count))
+    for corpus, rows in tests.items():
+        answers = cached.complete(
+            rows, lambda new: loaded().predict(new, lambda count: bar.advance(task, count))
         )
         records += [
             Prediction(row["id"], corpus, by=by, **answer._asdict())
-            for row, answer in zip(wanted, made, strict=True)
+            for row, answer in zip(rows, answers, strict=True)
         ]
     bar.update(task, completed=len(records))
     return records

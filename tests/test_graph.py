@@ -639,8 +639,8 @@ def configured_in(folder: Path, anew: bool = False) -> dict[str, str]:
 
 TRAINER, FILES = "stages/backends/pytorch/trainer.py", "stages/files.py"
 EDITS = {
-    "a comment": (line(TRAINER, "KEPT = ", "# Of each step.\nKEPT = "), of()),
-    "a docstring": (line(TRAINER, '"""Tells a listener what', '"""Tells it what'), of()),
+    "a comment": (line(TRAINER, "class Fitted", "# At its end.\nclass Fitted"), of()),
+    "a docstring": (line(TRAINER, '"""What is known of', '"""All that is known of'), of()),
     "a type hint": (line(TRAINER, "autocast(self) -> torch.autocast:", "autocast(self) -> Any:"), of()),
     "another style in every file": (reformat, of()),
     "an error sentence": (line(FILES, "make room or correct its rights", "make room, or change its rights"), of()),

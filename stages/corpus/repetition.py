@@ -15,8 +15,8 @@ def repeat_rows(rows: Iterable[Row], weight: float, seed: int) -> Iterator[Row]:
     A hash of a row's id and the seed decides whether it is one of those 30 %, so that rows which
     are added later change nothing for the others.
     """
-    whole, fraction = divmod(weight, 1)
+    times, fraction = divmod(weight, 1)
     for row in rows:
         once_more = digest(f"{seed}", row["id"]) / 2**64 < fraction  # a digest has 64 bits
-        for _ in range(int(whole) + once_more):
+        for _ in range(int(times) + once_more):
             yield row

@@ -94,7 +94,7 @@ def train(
         best_step=loop.state.best_global_step,
         rows=len(encoded["train"]),
         rows_too_long=too_long,
-        first_steps_md5=loop.first_steps_md5,
+        first_steps_md5=loop.kept.first_steps_md5,
         model=model,
         base=spec.base,
         last=loop.last,

@@ -2,7 +2,6 @@
 checkpoints.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +17,14 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from stages.backends.mlx.models import head, peft_state
 from stages.backends.shared import checkpoints
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
+from stages.backends.shared.kept_state import KeptState
 from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
+from stages.backends.shared.stopping import Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import training_plan
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
-
-KEPT = "kept.json"  # of a checkpoint: what stands neither in its weights nor in its TrainerState
 
 
 class Loop:
@@ -52,7 +50,6 @@ class Loop:
         self.rates = learning_rates(settings, steps)
         self.folder, self.progress = folder, progress
         self.last: dict[str, torch.Tensor] = {}
-        self.first_steps_md5 = ""
         self.optimizer = optim.AdamW(
             settings.learning_rate,
             [0.9, settings.adam_beta2],
@@ -61,7 +58,7 @@ class Loop:
             bias_correction=True,
         )
         self.optimizer.init(model.trainable_parameters())
-        self.state, self.losses = TrainerState(max_steps=steps), dict[int, float]()
+        self.state, self.kept = TrainerState(max_steps=steps), KeptState()
         self.watch = LossWatch(settings, model.args.vocab_size)
         self.gradient = nn.value_and_grad(model, summed_nats)
 
@@ -77,12 +74,12 @@ class Loop:
             while self.state.global_step < self.state.max_steps and not ends:
                 norm = self._step()
                 self.state.global_step += 1
-                self.watch.check(self.state.global_step, self.losses)
+                self.watch.check(self.state.global_step, self.kept.losses)
                 self.progress.step_ends(self.state.global_step)
                 interrupted = interruption.has_come()
                 first_steps = self.state.global_step == min(FIRST_STEPS, self.state.max_steps)
                 if first_steps:
-                    self.first_steps_md5 = weights_md5(peft_state(self.model))
+                    self.kept.first_steps_md5 = weights_md5(peft_state(self.model))
                 ends = self._report(norm, interrupted) or interrupted
                 ends |= first_steps and first_steps_only
         if interruption.cause and self.state.global_step < self.state.max_steps:
@@ -97,9 +94,9 @@ class Loop:
         """One optimizer step; the norm of its gradient before clipping."""
         at = self.state.global_step
         parts = [
-            arrays([self.rows[rows[at]] for at in chosen], self.pad_id)
+            arrays([self.rows[rows[at]] for at in together], self.pad_id)
             for rows in self.plan.batches.step(at)
-            for chosen in batches.split_by_length([len(self.rows[row].ids) for row in rows])
+            for together in batches.split_by_length([len(self.rows[row].ids) for row in rows])
         ]
         labels = sum(wanted.size for _, _, wanted in parts)
         self.model.train()
@@ -117,7 +114,7 @@ class Loop:
         self.optimizer.learning_rate = self.rates[at]
         self.optimizer.update(self.model, mean)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
-        self.losses[at + 1] = nats / labels
+        self.kept.losses[at + 1] = nats / labels
         return float(norm.item())
 
     def _report(self, norm: float, interrupted: bool) -> bool:
@@ -127,15 +124,11 @@ class Loop:
         step, steps = self.state.global_step, self.state.max_steps
         final, out_of = step >= steps, False
         if step % min(self.settings.logging_steps, steps) == 0 or final:
-            reported = max(
-                (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
-            )
-            since = [self.losses[done] for done in range(reported + 1, step + 1)]
-            loss, rate = math.fsum(since) / len(since), self.rates[step - 1]
+            loss = self.kept.mean_since_report(self.state.log_history, step)
+            rate = self.rates[step - 1]
             self.state.log_history.append(
                 {"loss": loss, "grad_norm": norm, "learning_rate": rate, "step": step}
             )
-            self.losses = {done: loss for done, loss in self.losses.items() if done > step - RECENT}
             self.progress.loss_is_reported(step, steps, loss, rate, norm)
         evaluates = step % self.plan.eval_steps == 0 or final
         if evaluates:
@@ -167,8 +160,7 @@ class Loop:
         mx.save_safetensors(
             str(folder / "optimizer.safetensors"), dict(tree_flatten(self.optimizer.state))
         )
-        state = {"losses": self.losses, "first_steps_md5": self.first_steps_md5}
-        (folder / KEPT).write_text(json.dumps(state), encoding="utf-8")
+        self.kept.write(folder)
         self.state.save_to_json(str(folder / "trainer_state.json"))
         checkpoints.seal(folder)
         kept = sorted(
@@ -184,9 +176,7 @@ class Loop:
         self.optimizer.state = tree_unflatten(
             list(tensors(folder / "optimizer.safetensors").items())
         )
-        kept = json.loads((folder / KEPT).read_text(encoding="utf-8"))
-        self.losses = {int(step): loss for step, loss in kept["losses"].items()}
-        self.first_steps_md5 = kept["first_steps_md5"]
+        self.kept = KeptState.read(folder)
 
     def _load(self, folder: Path) -> None:
         self.model.load_weights(list(tensors(folder / "weights.safetensors").items()), strict=False)
@@ -227,10 +217,10 @@ def row_nats(
     """(summed nats, labelled tokens) of each row, in order."""
     model.eval()
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-    for chosen in batches.by_length([len(row.ids) for row in rows], batch_size):
-        ids, places, wanted = arrays([rows[at] for at in chosen], pad_id)
+    for together in batches.by_length([len(row.ids) for row in rows], batch_size):
+        ids, places, wanted = arrays([rows[at] for at in together], pad_id)
         nats = iter(np.array(token_nats(model, ids, places, wanted), dtype=np.float64).tolist())
-        for at in chosen:
+        for at in together:
             tokens = len(rows[at].ids) - max(rows[at].given, 1)
             sums[at] = (math.fsum(next(nats) for _ in range(tokens)), tokens)
     return sums

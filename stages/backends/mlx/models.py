@@ -94,12 +94,12 @@ def attach(model: Any, lora: Lora) -> None:
         if isinstance(module, nn.Linear | nn.QuantizedLinear)
     }
     there = {name: module for name, module in linear.items() if ".layers." in f".{name}"}
-    asked = list(there) if lora.target_modules == "all-linear" else lora.target_modules
+    targets = list(there) if lora.target_modules == "all-linear" else lora.target_modules
     # PEFT's adapters name their modules whole or by their last part.
     wanted = {
-        name: [target for target in asked if f".{name}".endswith(f".{target}")] for name in there
+        name: [target for target in targets if f".{name}".endswith(f".{target}")] for name in there
     }
-    if absent := sorted(set(asked) - {target for targets in wanted.values() for target in targets}):
+    if absent := sorted(set(targets) - {target for found in wanted.values() for target in found}):
         kinds = sorted({name.rpartition(".")[2] for name in there})
         raise UserError(
             f"lora.target_modules: no {', '.join(absent)} here; this architecture has "

@@ -34,13 +34,13 @@ def continuations(
     """
     shared, start = shared_prefix(model, prompts)
     pad, end = config.pad_token_id, config.eos_token_id
-    for chosen in batches.by_length([len(prompt) for prompt in prompts], batch_size):
-        longest = len(prompts[chosen[0]])
-        padding = [longest - len(prompts[at]) for at in chosen]
-        own = [prompts[at][shared:] for at in chosen]
+    for together in batches.by_length([len(prompt) for prompt in prompts], batch_size):
+        longest = len(prompts[together[0]])
+        padding = [longest - len(prompts[at]) for at in together]
+        own = [prompts[at][shared:] for at in together]
         ids = [
             prompts[at][:shared] + [pad] * count + rest
-            for at, count, rest in zip(chosen, padding, own, strict=True)
+            for at, count, rest in zip(together, padding, own, strict=True)
         ]
         mask = [
             [1] * shared + [0] * count + [1] * len(rest)
@@ -49,7 +49,7 @@ def continuations(
         options: dict[str, Any] = {}
         if start is not None:
             options["past_key_values"] = copy.deepcopy(start)
-            options["past_key_values"].batch_repeat_interleave(len(chosen))
+            options["past_key_values"].batch_repeat_interleave(len(together))
         output = model.generate(
             torch.tensor(ids, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
@@ -59,7 +59,7 @@ def continuations(
         )
         answers = output[:, longest:].tolist()
         yield (
-            chosen,
+            together,
             [answer[: answer.index(end)] if end in answer else answer for answer in answers],
         )
 
@@ -71,8 +71,8 @@ def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache 
     is told the positions of its tokens: the padding of shorter prompts lies behind the shared ids,
     so that tokens must attend to all that is not masked.
     """
-    told = "position_ids" in inspect.signature(causal_model(model).forward).parameters
-    if len(prompts) < 2 or not told:
+    takes_positions = "position_ids" in inspect.signature(causal_model(model).forward).parameters
+    if len(prompts) < 2 or not takes_positions:
         return 0, None
     # as words in a dictionary: what these two begin with, all between them do
     first, last = (

@@ -143,12 +143,12 @@ def row_nats(
     model.eval()
     head = causal_parts(model)[1]
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-    for chosen in batches.by_length([len(row.ids) for row in rows], batch_size):
-        batch = batches.pad([rows[at] for at in chosen], pad_id)
+    for together in batches.by_length([len(row.ids) for row in rows], batch_size):
+        batch = batches.pad([rows[at] for at in together], pad_id)
         batch = {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
         nats = token_nats(outputs(model, batch), head, batch["labels"])
         counts = (batch["labels"][:, 1:] != IGNORE).sum(dim=1).tolist()
-        for at, part in zip(chosen, torch.split(nats, counts), strict=True):
+        for at, part in zip(together, torch.split(nats, counts), strict=True):
             sums[at] = (part.sum().item(), len(part))
     model.train(training)
     return sums

@@ -65,7 +65,7 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
     # halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
     try:
-        weights, told = AutoModelForCausalLM.from_pretrained(
+        weights, loading = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,
             use_safetensors=True,
@@ -81,7 +81,9 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
             "fetch it again, or name another base"
         ) from None
     # transformers draws these at random and goes on.
-    if drawn := sorted([*told["missing_keys"], *(name for name, _, _ in told["mismatched_keys"])]):
+    if drawn := sorted(
+        [*loading["missing_keys"], *(name for name, _, _ in loading["mismatched_keys"])]
+    ):
         raise UserError(
             f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its "
             f"safetensors or have another "

@@ -84,13 +84,13 @@ def step_scores(
     model.eval()
     scores: list[list[float]] = [[] for _ in rows]
     device = next(model.parameters()).device
-    for chosen in batches.by_length([len(row.ids) for row in rows], batch_size):
+    for together in batches.by_length([len(row.ids) for row in rows], batch_size):
         batch = {
             key: tensor.to(device)
-            for key, tensor in batches.pad([rows[at] for at in chosen], pad_id).items()
+            for key, tensor in batches.pad([rows[at] for at in together], pad_id).items()
         }
         found = torch.sigmoid(_logits(model, batch)).tolist() if "steps" in batch else []
-        for at in chosen:
+        for at in together:
             count = len(rows[at].step_ends)
             scores[at], found = found[:count], found[count:]
     model.train(training)

@@ -1,6 +1,5 @@
 """transformers' Trainer with this project's batches, loss, evaluation and checkpoints."""
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -15,30 +14,26 @@ from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 
+from stages.backends.pytorch.callback import Reports
 from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, row_nats, summed_nats
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
 from stages.backends.shared.devices import device
-from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
+from stages.backends.shared.kept_state import KeptState
 from stages.backends.shared.learning_rate import learning_rates
-from stages.backends.shared.listeners import Listener
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import RECENT, Interruption, LossWatch, out_of_patience
+from stages.backends.shared.stopping import Interruption, LossWatch
 from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
-from stages.files import write_json
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
-
-KEPT = "kept.json"  # of a checkpoint: what the Trainer does not keep of a training
 
 
 class Fitted(NamedTuple):
@@ -57,9 +52,8 @@ class LabelledTrainer(Trainer):
     """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that
     keeps sums.
 
-    losses: of each step made, by its number; kept with the checkpoints, so that a report after a
-    resume is what it would have been.   tokens_at_once: halved where memory runs out; rows are then
-    computed in more passes that add up to the same step.
+    tokens_at_once: halved where memory runs out; rows are then computed in more passes that add up
+    to the same step.
     """
 
     def __init__(
@@ -69,15 +63,14 @@ class LabelledTrainer(Trainer):
         settings: Settings,
         progress: Progress,
         watch: LossWatch,
+        kept: KeptState,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.valid, self.pad_id = planned.valid_rows, pad_id
         self.settings, self.progress = settings, progress
-        self.losses: dict[int, float] = {}
-        self.watch = watch
+        self.watch, self.kept = watch, kept
         self.last: dict[str, Tensor] = {}
-        self.first_steps_md5 = ""
         with self.autocast():
             self.packs = isolates_packed_rows(self.model)
         self.lengths, micro_batch = (
@@ -147,9 +140,10 @@ class LabelledTrainer(Trainer):
                 raise
         while loss is None:
             loss = self._repeat_with_fewer_tokens(model, window, num_items_in_batch)
-        self.losses[before + 1] = (self.losses[before + 1] if position else 0.0) + loss.item()
-        if self.accelerator.sync_gradients or not math.isfinite(self.losses[before + 1]):
-            self.watch.check(before + 1, self.losses)
+        losses = self.kept.losses
+        losses[before + 1] = (losses[before + 1] if position else 0.0) + loss.item()
+        if self.accelerator.sync_gradients or not math.isfinite(losses[before + 1]):
+            self.watch.check(before + 1, losses)
         return loss
 
     def _pass(
@@ -214,23 +208,15 @@ class LabelledTrainer(Trainer):
         The Trainer's own mean begins anew with every resume.
         """
         if "loss" in logs:
-            reported = max(
-                (entry["step"] for entry in self.state.log_history if "loss" in entry), default=0
+            logs["loss"] = self.kept.mean_since_report(
+                self.state.log_history, self.state.global_step
             )
-            since = [self.losses[step] for step in range(reported + 1, self.state.global_step + 1)]
-            logs["loss"] = math.fsum(since) / len(since)
-            self.losses = {
-                step: loss
-                for step, loss in self.losses.items()
-                if step > self.state.global_step - RECENT
-            }
         super().log(logs, start_time)
 
     def _save_checkpoint(self, *arguments: Any) -> None:
         super()._save_checkpoint(*arguments)
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        kept = {"losses": self.losses, "first_steps_md5": self.first_steps_md5}
-        write_json(folder / KEPT, kept)
+        self.kept.write(folder)
         seal(folder)
 
     def learned(self) -> dict[str, Tensor]:
@@ -323,30 +309,28 @@ def fit(
     learning_rates(settings, steps)  # refuses what the schedule does not take
     interruption = Interruption()
     choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
+    start = latest(checkpoints, progress.say)
+    kept = KeptState.read(start) if start else KeptState()
     trainer = LabelledTrainer(
         planned,
         pad_id,
         settings,
         progress,
         LossWatch(settings, choices),
+        kept,
         model=model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=planned.valid_rows,
     )
     trainer.add_callback(
-        Reports(trainer, progress, interruption, planned.patience, first_steps_only)
+        Reports(progress, interruption, planned.patience, kept, trainer.learned, first_steps_only)
     )
     trainer.pop_callback(PrinterCallback)
     weights = causal_model(model)
     progress.plan_is_made(
         trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True)
     )
-    start = latest(checkpoints, progress.say)
-    if start:
-        kept = json.loads((start / KEPT).read_text(encoding="utf-8"))
-        trainer.losses = {int(step): loss for step, loss in kept["losses"].items()}
-        trainer.first_steps_md5 = kept["first_steps_md5"]
     try:
         with interruption:
             trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -359,76 +343,4 @@ def fit(
         ) from error
     if interruption.cause and trainer.state.global_step < steps:
         raise interruption.exit(progress.say, trainer.state.global_step)
-    return Fitted(trainer.state, trainer.last, trainer.first_steps_md5)
-
-
-class Reports(TrainerCallback):
-    """Tells a listener what the Trainer does, and tells the Trainer when to evaluate, to save and
-    to stop.
-
-    The last step is evaluated, so that it can be the best. A training ends early after an
-    interruption, and after `patience` evaluations without a lower loss.
-    """
-
-    def __init__(
-        self,
-        trainer: LabelledTrainer,
-        listener: Listener,
-        interruption: Interruption,
-        patience: int,
-        first_steps_only: bool,
-    ) -> None:
-        """patience: evaluations; 0 = however many."""
-        self.trainer, self.listener, self.interruption = trainer, listener, interruption
-        self.patience, self.first_steps_only = patience, first_steps_only
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.listener.training_begins(state.global_step)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.listener.step_ends(state.global_step)
-        if state.global_step == min(FIRST_STEPS, state.max_steps):
-            self.trainer.first_steps_md5 = weights_md5(self.trainer.learned())
-            control.should_training_stop |= self.first_steps_only
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = control.should_log = True
-        if self.interruption.has_come():
-            control.should_save = control.should_training_stop = True
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if logs and "loss" in logs:
-            self.listener.loss_is_reported(
-                state.global_step,
-                state.max_steps,
-                logs["loss"],
-                logs["learning_rate"],
-                logs["grad_norm"],
-            )
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        loss = (metrics or {})["eval_loss"]
-        self.listener.evaluation_ends(state.global_step, state.max_steps, loss, state.best_metric)
-        control.should_training_stop |= out_of_patience(state.log_history, self.patience)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.listener.training_ends()
+    return Fitted(trainer.state, trainer.last, kept.first_steps_md5)

@@ -200,12 +200,12 @@ def _packed(text: str, masked: str, limit: int) -> Iterator[str]:
     cuts = sorted(
         {0, len(text), *(match.start() for match in glued), *(match.end() for match in glued)}
     )
-    held = 0
+    start = 0
     for cut, following in pairwise(cuts):
-        if cut > held and len(text[held:following].strip()) > limit:
-            yield text[held:cut]
-            held = cut
-    yield text[held:]
+        if cut > start and len(text[start:following].strip()) > limit:
+            yield text[start:cut]
+            start = cut
+    yield text[start:]
 
 
 def _without_groups(masked: str) -> str:

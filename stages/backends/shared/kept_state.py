@@ -1,0 +1,41 @@
+"""What neither the weights nor a TrainerState hold of a training, kept in each checkpoint."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from stages.backends.shared.stopping import RECENT
+from stages.files import write_json
+
+FILE = "kept.json"
+
+
+@dataclass
+class KeptState:
+    """losses: of the steps made, by their number, so that a report after a resume is what it would
+    have been.   first_steps_md5: as in stages.backends.Trained, "" before.
+    """
+
+    losses: dict[int, float] = field(default_factory=dict)
+    first_steps_md5: str = ""
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> "KeptState":
+        kept = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
+        losses = {int(step): loss for step, loss in kept["losses"].items()}
+        return cls(losses, kept["first_steps_md5"])
+
+    def write(self, checkpoint: Path) -> None:
+        write_json(checkpoint / FILE, asdict(self))
+
+    def mean_since_report(self, history: Sequence[Mapping[str, float]], step: int) -> float:
+        """The mean loss of the steps since the last report in a TrainerState's history.
+
+        Forgets losses that neither the next report nor LossWatch will ask for.
+        """
+        reported = max((int(entry["step"]) for entry in history if "loss" in entry), default=0)
+        since = [self.losses[made] for made in range(reported + 1, step + 1)]
+        self.losses = {made: loss for made, loss in self.losses.items() if made > step - RECENT}
+        return math.fsum(since) / len(since)
