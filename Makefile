@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test check smoke lint audit bench graph
 
 repro: .venv/installed
-	dvc repro
+	python -m stages repro --jobs auto
 
 test: .venv/installed-dev
 	python -m pytest -n 2 --dist worksteal

@@ -3,7 +3,7 @@ vocabulary of 32,000.
 
 Timed from rows in memory and a base on disk to the trained adapter: loading, tokenising and every
 step. All sides train the same rows once, 16 a step, with the same adapter, learning rate and
-schedule, in bfloat16 autocast, on completions only. Then one measure, ours, gives each side's loss
+schedule, in the precision that the device computes natively, on completions only. Then one measure, ours, gives each side's loss
 on the same held-out rows.
 """
 
@@ -44,14 +44,18 @@ def make(folder: Path) -> None:
 
 @cache
 def options() -> Options:
+    from stages.backends.shared.devices import device
+    from stages.backends.shared.precision import settled
+
     chosen = {
         "per_device_train_batch_size": BATCH,
         "num_train_epochs": 1,
         "learning_rate": 1e-3,
         "eval_steps": 0,
         "threads": THREADS,
+        "exact": "machine",
     }
-    return load_params().options([], chosen)
+    return settled(load_params().options([], chosen), device("auto"))
 
 
 def load(folder: Path) -> tuple[list[Row], list[Row]]:
@@ -112,7 +116,7 @@ def shared(folder: Path) -> dict[str, Any]:
         "weight_decay": chosen.weight_decay,
         "max_grad_norm": chosen.max_grad_norm,
         "seed": chosen.seed,
-        "bf16": True,
+        "bf16": chosen.precision == "bfloat16",
         "use_cpu": True,
         "logging_steps": 25,
         "save_strategy": "no",

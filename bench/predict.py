@@ -33,6 +33,7 @@ def options() -> Answering:
     return chosen.model_copy(
         update={
             "threads": THREADS,
+            "exact": "machine",
             "generation": chosen.generation.model_copy(update={"max_new_tokens": NEW_TOKENS}),
         }
     )
@@ -69,7 +70,7 @@ def ours(folder: Path) -> Work:
 
     answerer, work = Answerer(str(RUN), base(), options()), Work()
     with work.timed():
-        answers = answerer.respond([asked(prompt) for prompt in prompts(folder)], lambda _: None)
+        answers = answerer.respond([asked(prompt) for prompt in prompts(folder)])
     return report(work, folder, answers)
 
 

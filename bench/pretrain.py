@@ -27,9 +27,12 @@ def make(folder: Path) -> None:
 
 
 def options() -> Settings:
-    return Settings.model_validate(stage_config.load("train", "lm-001")["settings"]).model_copy(
-        update={"num_train_epochs": 1.0, "eval_steps": 0, "threads": THREADS}
-    )
+    from stages.backends.shared.devices import device
+    from stages.backends.shared.precision import settled
+
+    chosen = {"num_train_epochs": 1.0, "eval_steps": 0, "threads": THREADS, "exact": "machine"}
+    whole = Settings.model_validate(stage_config.load("train", "lm-001")["settings"])
+    return settled(whole.model_copy(update=chosen), device("auto"))
 
 
 def encoded(folder: Path, part: str) -> list[Encoded]:
@@ -97,7 +100,7 @@ def trainer(folder: Path, concatenated: bool) -> Work:
             output_dir=str(folder / "theirs"), num_train_epochs=1, per_device_train_batch_size=batch,
             learning_rate=chosen.learning_rate, lr_scheduler_type=chosen.lr_scheduler_type, warmup_steps=chosen.warmup_steps,
             adam_beta2=chosen.adam_beta2, weight_decay=chosen.weight_decay, max_grad_norm=chosen.max_grad_norm,
-            seed=chosen.seed, bf16=True, use_cpu=True, logging_steps=25, save_strategy="no", report_to=[], disable_tqdm=True,
+            seed=chosen.seed, bf16=chosen.precision == "bfloat16", use_cpu=True, logging_steps=25, save_strategy="no", report_to=[], disable_tqdm=True,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_pretrained(BASE)
         dataset = [{"input_ids": ids} for ids in sequences]

@@ -57,8 +57,12 @@ def rows() -> list[Any]:
 
 
 def options(architecture: str) -> Options:
+    from stages.backends.shared.devices import device
+    from stages.backends.shared.precision import settled
+
     short = {
         "threads": THREADS,
+        "exact": "machine",
         "max_steps": STEPS,
         "eval_steps": STEPS,
         "logging_steps": 1,
@@ -70,20 +74,21 @@ def options(architecture: str) -> Options:
         "gradient_accumulation_steps": ACCUMULATION,
         "num_train_epochs": 1,
     }
-    return load_params().options(["card-8gb", SHAPES[architecture]], short)
+    chosen = load_params().options(["card-8gb", SHAPES[architecture]], short)
+    return settled(chosen, device("auto"))
 
 
-def work(base: str, tokens: float, seconds: float, loss: float) -> Work:
+def work(base: str, precision: str, tokens: float, seconds: float, loss: float) -> Work:
     import torch
 
     reserved = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_available() else 0.0
-    share = tokens / seconds * flop_a_token(base) / bfloat16_peak()
+    share = tokens / seconds * flop_a_token(base) / peak(precision)
     return Work(
         tokens,
         seconds,
         reserved,
         {"mean loss": round(loss, 4)},
-        {"share of the bfloat16 peak": share},
+        {f"share of the {precision} peak": share},
     )
 
 
@@ -98,7 +103,7 @@ def flop_a_token(base: str) -> int:
     )
 
 
-def bfloat16_peak() -> float:
+def peak(precision: str) -> float:
     """FLOP/s of products of square matrices on the device, the best of ten."""
     import torch
 
@@ -107,7 +112,7 @@ def bfloat16_peak() -> float:
         if torch.cuda.is_available()
         else ("cpu", 2048, lambda: None)
     )
-    matrix, seconds = torch.randn(size, size, dtype=torch.bfloat16, device=device), []
+    matrix, seconds = torch.ones((size, size), dtype=getattr(torch, precision), device=device), []
     for _ in range(10):
         wait()
         begun = time.monotonic()
@@ -136,7 +141,7 @@ def ours(folder: Path, architecture: str) -> Work:
         record["tokens_per_second"] * span for record, span in zip(logged[2:], spans, strict=True)
     ]
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
-    return work(base, sum(tokens), sum(spans), statistics.mean(losses))
+    return work(base, chosen.precision, sum(tokens), sum(spans), statistics.mean(losses))
 
 
 def trl(folder: Path, architecture: str) -> Work:
@@ -159,12 +164,15 @@ def trl(folder: Path, architecture: str) -> Work:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=getattr(torch, chosen.precision),
     )
     where = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(THREADS)
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16, quantization_config=four_bits, device_map={"": where}
+        base,
+        dtype=getattr(torch, chosen.precision),
+        quantization_config=four_bits,
+        device_map={"": where},
     )
     data = [{"prompt": row["messages"][:1], "completion": row["messages"][1:]} for row in rows()]
     lengths = [len(encode(tokenizer, row, chosen.max_length_tokens)[0].ids) for row in rows()]
@@ -174,7 +182,7 @@ def trl(folder: Path, architecture: str) -> Work:
         per_device_train_batch_size=MICRO,
         gradient_accumulation_steps=ACCUMULATION,
         gradient_checkpointing=True,
-        bf16=True,
+        bf16=chosen.precision == "bfloat16",
         learning_rate=chosen.learning_rate,
         lr_scheduler_type=chosen.lr_scheduler_type,
         optim=chosen.optim if where == "cuda" else "adamw_torch_fused",
@@ -207,7 +215,13 @@ def trl(folder: Path, architecture: str) -> Work:
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return work(base, sum(lengths) * (STEPS - 2) / STEPS, sum(seconds[2:]), statistics.mean(losses))
+    return work(
+        base,
+        chosen.precision,
+        sum(lengths) * (STEPS - 2) / STEPS,
+        sum(seconds[2:]),
+        statistics.mean(losses),
+    )
 
 
 WORKLOADS = {

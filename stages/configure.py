@@ -4,8 +4,8 @@ beside its data.
 STAGE/KEY.json holds the stage's settings, resolved and validated; under `code` an MD5 of each file
 of this project that it can import and that decides what it writes; under `packages` the versions of
 the packages that those import. A stage depends on that one file, so that a change reruns what it
-can alter and no more; what changed for which stages is told. report/RUN.json, on which no stage
-depends, holds who is told of a training while it runs.
+can alter and no more; what changed for which stages is told. conduct/RUN.json, on which no stage
+depends, holds who is told of a training while it runs and how many threads it has.
 """
 
 import json
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 from stages import command_line, imports, settings
 from stages.files import write_json
 from stages.params import Params, answering, load_params
-from stages.stage_config import CONFIG
+from stages.stage_config import CONDUCT, CONFIG
 
-REPORT = "report"
 LISTED = 8
 
 
@@ -60,7 +59,7 @@ def main() -> None:
 
 def code_and_packages(decision: Decision) -> dict[str, Any]:
     """Nothing for what is no stage."""
-    if decision.stage == REPORT:
+    if decision.stage == CONDUCT:
         return {}
     files = imports.closure(f"stages.{decision.stage}", decision.task, decision.backend)
     return {"code": imports.code(files), "packages": imports.packages(files, *decision.packages)}
@@ -105,6 +104,10 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     }
     if settled.method == "full":
         del training["lora"]  # of no use to it: another rank must not retrain it
+    answers = without_neutral_values(answering(settled))
+    if settled.exact == "portable":  # any number of them gives the same bytes
+        training.pop("threads", None)
+        answers.pop("threads", None)
     tests = [
         corpus
         for corpus, spec in params.corpora.items()
@@ -116,7 +119,8 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     if backend == "pytorch" and (settled.method == "qlora" or settled.optim.startswith("paged")):
         packages += ("bitsandbytes",)  # transformers imports it for these
 
-    yield Decision(REPORT, name, {"report_to": settled.report_to})
+    conduct = {"report_to": settled.report_to, "threads": settled.threads}
+    yield Decision(CONDUCT, name, conduct)
     yield Decision(
         "mix",
         name,
@@ -124,8 +128,8 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
     yield Decision("train", name, {"run": start, "settings": training}, run.task, backend, packages)
-    answers = task | base | {"settings": without_neutral_values(answering(settled)), "tests": tests}
-    yield Decision("predict", name, answers, run.task, backend, packages)
+    asked = task | base | {"settings": answers, "tests": tests}
+    yield Decision("predict", name, asked, run.task, backend, packages)
     yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
 
 

@@ -22,6 +22,7 @@ DECIDES_NOTHING = {
     "stages.command_line": "hands a stage the key that it is called with",
     "stages.settings": "each config holds the values themselves, and a default never changes "
     "(tests/test_settings.py)",
+    "stages.progress_lines": "tells how far long work is",
     "stages.backends.shared.memory": "refuses what memory is too small for, and computes nothing "
     "of a training that fits",
     "stages.backends.shared.progress": "tells how a training goes, and stops one that takes more "

@@ -5,13 +5,14 @@ models/bases/NAME.
 from pathlib import Path
 
 from stages import command_line, stage_config
-from stages.backends.shared import model_folders
+from stages.backends.shared import model_folders, process
 from stages.records import read_rows
 from stages.settings import Base
 from stages.text import tokenizer
 
 
 def main(name: str) -> None:
+    process.set_up("portable")
     base = Base.model_validate(stage_config.load("initialise", name)["base"])
     train = read_rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
     texts = (

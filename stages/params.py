@@ -304,6 +304,8 @@ def _refused(params: Params, run: str) -> list[str]:
     settings = params.resolve(run)
     if settings.backend not in (there := backends.names()):
         return [f"no backend `{settings.backend}`{nearest(settings.backend, there)}"]
+    if settings.exact == "machine" and not settings.threads:
+        return ["exact: machine needs a number of threads, by which the last bits differ; set it"]
     scores_steps = tasks.corpus(params.runs[run].task).SCORES_STEPS
     return backends.limits(settings.backend).refuses(settings, scores_steps)
 

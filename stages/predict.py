@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from stages import backends, command_line, stage_config
 from stages.backends.shared import answer_cache
 from stages.backends.shared.fingerprint import fingerprint
@@ -20,44 +18,45 @@ from stages.settings import Answering
 
 def main(run: str) -> None:
     config = stage_config.load("predict", run)
+    threads = stage_config.load(stage_config.CONDUCT, run)["threads"]
+    settings = Answering.model_validate(config["settings"] | {"threads": threads})
     tests = {
         corpus: read_rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
         for corpus in config["tests"]
     }
-    with Progress() as bar:
-        models = {"run": f"models/{run}", "base": config["base"]}
-        write_lines(
-            Path("data/predictions", f"{run}.jsonl"),
-            (
-                record
-                for by, model in models.items()
-                for record in answered(by, model, config, tests, bar)
-            ),
-        )
+    models = {"run": f"models/{run}", "base": config["base"]}
+    write_lines(
+        Path("data/predictions", f"{run}.jsonl"),
+        (
+            record
+            for by, model in models.items()
+            for record in answered(by, model, config, settings, tests)
+        ),
+    )
 
 
 def answered(
-    by: str, model: str, config: dict[str, Any], tests: dict[str, list[Row]], bar: Progress
+    by: str,
+    model: str,
+    config: dict[str, Any],
+    settings: Answering,
+    tests: dict[str, list[Row]],
 ) -> list[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is
     new to it comes.
     """
-    base, settings = config["base"], Answering.model_validate(config["settings"])
-    backend = backends.load(settings.backend)
+    base = config["base"]
+    backend = backends.load(settings.backend, settings.exact)
     loaded = cache(lambda: backend.answerer(model, base, settings))
     answering = as_json([config[key] for key in ("settings", "code", "packages")])
     cached = answer_cache.Answers(fingerprint(Path(model), Path(base)), answering)
-    task = bar.add_task(model, total=sum(map(len, tests.values())))
     records = []
     for corpus, rows in tests.items():
-        answers = cached.complete(
-            rows, lambda new: loaded().predict(new, lambda count: bar.advance(task, count))
-        )
+        answers = cached.complete(rows, lambda new: loaded().predict(new))
         records += [
             Prediction(row["id"], corpus, by=by, **answer._asdict())
             for row, answer in zip(rows, answers, strict=True)
         ]
-    bar.update(task, completed=len(records))
     return records
 
 

@@ -42,6 +42,13 @@ class Generation(Strict):
         gt=0, le=1, description="share of the probability that is sampled from; 1 = all of it"
     )
     batch_size: int = Field(ge=1, description="rows answered at once")
+    answered_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the test rows, by a hash of each, that are answered. Less than all "
+        "is for tasks whose score is the loss, as lm's: answers only show how the model writes",
+    )
 
 
 class Common(Strict):
@@ -56,9 +63,16 @@ class Common(Strict):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         description="auto: CUDA or Apple's GPU where there is one, else the CPU"
     )
+    exact: Literal["portable", "machine"] = Field(
+        description="portable: the same bytes on every x86-64 processor with AVX2, by its "
+        "instructions alone and in float32; machine: by all the instructions there are, the same "
+        "bytes on processors of one kind"
+    )
     threads: int = Field(
-        ge=1,
-        description="CPU threads; another number sums in another order and gives other last bits",
+        0,
+        ge=0,
+        description="CPU threads; 0 = one for each core. With exact: machine another number sums "
+        "in another order and gives other last bits",
     )
     max_length_tokens: int = Field(
         ge=8,
@@ -79,8 +93,9 @@ class Answering(Common):
 class Settings(Common):
     """All that decides what a run's weights become, but for its data."""
 
-    precision: Literal["float32", "bfloat16"] = Field(
-        description="of the matrix products in training, not of those in answering"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        description="of the matrix products in training, not of those in answering. auto: what "
+        "the device computes natively, on a CPU with exact: portable float32"
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in the backward pass to save memory"
@@ -113,9 +128,10 @@ class Settings(Common):
     warmup_steps: int = Field(
         0, ge=0, description="optimizer steps in which the learning rate rises from 0"
     )
-    optim: Literal["adamw_torch", "paged_adamw_32bit", "paged_adamw_8bit"] = Field(
-        description="paged (bitsandbytes, CUDA only): the optimizer's state moves to the CPU's "
-        "memory while a long row needs the room"
+    optim: Literal["adamw_torch", "muon", "paged_adamw_32bit", "paged_adamw_8bit"] = Field(
+        description="muon: of method full, for the matrices of the layers, with AdamW for the "
+        "rest; paged (bitsandbytes, CUDA only): the optimizer's state moves to the CPU's memory "
+        "while a long row needs the room"
     )
     weight_decay: float = Field(0.0, ge=0)
     adam_beta2: float = Field(gt=0, lt=1, description="decay of AdamW's second moment")

@@ -7,6 +7,7 @@ from typing import Any
 from stages.errors import UserError, nearest
 
 CONFIG = Path("build/config")
+CONDUCT = "conduct"  # no stage: how a run is carried out where that decides no byte
 
 
 def load(stage: str, key: str) -> dict[str, Any]:

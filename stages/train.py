@@ -26,10 +26,15 @@ def main(
     ] = None,
 ) -> None:
     config = stage_config.load("train", run)
-    spec, settings = Run.model_validate(config["run"]), Settings.model_validate(config["settings"])
+    conduct = stage_config.load(stage_config.CONDUCT, run)
+    spec = Run.model_validate(config["run"])
+    settings = Settings.model_validate(config["settings"] | {"threads": conduct["threads"]})
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     train_rows, valid_rows = read_rows(train), read_rows(valid)
-    backend, name = backends.load(settings.backend), checkpoints.folder_name(run, spec)
+    backend, name = (
+        backends.load(settings.backend, settings.exact),
+        checkpoints.folder_name(run, spec),
+    )
     if first_steps:
         with checkpoints.locked_folder(f"{name}-first-steps") as folder:
             trained = backend.train(
@@ -47,8 +52,9 @@ def main(
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
     with checkpoints.locked_folder(name) as folder:
-        report_to = stage_config.load("report", run)["report_to"]
-        trained = backend.train(run, spec, settings, train_rows, valid_rows, folder, report_to)
+        trained = backend.train(
+            run, spec, settings, train_rows, valid_rows, folder, conduct["report_to"]
+        )
         trained.save(Path("models", run))
         write_json(
             Path("models", run, model_folders.LINEAGE),
@@ -66,6 +72,8 @@ def main(
                 "steps": trained.steps,
                 "best_step": trained.best_step,
                 "first_steps_md5": trained.first_steps_md5,
+                "precision": trained.precision,
+                "computed_on": trained.computed_on,
             },
         )
         write_curve(curve, run, trained.history)

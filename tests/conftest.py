@@ -19,6 +19,7 @@ ENVIRONMENT = os.environ | {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_OFFLINE": "1",
     "COLUMNS": "200",
+    "OMP_NUM_THREADS": "1",  # two test processes, each of which runs one thing at a time
 }
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import qlora_step
+from bench import qlora_step, repro
 from bench import turns as bench_turns
 from bench.turns import Turn, Work, Workload, in_turn, process, section, take
 from tests.tiny import checkpoint
@@ -77,7 +77,7 @@ def test_the_share_counts_each_weight_of_the_layers_twice_and_no_other(inside):
     assert qlora_step.flop_a_token(base) == 2 * 2 * 2 * (
         attention + gated
     )  # 2 layers, 2 passes, 2 FLOP
-    assert qlora_step.bfloat16_peak() > 1e8
+    assert qlora_step.peak("float32") > 1e8
 
 
 def test_what_fails_stops_the_comparison(inside):
@@ -157,3 +157,22 @@ def test_the_corpus_of_prepare_has_what_it_is_said_to_have(inside, monkeypatch):
         25 < work.same["near-duplicates"] < 100
     )  # half of one in twenty: a changed word counts more in a short sentence
     assert work.same["rows kept"] == 2_000 - work.same["duplicates"] - work.same["near-duplicates"]
+
+
+def test_the_table_of_make_repro_is_that_of_its_summary():
+    said = [
+        "train@a-001 | memory: 100 MB planned\n",
+        "│ train    │ 12     │ 15 min        │ train@lm-001, 4 min │\n",
+        "│ evaluate │ 1      │ 3 s           │ evaluate@a-001, 3 s │\n",
+        "│ gec-001 │ 0.521 │ 0.48 to 0.55 │\n",
+    ]
+    told = repro.report(said, 130, 700, " M dvc.lock\n")
+    assert (
+        "12 min in all, 2 min of it the installation. `git status` afterwards: M dvc.lock." in told
+    )
+    rows = [line for line in told.splitlines() if line.startswith("|")]
+    assert rows[2:] == [
+        "| train | 12 | 15 min | train@lm-001, 4 min |",
+        "| evaluate | 1 | 3 s | evaluate@a-001, 3 s |",
+    ]
+    assert "cores of" in told

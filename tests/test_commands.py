@@ -56,6 +56,7 @@ def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
     assert re.search(r"corpus typst-003 +│ ok +│ 80 rows, UTF-8", said)
     assert "a turn ends with <|end|>" in said
     assert "continues from models/typst-002" in said
+    assert re.search(r"precision +│ ok +│ float32: exact: portable", said)
 
     params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
     params["runs"]["typst-003"]["lora"] = {"r": 1}
@@ -69,7 +70,7 @@ def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
         "digits, or eval; rename it" in said
     )
     assert "its adapter has lora.r 4, this run asks for 1" in said
-    assert "typst-003: 2 of 5 checks found a fault; see above" in done.stderr
+    assert "typst-003: 2 of 6 checks found a fault; see above" in done.stderr
 
 
 def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):

@@ -219,9 +219,9 @@ def test_what_answers_has_the_fused_attention_and_says_the_same(tmp_path):
     base = checkpoint(tmp_path / "base", "qwen3")
     answerer = pytorch.Answerer(base, base, SETTINGS.model_copy(update={"device": "cpu"}))
     assert answerer.model.config._attn_implementation == fused.NAME
-    answers = answerer.predict(tiny.ROWS, lambda _: None)
+    answers = answerer.predict(tiny.ROWS)
     answerer.model.set_attn_implementation("eager")
-    own = answerer.predict(tiny.ROWS, lambda _: None)
+    own = answerer.predict(tiny.ROWS)
     assert [answer.answer for answer in answers] == [answer.answer for answer in own]
     assert [answer.nats for answer in answers] == pytest.approx(
         [answer.nats for answer in own], rel=1e-5

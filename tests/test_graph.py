@@ -116,7 +116,7 @@ def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
     stages = {
         (made.stage, made.task if made.stage in parts else "", made.backend)
         for made in configure.decisions(params)
-        if made.stage != configure.REPORT
+        if made.stage != configure.CONDUCT
     }
     assert {name for name, _, _ in stages} == set(STAGES) - {"configure", "fetch"}
     for name, task, of_run in sorted(stages):
@@ -401,7 +401,7 @@ class Model:
     def __init__(self, asked: list) -> None:
         self.asked = asked
 
-    def predict(self, rows: list, advance: object) -> list[Answer]:
+    def predict(self, rows: list) -> list[Answer]:
         self.asked += rows
         return [Answer("", 0.0, 1) for _ in rows]
 
@@ -667,7 +667,11 @@ EDITS = {
     "a default of adapters": (
         setting("defaults/lora/lora_alpha", 12), of(*(f"train@{task}" for task in TASKS if task != "lm")),
     ),
-    "the number of threads": (setting("defaults/threads", 1), of("train", "predict")),
+    "the number of threads": (setting("defaults/threads", 1), of("conduct")),
+    "the number of threads of a run that is exact for one kind of machine alone": (
+        lambda folder: [change(folder, f"runs/gec-002/{key}", value) for key, value in (("exact", "machine"), ("threads", 3))],
+        of("train@gec-002", "predict@gec-002", "conduct@gec-002"),
+    ),
     "how long answers are": (setting("tasks/gec/generation", {"max_new_tokens": 5}), of("predict@gec")),
     "how answers are sampled": (setting("defaults/generation/temperature", 0.5), of("predict")),
     "a run's own setting": (setting("runs/gec-002/learning_rate", 0.125), of("train@gec-002")),
@@ -675,7 +679,7 @@ EDITS = {
         setting("runs/gec-002/seed", 5), of("mix@gec-002", "train@gec-002", "predict@gec-002"),
     ),
     "the precision of training": (setting("defaults/precision", "float32"), of("train")),
-    "who is told": (setting("runs/gec-002/report_to", ["wandb"]), of("report@gec-002")),
+    "who is told": (setting("runs/gec-002/report_to", ["wandb"]), of("conduct@gec-002")),
     "a run's mixture": (setting("runs/gec-002/mix/style-001", 0.25), of("mix@gec-002")),
     "what is held out": (setting("split/test", 0.2), of("prepare")),
 }  # fmt: skip

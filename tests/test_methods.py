@@ -45,7 +45,7 @@ def base(tmp_path_factory):
 def scores(run: str, base: str) -> list:
     return [
         list(answer.step_scores)
-        for answer in pytorch.Answerer(run, base, SETTINGS).predict(SOLUTIONS, lambda count: None)
+        for answer in pytorch.Answerer(run, base, SETTINGS).predict(SOLUTIONS)
     ]
 
 
@@ -98,8 +98,8 @@ def test_a_head_is_trained_saved_reloaded_and_continued_exactly(base, inside, me
     )
 
     answerer = pytorch.Answerer(run, base, settings)
-    answers = answerer.predict(SOLUTIONS, lambda count: None)
-    alone = [answerer.predict([row], lambda count: None)[0] for row in SOLUTIONS]
+    answers = answerer.predict(SOLUTIONS)
+    alone = [answerer.predict([row])[0] for row in SOLUTIONS]
     for one, other in zip(answers, alone, strict=True):
         assert one.step_scores == pytest.approx(
             other.step_scores, rel=0.2 if method == "qlora" else 1e-3
@@ -252,24 +252,19 @@ def test_a_base_in_4_bits_trains_its_adapter_alone_and_answers_with_it(base, ins
     before = sum(
         nats
         for nats, _ in row_nats(
-            models.model_for_answering(base, base, quantize=True), sequences, 8, 0
+            models.model_for_answering(base, base, quantized="bfloat16"), sequences, 8, 0
         )
     )
     after = sum(
         nats
         for nats, _ in row_nats(
-            models.model_for_answering(run, base, quantize=True), sequences, 8, 0
+            models.model_for_answering(run, base, quantized="bfloat16"), sequences, 8, 0
         )
     )
     assert after < 0.9 * before
     answerer = pytorch.Answerer(run, base, settings_with(method="qlora"))
     assert (
-        len(
-            answerer.respond(
-                [row | {"messages": row["messages"][:-1]} for row in ROWS[:3]], lambda count: None
-            )
-        )
-        == 3
+        len(answerer.respond([row | {"messages": row["messages"][:-1]} for row in ROWS[:3]])) == 3
     )
 
 

@@ -141,8 +141,7 @@ def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
     run = grow(base, base, inside / "run")
     settings = settings_with(generation={"max_new_tokens": 6, "batch_size": 5})
     ours, other = (
-        backend.Answerer(run, base, settings).predict(ROWS, lambda count: None)
-        for backend in (mlx, pytorch)
+        backend.Answerer(run, base, settings).predict(ROWS) for backend in (mlx, pytorch)
     )
     assert [answer.answer for answer in ours] == [answer.answer for answer in other]
     assert [answer.tokens for answer in ours] == [answer.tokens for answer in other]
@@ -153,8 +152,7 @@ def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
         {"id": "t", "category": "", "source": "", "text": "The old teacher reads a letter. " * 4}
     ]
     ours, other = (
-        backend.Answerer(run, base, settings).predict(texts, lambda count: None)
-        for backend in (mlx, pytorch)
+        backend.Answerer(run, base, settings).predict(texts) for backend in (mlx, pytorch)
     )
     assert (ours[0].answer, ours[0].tokens) == (other[0].answer, other[0].tokens)
 
@@ -239,7 +237,7 @@ def test_an_adapter_goes_to_mlx_and_back_without_a_change(llama, inside):
     ours = mlx.Answerer(str(run), llama, PLAIN)
     rows = sequences(llama)[:4]
     assert [nats for nats, _ in loop.row_nats(model, rows, 4, 0)] == pytest.approx(
-        [nats for nats, _ in ours.nats(rows)]
+        [nats for nats, _ in ours.nats(rows, lambda count: None)]
     )
     # And it can be a parent, of either backend.
     for room, learns in ((mlx_models, mlx_models.peft_state), (models, adapters.trainable)):
@@ -354,11 +352,7 @@ def test_a_base_in_mlx_4_bits_trains_its_adapter(llama, inside):
         wide, wide, inside / "run", PLAIN.model_copy(update={"max_steps": 3, "eval_steps": 3})
     )
     assert made.steps == 3
-    assert (
-        mlx.Answerer(str(inside / "run"), wide, PLAIN)
-        .predict(ROWS[:2], lambda count: None)[0]
-        .tokens
-    )
+    assert mlx.Answerer(str(inside / "run"), wide, PLAIN).predict(ROWS[:2])[0].tokens
     with pytest.raises(
         UserError,
         match="quantised for MLX; use backend: mlx, or a base in full precision with method: qlora",
@@ -452,7 +446,7 @@ def test_a_backend_that_is_not_installed_says_how_to_install_it(monkeypatch):
         UserError,
         match=r"backend mlx: the package mlx_of_nobody is not installed here; run `pip install -r",
     ):
-        backends.load("mlx")
+        backends.load("mlx", "machine")
 
 
 def test_the_second_link_of_the_gec_chain_trained_by_mlx(clone):

@@ -54,7 +54,8 @@ NAMED += [["card-8gb", name] for name in ("llama-3.2-3b", "llama-3-8b", "mistral
 
 @pytest.mark.parametrize("names", NAMED, ids=" ".join)
 def test_presets_build_their_training(names, tmp_path):
-    chosen, name = Options.model_validate(layers(names)), names[-1]
+    # As on a card, where `precision: auto` is bfloat16.
+    chosen, name = Options.model_validate(layers(names) | {"precision": "bfloat16"}), names[-1]
     base = shrunken(tmp_path / "base", ARCHITECTURES.get(name, "llama"))
     model = models.model_for_training(base, base, chosen, scores_steps="reward" in name)
     model.train()
@@ -63,7 +64,7 @@ def test_presets_build_their_training(names, tmp_path):
         for row in ROWS
         for sequence in encode(load_tokenizer(base, base), row, chosen.max_length_tokens)
     ]
-    with torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == "bfloat16"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=True):
         summed_nats(model, batches.pad(rows[: chosen.per_device_train_batch_size], 0)).backward()
     trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
     assert any(
@@ -81,7 +82,7 @@ def test_the_mlx_preset_builds_its_training(tmp_path):
     from stages.backends.mlx import models as mlx_models
 
     (name,) = [name for name, preset in PARAMS["presets"].items() if preset.get("backend") == "mlx"]
-    chosen = Options.model_validate(layers([name]))
+    chosen = Options.model_validate(layers([name]) | {"precision": "bfloat16"})
     base = shrunken(tmp_path / "base", "qwen3")
     model = mlx_models.model_for_training(base, base, chosen)
     rows = [

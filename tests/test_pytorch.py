@@ -10,11 +10,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from stages import progress_lines
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import models
 from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
 from stages.backends.shared import adapters, checkpoints, model_folders, training_plan
 from stages.backends.shared.tokenizers import load_tokenizer
+from stages.corpus.clean import digest
 from stages.errors import UserError
 from stages.settings import EarlyStopping, Run
 from stages.text import batches
@@ -127,13 +129,17 @@ def test_a_killed_training_goes_on_to_the_same_bytes(base, inside):
     assert (resumed / adapters.ADAPTER).read_bytes() == (whole / adapters.ADAPTER).read_bytes()
 
 
-def test_a_large_corpus_says_how_many_rows_are_tokens(base, monkeypatch, capsys):
-    monkeypatch.setattr(training_plan, "ROWS_BETWEEN_REPORTS", 5)
+def test_tokenising_says_how_far_it_is(base, monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr(progress_lines, "monotonic", lambda: next(clock))
     spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
     parts = {"train": ROWS[:12], "valid": ROWS[:4]}
     encoded, _ = training_plan.encode_parts(load_tokenizer(base, base), spec, SETTINGS, parts)
     assert [len(of_part) for of_part in encoded.values()] == [12, 4]
-    assert capsys.readouterr().out == "".join(f"train: {n} of 12 rows tokenised\n" for n in (5, 10))
+    assert capsys.readouterr().err.splitlines() == [
+        "tokenising train: 2 of 12 rows (17%), about 40 s left",
+        "tokenising valid: 2 of 4 rows (50%), about 8 s left",
+    ]
 
 
 def test_an_adapter_folder_holds_the_peft_format_and_no_path_of_this_machine(base, inside):
@@ -193,13 +199,13 @@ def test_batched_answers_equal_those_given_one_by_one(base, inside):
     run = grow(base, base, inside / "one")
     settings = settings_with(generation={"max_new_tokens": 12})
     prompts = [row | {"messages": row["messages"][:-1]} for row in ROWS]
-    together = pytorch.Answerer(run, base, settings).respond(prompts, lambda count: None)
+    together = pytorch.Answerer(run, base, settings).respond(prompts)
     single = pytorch.Answerer(
         run,
         base,
         settings_with(generation={"max_new_tokens": 12, "batch_size": 1}),
     )
-    assert together == single.respond(prompts, lambda count: None)
+    assert together == single.respond(prompts)
     assert len({*together}) > 1
 
 
@@ -209,8 +215,8 @@ def test_the_nats_of_a_text_do_not_depend_on_what_it_is_computed_beside(base):
         {"id": str(n), "category": "", "source": "", "text": TEXTS[n % 4] * (n + 1)}
         for n in range(6)
     ]
-    together = answerer.predict(rows, lambda count: None)
-    alone = [answerer.predict([row], lambda count: None)[0] for row in rows]
+    together = answerer.predict(rows)
+    alone = [answerer.predict([row])[0] for row in rows]
     assert [nats for _, nats, *_ in together] == pytest.approx(
         [nats for _, nats, *_ in alone], rel=1e-5
     )
@@ -329,3 +335,21 @@ def test_a_pinned_reference_is_loaded_from_the_hubs_cache(base, inside, monkeypa
     )
     with pytest.raises(UserError, match=r"owner/absent at 0123456789ab could not be had"):
         model_folders.locate("absent.json")
+
+
+def test_a_share_of_the_rows_is_answered_by_their_hash_and_all_cost_what_they_cost(base):
+    answerer = pytorch.Answerer(base, base, SETTINGS)
+    rows = [row | {"id": f"{number}"} for number, row in enumerate(ROWS)]
+    whole = answerer.predict(rows)
+    few = SETTINGS.generation.model_copy(update={"answered_share": 0.4})
+    answerer.settings = SETTINGS.model_copy(update={"generation": few})
+    part = answerer.predict(rows)
+    assert [(answer.nats, answer.tokens) for answer in part] == [
+        (answer.nats, answer.tokens) for answer in whole
+    ]
+    answered = {row["id"] for row, answer in zip(rows, part, strict=True) if answer.answer}
+    assert 0 < len(answered) < len(rows)
+    again = answerer.predict(rows[5:12])  # whatever else is asked with it
+    assert [answer.answer for answer in again] == [answer.answer for answer in part[5:12]]
+    for row, answer in zip(rows, part, strict=True):
+        assert (digest(row["id"]) / 2**64 < 0.4) == (row["id"] in answered) or not answer.answer

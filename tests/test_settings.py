@@ -110,6 +110,26 @@ def test_what_is_evaluated_is_what_is_applied(tmp_path):
     assert set(evaluated) == set(settings.Answering.model_fields) - {"max_steps_per_example"}
 
 
+def test_threads_decide_only_what_is_exact_for_one_kind_of_machine(tmp_path):
+    changes = [("runs/gec-002/exact", "portable"), ("runs/gec-002/threads", 3)]
+    portable = configs(load(tmp_path, *changes), "gec-002")
+    machine = configs(load(tmp_path, changes[1]), "gec-002")
+    for stage in ("train", "predict"):
+        assert "threads" not in portable[stage]["settings"]
+        assert machine[stage]["settings"]["threads"] == 3
+    assert portable["conduct"] == machine["conduct"] == {"report_to": [], "threads": 3}
+
+
+def test_exact_for_one_kind_of_machine_needs_a_number_of_threads(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, ("runs/gec-002/threads", 0))
+    assert str(caught.value).endswith(
+        "`runs.gec-002`: exact: machine needs a number of threads, by which the last bits differ; "
+        "set it"
+    )
+    load(tmp_path, ("runs/gec-002/exact", "portable"), ("runs/gec-002/threads", 0))
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_config_of_a_training_has_all_that_it_needs_and_no_more(tmp_path, method):
     params = load(tmp_path, ("defaults/method", method))
@@ -250,6 +270,8 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
 
 
 DEFAULTS = {
+    "Common.threads": 0,
+    "Generation.answered_share": 1.0,
     "Lora.lora_dropout": 0.0,
     "EarlyStopping.patience": 0,
     "Common.max_steps_per_example": 0,

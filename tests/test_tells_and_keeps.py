@@ -26,7 +26,11 @@ STAGES = (
     "evaluate",
     "compare",
 )
-MODULES = [name for name in imports.DECIDES_NOTHING if ".backends." in name]
+MODULES = [
+    name
+    for name in imports.DECIDES_NOTHING
+    if name not in ("stages.command_line", "stages.settings")
+]
 
 SILENT = '''
 import json, sys
@@ -43,7 +47,7 @@ class Progress:
     def __init__(self, run, row_tokens, report_to=()):
         self.run, self.report_to = run, []
 
-    say = plan_is_made = rows_are_left_out = memory_is_planned = nothing
+    say = precision_is_chosen = plan_is_made = rows_are_left_out = memory_is_planned = nothing
     training_begins = step_ends = loss_is_reported = evaluation_ends = training_ends = nothing
 
 
@@ -52,7 +56,15 @@ def locked_folder(label):
     yield Path(label)
 
 
+class ProgressLines:
+    def __init__(self, *_):
+        pass
+
+    __enter__ = __exit__ = begin = end = advance = another_line = nothing
+
+
 STAND_INS = {
+    "progress_lines": {"ProgressLines": ProgressLines},
     "memory": {
         "MemoryPlan": None,
         "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),
@@ -66,12 +78,13 @@ STAND_INS = {
         "remove": nothing,
     },
 }
-from stages.backends import shared
+import stages.backends.shared
 
 for name in sys.argv[1:]:
+    package, _, module = name.rpartition(".")
     sys.modules[name] = ModuleType(name)
-    setattr(shared, name.rpartition(".")[2], sys.modules[name])
-    vars(sys.modules[name]).update(STAND_INS[name.rpartition(".")[2]])
+    setattr(sys.modules[package], module, sys.modules[name])
+    vars(sys.modules[name]).update(STAND_INS[module])
 
 from stages import train
 
@@ -89,7 +102,7 @@ def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(
     spec = {"task": "gec", "corpus": "gec-001", "base": base, "parent": base}
     for stage, config in (
         ("train", {"run": spec, "settings": settings}),
-        ("report", {"report_to": []}),
+        ("conduct", {"report_to": [], "threads": 1}),
     ):
         path = Path("build/config", stage, "gec-001.json")
         path.parent.mkdir(parents=True)

@@ -299,11 +299,11 @@ def damaged(weights: dict[str, torch.Tensor]) -> None:
     save_file(rest | weights, path, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("quantize", [False, True])
-def test_weights_that_are_missing_and_drawn_at_random(inside, quantize):
+@pytest.mark.parametrize("quantized", ["", "bfloat16"])
+def test_weights_that_are_missing_and_drawn_at_random(inside, quantized):
     damaged({})
     with pytest.raises(UserError, match=LACKING):
-        models.load_weights(Path("base"), quantize)
+        models.load_weights(Path("base"), quantized)
     with pytest.raises(
         UserError, match=f"base: mlx-lm does not load it: Missing 1 parameters: {MATRIX}"
     ):
@@ -318,9 +318,9 @@ def test_weights_of_another_shape_that_are_drawn_at_random(inside):
 
 def test_weights_that_are_not_numbers(inside):
     damaged({MATRIX: torch.full((64, 32), torch.nan)})
-    for quantize in (False, True):
+    for quantized in ("", "bfloat16"):
         with pytest.raises(UserError, match=NO_NUMBERS):
-            models.load_weights(Path("base"), quantize)
+            models.load_weights(Path("base"), quantized)
     with pytest.raises(UserError, match=NO_NUMBERS):
         mlx_models.load_weights("base")
 
@@ -436,7 +436,7 @@ def test_an_adapter_that_a_merge_into_4_bits_rounds_away(base, inside):
     adapter say."""
     settings = SETTINGS.model_copy(update={"method": "qlora"})
     run = grow(base, base, inside / "run", settings)
-    beside = models.model_for_answering(run, base, quantize=True)
+    beside = models.model_for_answering(run, base, quantized="bfloat16")
     assert hasattr(beside, "peft_config")
     merged = models.model_for_answering(run, base)
     assert not hasattr(merged, "peft_config")

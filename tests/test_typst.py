@@ -4,7 +4,6 @@ as right."""
 import json
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from stages.corpus import formats, split
 from stages.errors import UserError
 from stages.grammar import mathematics
-from stages.records import BadLine, Example, Message, Prediction, Row, target
+from stages.records import BadLine, Example, Message, Prediction, Row
 from stages.scoring.render import Renderer
 from stages.tasks.typst import corpus, score, synthetic
 
@@ -541,24 +540,3 @@ def test_the_baseline_passes_the_input_through() -> None:
     answers = score.baseline(Path(), rows, Path())
     assert [answer.answer for answer in answers] == [LATEX, "x^2"]
     assert score.headline(score.statistics(rows, answers).sum(axis=0)) == 0.5
-
-
-@pytest.fixture
-def pandoc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A stand-in that answers as pandoc does: display formulas in dollar signs, failure with exit
-    code 64."""
-    program = tmp_path / "pandoc"
-    program.write_text(
-        '#!/bin/sh\nread -r line\ncase "$line" in\n'
-        "  '$$\\frac{a}{b}$$') echo '$ a/b $' ;;\n  '\\emph{a} b') echo '#emph[a] b' ;;\n  *) exit "
-        "64 ;;\nesac\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(score.shutil, "which", lambda name: str(program))
-    return program
-
-
-def test_pandoc_is_scored_where_it_is_on_the_machine(pandoc: Path) -> None:
-    rows = [row(LATEX, TYPST, 1), row(r"\emph{a} b", "_a_ b", 2), row("y", "y", 3)]
-    measures = score.details(rows, said(rows, *map(target, rows)))
-    assert measures["pandoc_render_equal"] == pytest.approx(2 / 3)

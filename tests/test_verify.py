@@ -35,9 +35,9 @@ def test_the_first_steps_alone_have_the_weights_of_the_whole_trainings_first_ste
 ):
     from stages.backends.mlx import backend as mlx
     from stages.backends.mlx import loop
-    from stages.backends.pytorch import trainer
+    from stages.backends.pytorch import callback
 
-    for module in (first_steps, trainer, loop):
+    for module in (first_steps, callback, loop):
         monkeypatch.setattr(module, "FIRST_STEPS", 3)
     backend = {"pytorch": pytorch, "mlx": mlx}[name]
     base = checkpoint(inside / "base", "llama")

@@ -36,12 +36,13 @@ CONTRARY = [
     for row in ROWS[16:]
 ]
 """Validation rows whose loss rises as ROWS are learned."""
-process.set_up()
+process.set_up("machine")
 OPTIONS = {
     "seed": 42,
     "backend": "pytorch",
     "method": "lora",
     "precision": "float32",
+    "exact": "machine",
     "device": "auto",
     "threads": 1,
     "max_length_tokens": 512,

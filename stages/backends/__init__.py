@@ -4,7 +4,7 @@ No backend imports another.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from stages.settings import Answering, Run, Settings
 
 if TYPE_CHECKING:
     from stages.backends.shared.memory import MemoryPlan
+    from stages.backends.shared.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Trained(ABC):
     steps: optimizer steps made.   best_step: the one whose weights are kept.
     rows: sequences trained on.   rows_too_long: rows without room for a label.
     first_steps_md5: of the trained weights after FIRST_STEPS steps, or all where there are fewer.
+    precision: of the products.   computed_on: the device and its instructions.
     """
 
     history: list[dict[str, float]]
@@ -36,6 +38,8 @@ class Trained(ABC):
     rows: int
     rows_too_long: int
     first_steps_md5: str
+    precision: str
+    computed_on: str
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -43,12 +47,12 @@ class Trained(ABC):
 
 
 class Answerer(Protocol):
-    """A model that answers. `advance` is told how many rows have just been answered."""
+    """A model that answers, and tells how far it is."""
 
-    def predict(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:
+    def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """An answer to each prepared row, in order, and what its reference costs."""
 
-    def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
+    def respond(self, rows: Sequence[Row]) -> list[str]:
         """An answer to each row that has no reference: the next turn of `messages`, what follows a
         `text`, or the score of each of the `completions`.
         """
@@ -89,6 +93,9 @@ class Backend(Protocol):
         first_steps_only: whether it ends after the steps that `first_steps_md5` is of.
         """
 
+    def precision(self, settings: Settings) -> "Precision":
+        """That of a training on this machine. Raises UserError for one that it cannot train in."""
+
     def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":
         """What a training on the base in `folder` takes, with micro-batches of so many rows of so
         many tokens.
@@ -110,17 +117,18 @@ def limits(name: str) -> Limits:
     return found
 
 
-def load(name: str) -> Backend:
+def load(name: str, exact: str) -> Backend:
     """A backend, in a process that is set up for it.
 
-    Raises UserError where a package that it stands on is not installed.
+    exact: as in stages.settings; the first call in a process decides. Raises UserError where a
+    package that it stands on is not installed.
     """
     if absent := [package for package in limits(name).PACKAGES if find_spec(package) is None]:
         raise UserError(
             f"backend {name}: the package {absent[0]} is not installed here; run "
             "`pip install -r requirements.txt`, or set another backend"
         )
-    process.set_up()
+    process.set_up(exact)
     module: Any = import_module(f"stages.backends.{name}.backend")
     backend: Backend = module
     return backend

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -110,10 +109,7 @@ def apply(
     inputs = [part for part, asked in parts if asked]
     paths = _paths(output, list(specs), document.WRITES if document else ".txt")
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        answers = {
-            run: _answered(run, spec, run_settings[run], inputs, bar) for run, spec in specs.items()
-        }
+    answers = {run: _answered(run, spec, run_settings[run], inputs) for run, spec in specs.items()}
     if not paths and len(specs) > 1:
         table = Table("input", *specs, show_lines=True)
         for row in zip(inputs, *answers.values(), strict=True):
@@ -231,14 +227,13 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
 
 
 def _answered(
-    run: str, spec: settings.Run, run_settings: settings.Answering, inputs: list[str], bar: Progress
+    run: str, spec: settings.Run, run_settings: settings.Answering, inputs: list[str]
 ) -> list[str]:
-    answerer = backends.load(run_settings.backend).answerer(
+    answerer = backends.load(run_settings.backend, run_settings.exact).answerer(
         f"models/{run}", spec.base, run_settings
     )
     questions = [tasks.corpus(spec.task).question(text) for text in inputs]
-    shown = bar.add_task(run, total=len(inputs))
-    return answerer.respond(questions, lambda count: bar.advance(shown, count))
+    return answerer.respond(questions)
 
 
 def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> None:

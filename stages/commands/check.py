@@ -60,6 +60,7 @@ def check(
         ),
         ("base", partial(base_of, spec.base)),
         ("parent", partial(parent_of, spec, run_settings)),
+        ("precision", partial(precision_of, run_settings)),
         ("memory", partial(memory_of, spec.base, run_settings)),
     ]
     table, faults = Table("", "", "", title=f"{run}: {run_settings.method} on {spec.base}"), 0
@@ -164,11 +165,18 @@ def parent_of(spec: settings.Run, run_settings: settings.Options) -> str:
     return f"continues from {spec.parent}"
 
 
+def precision_of(run_settings: settings.Settings) -> str:
+    """In which numbers it multiplies here, and whether others would be faster."""
+    backend = backends.load(run_settings.backend, run_settings.exact)
+    found = backend.precision(run_settings)
+    return f"{found.name}: {found.why}" + (f"; warning: {found.warning}" if found.warning else "")
+
+
 def memory_of(base: str, run_settings: settings.Settings) -> str:
     """What training takes, against what the device has."""
     from stages.backends.shared import model_folders
 
-    backend = backends.load(run_settings.backend)
+    backend = backends.load(run_settings.backend, run_settings.exact)
     rows, tokens = run_settings.per_device_train_batch_size, run_settings.max_length_tokens
     planned = backend.plan_memory(model_folders.locate(base), run_settings, rows, tokens)
     planned.require_room()

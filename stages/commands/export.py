@@ -53,7 +53,7 @@ def export(
         )
     if output.exists():
         raise UserError(f"{output}: there already; name a folder that is not, or remove it")
-    process.set_up()
+    process.set_up("portable")
     try:
         {Form.merged: merged, Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, output)
         with atomic_write(output / "README.md") as card:

@@ -40,7 +40,8 @@ def plan(
     spec, settings = entry(params.runs, run, "runs"), params.resolve(run)
     folder = model_folders.locate(spec.base, model_folders.CONFIG_FILES)
     rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
-    planned = backends.load(settings.backend).plan_memory(folder, settings, rows, tokens)
+    backend = backends.load(settings.backend, settings.exact)
+    planned = backend.plan_memory(folder, settings, rows, tokens)
     batch = f"{rows} rows of {tokens:,} tokens on the {planned.where}"
     title = f"{run}: {settings.method} on {spec.base}, {batch}"
     table = Table("", "MB", title=title)
@@ -58,6 +59,8 @@ def plan(
     table.add_row("at the fullest moment", f"{planned.need.total / memory.MIB:,.0f}", style="bold")
     Console().print(table)
     typer.echo(planned.verdict)
+    if warning := backend.precision(settings).warning:
+        typer.echo(f"warning: {warning}")
     if planned.fits:
         return
     if planned.change is None or not fit:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stages import stage_config
+from stages.commands import side_by_side
 from stages.errors import UserError
 from stages.files import as_json
 
@@ -24,8 +25,22 @@ def repro(
     verify: Annotated[
         bool, typer.Option("--verify", help="prove that an edit changes no training, and keep it")
     ] = False,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            "--jobs",
+            "-j",
+            help="stages at once, each with its share of the cores or a GPU; or auto",
+        ),
+    ] = "1",
 ) -> None:
-    """Reproduce the graph as `dvc repro` does; with --verify, keep what an edit has not changed.
+    """Reproduce the graph as `dvc repro` does; with --jobs, several stages at once; with --verify,
+    keep what an edit has not changed.
+
+    --jobs runs stages side by side that do not depend on each other, and writes what `dvc repro`
+    writes. Where one fails, what does not depend on it goes on. A training waits while the memory
+    that is planned for it is not free. Ctrl-C ends all at their next step; the same command goes
+    on from there.
 
     --verify looks at each trained run whose code or packages alone have changed. It makes the first
     20 steps again and compares the weights, byte for byte, with those that lineage.json notes.
@@ -37,16 +52,20 @@ def repro(
 
     Examples:
 
-      python -m stages repro
+      python -m stages repro --jobs auto
 
       python -m stages repro --verify
 
       python -m stages repro --verify train@gec-002
     """
+    at_once = side_by_side.as_many(jobs)
     if verify:
         dvc("repro", "configure")
         verified(changed_in_code_alone(targets or []))
-    dvc("repro", *(targets or []))
+    if at_once > 1:
+        side_by_side.reproduce(targets or [], at_once)
+    else:
+        dvc("repro", *(targets or []))
 
 
 def verified(runs: list[str]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashDeduplicator
 
 from stages.corpus.clean import Report, isin_sorted
+from stages.progress_lines import ProgressLines
 from stages.records import Example
 
 # Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
@@ -61,6 +62,7 @@ def drop_near_duplicates(
         )
         expiring: list[tuple[int, int]] = []  # a heap: (last partner, row) of each indexed row
         first = 0
+        lines = stack.enter_context(ProgressLines("near-duplicates", count, "examples"))
         while first < count:
             batch = pickle.load(waiting)
             candidates = [at for at in range(len(batch)) if last[first + at] >= 0]
@@ -75,6 +77,7 @@ def drop_near_duplicates(
             for at in dropped.symmetric_difference(candidates):
                 heapq.heappush(expiring, (last[first + at], first + at))
             first += len(batch)
+            lines.advance(len(batch))
             while expiring and expiring[0][0] < first:
                 index.remove(str(heapq.heappop(expiring)[1]))
 

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from stages.progress_lines import ProgressLines
 from stages.scoring import render_worker
 from stages.scoring.render_worker import Mode
 
@@ -73,12 +74,13 @@ class Renderer:
             if not _admissible(source):
                 self._known[source, mode] = None
         waiting = [source for source in dict.fromkeys(sources) if (source, mode) not in self._known]
-        while waiting:
-            pictures = self._compiled(waiting[:SOURCES_AT_ONCE], mode)
-            self._known.update(
-                {(source, mode): found for source, found in zip(waiting, pictures, strict=False)}
-            )
-            waiting = waiting[len(pictures) :]
+        with ProgressLines("rendering", len(waiting), "sources") as lines:
+            while waiting:
+                pictures = self._compiled(waiting[:SOURCES_AT_ONCE], mode)
+                found = zip(waiting, pictures, strict=False)
+                self._known.update({(source, mode): picture for source, picture in found})
+                waiting = waiting[len(pictures) :]
+                lines.advance(len(pictures))
         return [self._known[source, mode] for source in sources]
 
     def _compiled(self, sources: list[str], mode: Mode) -> list[bytes | None]:

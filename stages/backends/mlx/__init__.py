@@ -19,6 +19,8 @@ def refuses(settings: Settings, scores_steps: bool) -> list[str]:
             "added_tokens: backend mlx trains no rows of the embedding; use backend: pytorch, or "
             "leave them out"
         )
+    if settings.precision == "float16":
+        faults.append("precision float16: backend mlx scales no losses for it; set precision: auto")
     if settings.optim != "adamw_torch":
         faults.append(f"optim {settings.optim}: backend mlx has AdamW alone; leave it out")
     if settings.offload_activations:

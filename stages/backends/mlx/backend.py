@@ -2,6 +2,7 @@
 batched generation.
 """
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from stages.backends.mlx.models import (
 )
 from stages.backends.shared import adapters, memory, model_folders
 from stages.backends.shared.answering import ModelAnswerer
+from stages.backends.shared.precision import SIZE, Precision, slow
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
@@ -62,6 +64,8 @@ def train(
 ) -> Trained:
     """As stages.backends.Backend; `report_to` is told nothing beyond logs/."""
     use_device(settings.device)
+    numbers = precision(settings)
+    settings = settings.model_copy(update={"precision": numbers.name})
     if settings.memory_limit_mb:
         mx.set_memory_limit(settings.memory_limit_mb * 2**20)
     tokenizer = load_tokenizer(spec.base, spec.base)
@@ -74,6 +78,7 @@ def train(
     planned.require_room()
     model = model_for_training(spec.base, spec.parent, settings)
     progress = Progress(run, [len(row.ids) for row in encoded["train"]])
+    progress.precision_is_chosen(numbers)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
     progress.memory_is_planned(planned.need.total, 0)  # MLX itself keeps to the limit
     if report_to:
@@ -95,14 +100,34 @@ def train(
         rows=len(encoded["train"]),
         rows_too_long=too_long,
         first_steps_md5=loop.kept.first_steps_md5,
+        precision=numbers.name,
+        computed_on=f"mlx, {platform.machine()} {mx.default_device().type.name}",
         model=model,
         base=spec.base,
         last=loop.last,
     )
 
 
+def precision(settings: Settings) -> Precision:
+    """As stages.backends.Backend."""
+    use_device(settings.device)
+    if settings.precision != "auto":
+        warning = slow(settings.precision, "device", product)
+        return Precision(settings.precision, "as params.yaml says", warning)
+    if mx.default_device().type == mx.gpu:
+        return Precision("bfloat16", "Metal computes it natively")
+    return Precision("float32", "MLX has no fast bfloat16 on a CPU")
+
+
+def product(name: str) -> Callable[[], Any]:
+    """Of two matrices, to be timed."""
+    matrix = mx.ones((SIZE, SIZE), dtype=getattr(mx, name))
+    return lambda: mx.eval(matrix @ matrix)
+
+
 def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
     """As stages.backends.Backend."""
+    settings = settings.model_copy(update={"precision": precision(settings).name})
     return memory.plan(folder, settings, rows, tokens, fuses_attention=lambda model: True)
 
 
@@ -123,7 +148,7 @@ class Answerer(ModelAnswerer):
     def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_device(settings.device)
         self.settings, self.generation = settings, settings.generation
-        self.tokenizer = load_tokenizer(model, base)
+        self.name, self.tokenizer = model, load_tokenizer(model, base)
         if not model_folders.is_adapter(Path(model)):
             self.model = load_weights(model)
         else:
@@ -133,12 +158,15 @@ class Answerer(ModelAnswerer):
             load_state(self.model, state)
         self.model.eval()
 
-    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
-        return row_nats(
-            self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id
-        )
+    def nats(
+        self, sequences: Sequence[Encoded], advance: Callable[[int], None]
+    ) -> list[tuple[float, int]]:
+        size, pad = self.generation.batch_size, self.tokenizer.pad_token_id
+        return row_nats(self.model, sequences, size, pad, advance)
 
-    def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
+    def step_scores(
+        self, solutions: Sequence[Encoded], advance: Callable[[int], None]
+    ) -> list[list[float]]:
         raise UserError("task reward: backend mlx has no head for steps; use backend: pytorch")
 
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:

@@ -3,7 +3,7 @@ checkpoints.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import training_plan
+from stages.progress_lines import ProgressLines
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
@@ -58,7 +59,7 @@ class Loop:
             bias_correction=True,
         )
         self.optimizer.init(model.trainable_parameters())
-        self.state, self.kept = TrainerState(max_steps=steps), KeptState()
+        self.state, self.kept = TrainerState(max_steps=steps), KeptState(settings.precision)
         self.watch = LossWatch(settings, model.args.vocab_size)
         self.gradient = nn.value_and_grad(model, summed_nats)
 
@@ -145,9 +146,9 @@ class Loop:
 
     def _evaluate(self) -> float:
         """Mean nats per labelled token over every validation row, each once."""
-        sums = row_nats(
-            self.model, self.plan.valid_rows, self.settings.per_device_train_batch_size, self.pad_id
-        )
+        rows, size = self.plan.valid_rows, self.settings.per_device_train_batch_size
+        with ProgressLines("validation", len(rows), "rows", self.progress.say) as lines:
+            sums = row_nats(self.model, rows, size, self.pad_id, lines.advance)
         return math.fsum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums)
 
     def _save(self) -> None:
@@ -176,7 +177,7 @@ class Loop:
         self.optimizer.state = tree_unflatten(
             list(tensors(folder / "optimizer.safetensors").items())
         )
-        self.kept = KeptState.read(folder)
+        self.kept = KeptState.read(folder, self.settings.precision)
 
     def _load(self, folder: Path) -> None:
         self.model.load_weights(list(tensors(folder / "weights.safetensors").items()), strict=False)
@@ -212,9 +213,16 @@ def summed_nats(model: Any, ids: mx.array, places: mx.array, wanted: mx.array) -
 
 
 def row_nats(
-    model: Any, rows: Sequence[Encoded], batch_size: int, pad_id: int
+    model: Any,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    pad_id: int,
+    advance: Callable[[int], None] = lambda rows: None,
 ) -> list[tuple[float, int]]:
-    """(summed nats, labelled tokens) of each row, in order."""
+    """(summed nats, labelled tokens) of each row, in order.
+
+    advance: told how many more rows are done.
+    """
     model.eval()
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for together in batches.by_length([len(row.ids) for row in rows], batch_size):
@@ -223,4 +231,5 @@ def row_nats(
         for at in together:
             tokens = len(rows[at].ids) - max(rows[at].given, 1)
             sums[at] = (math.fsum(next(nats) for _ in range(tokens)), tokens)
+        advance(len(together))
     return sums

@@ -7,4 +7,9 @@ PACKAGES = ("torch", "transformers", "peft")
 
 def refuses(settings: Settings, scores_steps: bool) -> list[str]:
     """As stages.backends.Limits asks."""
+    if settings.optim == "muon" and settings.method != "full":
+        return [
+            f"optim muon: it turns whole matrices, and method {settings.method} trains adapters; "
+            "set method: full or optim: adamw_torch"
+        ]
     return []

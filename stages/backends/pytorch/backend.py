@@ -19,7 +19,8 @@ from stages.backends.pytorch.loss import causal_model, row_nats, step_likelihood
 from stages.backends.pytorch.models import model_for_answering, model_for_training
 from stages.backends.shared import adapters, memory, model_folders
 from stages.backends.shared.answering import ModelAnswerer
-from stages.backends.shared.devices import device
+from stages.backends.shared.devices import description, device, use_threads
+from stages.backends.shared.precision import Precision, choose, native, settled
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.records import Row
@@ -79,8 +80,10 @@ def train(
     from stages.backends.pytorch import trainer
     from stages.backends.shared.progress import Progress
 
-    torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     where = device(settings.device)
+    numbers = precision(settings)
+    settings = settings.model_copy(update={"precision": numbers.name})
     if where == "cuda":
         limit_memory(settings.memory_limit_mb)
     tokenizer = load_tokenizer(spec.base, spec.base)
@@ -101,6 +104,7 @@ def train(
     )
     fused.fuse(model, where)
     progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
+    progress.precision_is_chosen(numbers)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
     # On CUDA PyTorch itself refuses what goes past the limit.
     progress.memory_is_planned(
@@ -124,6 +128,8 @@ def train(
         rows=len(encoded["train"]),
         rows_too_long=too_long,
         first_steps_md5=fitted.first_steps_md5,
+        precision=numbers.name,
+        computed_on=description(where),
         model=model,
         tokenizer=tokenizer,
         base=spec.base,
@@ -131,8 +137,14 @@ def train(
     )
 
 
+def precision(settings: Settings) -> Precision:
+    """As stages.backends.Backend."""
+    return choose(settings, device(settings.device))
+
+
 def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
     """As stages.backends.Backend."""
+    settings = settled(settings, device(settings.device))
     return memory.plan(folder, settings, rows, tokens, fused.attention_is_plain)
 
 
@@ -154,24 +166,29 @@ class Answerer(ModelAnswerer):
     """A run, or its base, that answers by PyTorch."""
 
     def __init__(self, model: str, base: str, settings: Answering) -> None:
-        torch.set_num_threads(settings.threads)
+        use_threads(settings.threads)
         where = device(settings.device)
-        self.tokenizer = load_tokenizer(model, base)
-        self.model: Any = model_for_answering(model, base, settings.method == "qlora", where).eval()
+        self.name, self.tokenizer = model, load_tokenizer(model, base)
+        quantized = native(settings.exact, where).name if settings.method == "qlora" else ""
+        self.model: Any = model_for_answering(model, base, quantized, where).eval()
         self.model.to(where)
         fused.fuse_attention(self.model, where)
         self.settings, self.generation = settings, settings.generation
 
-    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
-        return row_nats(
-            self.model, sequences, self.generation.batch_size, self.tokenizer.pad_token_id
-        )
+    def nats(
+        self, sequences: Sequence[Encoded], advance: Callable[[int], None]
+    ) -> list[tuple[float, int]]:
+        size, pad = self.generation.batch_size, self.tokenizer.pad_token_id
+        return row_nats(self.model, sequences, size, pad, advance)
 
-    def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
+    def step_scores(
+        self, solutions: Sequence[Encoded], advance: Callable[[int], None]
+    ) -> list[list[float]]:
         """By the run's head; without one, how likely: the mean probability of a step's tokens."""
         has_head = hasattr(causal_model(self.model), model_folders.STEP_HEAD)
         score = step_head.step_scores if has_head else step_likelihoods
-        return score(self.model, solutions, self.generation.batch_size, self.tokenizer.pad_token_id)
+        size, pad = self.generation.batch_size, self.tokenizer.pad_token_id
+        return score(self.model, solutions, size, pad, advance)
 
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
         torch.manual_seed(self.settings.seed)  # what is sampled twice with one seed is the same

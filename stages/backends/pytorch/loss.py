@@ -1,7 +1,7 @@
 """Loss at labelled positions only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,16 @@ def isolates_packed_rows(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def row_nats(
-    model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    pad_id: int,
+    advance: Callable[[int], None] = lambda rows: None,
 ) -> list[tuple[float, int]]:
-    """(summed nats, labelled tokens) of each row, in order."""
+    """(summed nats, labelled tokens) of each row, in order.
+
+    advance: told how many more rows are done.
+    """
     training = model.training
     model.eval()
     head = causal_parts(model)[1]
@@ -150,13 +157,18 @@ def row_nats(
         counts = (batch["labels"][:, 1:] != IGNORE).sum(dim=1).tolist()
         for at, part in zip(together, torch.split(nats, counts), strict=True):
             sums[at] = (part.sum().item(), len(part))
+        advance(len(together))
     model.train(training)
     return sums
 
 
 @torch.no_grad()
 def step_likelihoods(
-    model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    pad_id: int,
+    advance: Callable[[int], None],
 ) -> list[list[float]]:
     """What an untuned model says of a step: the geometric mean of its tokens' probabilities.
 
@@ -175,4 +187,5 @@ def step_likelihoods(
                 for nats, tokens in row_nats(model, steps, batch_size, pad_id)
             ]
         )
+        advance(1)
     return scores

@@ -31,12 +31,12 @@ from stages.errors import UserError
 from stages.settings import Settings
 
 
-def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> PreTrainedModel:
-    """Full weights in float32 from safetensors, or in 4 bits with the rest in bfloat16.   where: as
-    settings.device.
+def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreTrainedModel:
+    """Full weights in float32 from safetensors, or in 4 bits.   where: as settings.device.
 
-    4 bits: NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3); products in
-    bfloat16. Raises UserError for weights that transformers cannot read.
+    quantized: the precision of the products with weights in 4 bits, and of the other weights; "" =
+    none in 4 bits. They are NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3).
+    Raises UserError for weights that transformers cannot read.
     """
     cuda = (where := device(where)) == "cuda"
     # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash
@@ -44,15 +44,16 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
     if cuda:
         torch.backends.cuda.enable_cudnn_sdp(False)
     options: dict[str, Any] = {"dtype": torch.float32}
-    if quantize:
+    if quantized:
+        compute = getattr(torch, quantized)
         four_bits = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=compute,
         )
         options = {
-            "dtype": torch.bfloat16,
+            "dtype": compute,
             "quantization_config": four_bits,
             "device_map": {"": where},
         }
@@ -100,24 +101,25 @@ def load_weights(folder: Path, quantize: bool = False, where: str = "auto") -> P
 
 
 def model_for_answering(
-    model: str, base: str, quantize: bool = False, where: str = "auto"
+    model: str, base: str, quantized: str = "", where: str = "auto"
 ) -> nn.Module:
     """A full checkpoint, or a base with its adapter.
 
-    The adapter is merged in float32, but stays beside a base in 4 bits.
+    The adapter is merged in float32, but stays beside a base in 4 bits.   quantized: as in
+    load_weights.
     """
     folder = Path(model)
     if is_adapter(folder):
         from peft import PeftModel
 
         adapters.read(folder)  # a damaged one is refused; PEFT fills in what is missing
-        weights = load_weights(locate(base), quantize, where)
+        weights = load_weights(locate(base), quantized, where)
         resize_for_added_tokens(weights, load_tokenizer(model, base))
         grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
-        loaded = grafted if quantize else grafted.merge_and_unload()
+        loaded = grafted if quantized else grafted.merge_and_unload()
     else:
-        loaded = load_weights(locate(model), quantize, where)
+        loaded = load_weights(locate(model), quantized, where)
     if (folder / HEAD).is_file():
         step_head.load(causal_model(loaded), folder)
     return loaded
@@ -161,7 +163,10 @@ def model_for_training(
             )
         adapters.check_continues(Path(parent), base, lora, added)
     weights = checkpointing(
-        load_weights(locate(base), settings.method == "qlora", settings.device), settings
+        load_weights(
+            locate(base), settings.precision if settings.method == "qlora" else "", settings.device
+        ),
+        settings,
     )
     resize_for_added_tokens(weights, tokenizer)
     if scores_steps:
@@ -191,8 +196,8 @@ def model_for_training(
         grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
     if parent != base:
         adapters.continue_adapter(adapters.trainable(grafted), Path(parent), lora)
-    if settings.precision == "bfloat16":
-        spare_conversions(grafted)
+    if settings.precision != "float32":
+        spare_conversions(grafted, getattr(torch, settings.precision))
     return grafted
 
 
@@ -202,10 +207,10 @@ def checkpointing(weights: PreTrainedModel, settings: Settings) -> PreTrainedMod
     return weights
 
 
-def spare_conversions(grafted: nn.Module) -> None:
+def spare_conversions(grafted: nn.Module, half: torch.dtype) -> None:
     """Take out conversions that change no bit of the result (bench/NOTES.md, W1).
 
-    Frozen matrices become bfloat16 once; autocast would convert them at every product, from twice
+    Frozen matrices become `half` once; autocast would convert them at every product, from twice
     the memory. Adapters take their inputs as they are; PEFT would convert them to float32, and
     autocast back.
     """
@@ -223,4 +228,4 @@ def spare_conversions(grafted: nn.Module) -> None:
             and module.weight not in embeddings
         )
         if frozen and module.weight.dtype == torch.float32:
-            module.to(torch.bfloat16)
+            module.to(half)

@@ -1,6 +1,6 @@
 """A head that scores each step of a solution by what the backbone makes of the step's tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,16 @@ def summed_step_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 @torch.no_grad()
 def step_scores(
-    model: nn.Module, rows: Sequence[Encoded], batch_size: int, pad_id: int
+    model: nn.Module,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    pad_id: int,
+    advance: Callable[[int], None] = lambda rows: None,
 ) -> list[list[float]]:
-    """The score of each step of each row, labelled or not."""
+    """The score of each step of each row, labelled or not.
+
+    advance: told how many more rows are done.
+    """
     training = model.training
     model.eval()
     scores: list[list[float]] = [[] for _ in rows]
@@ -93,6 +100,7 @@ def step_scores(
         for at in together:
             count = len(rows[at].step_ends)
             scores[at], found = found[:count], found[count:]
+        advance(len(together))
     model.train(training)
     return scores
 

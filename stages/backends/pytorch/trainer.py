@@ -21,6 +21,7 @@ from transformers import (
 
 from stages.backends.pytorch.callback import Reports
 from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, row_nats, summed_nats
+from stages.backends.pytorch.muon import MuonAdamW, groups
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
@@ -31,6 +32,7 @@ from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import Interruption, LossWatch
 from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
+from stages.progress_lines import ProgressLines
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
@@ -120,8 +122,11 @@ class LabelledTrainer(Trainer):
         """Opened around the loss here: accelerate opens its own around the model's `forward`, which
         the loss does not call.
         """
+        half = self.settings.precision != "float32"
         return torch.autocast(
-            self.args.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+            self.args.device.type,
+            getattr(torch, self.settings.precision) if half else None,
+            enabled=half,
         )
 
     def training_step(
@@ -238,16 +243,17 @@ class LabelledTrainer(Trainer):
         """Mean nats per labelled token or step over every validation row, each once; sums are kept,
         logits are not.
         """
-        with self.autocast():
-            size = self.args.per_device_eval_batch_size
+        size = self.args.per_device_eval_batch_size
+        lines = ProgressLines("validation", len(self.valid), "rows", self.progress.say)
+        with self.autocast(), lines:
             if self.valid[0].step_ends:
-                scores = step_scores(self.model, self.valid, size, self.pad_id)
+                scores = step_scores(self.model, self.valid, size, self.pad_id, lines.advance)
                 sums = [
                     step_nats(found, row.step_labels)
                     for found, row in zip(scores, self.valid, strict=True)
                 ]
             else:
-                sums = row_nats(self.model, self.valid, size, self.pad_id)
+                sums = row_nats(self.model, self.valid, size, self.pad_id, lines.advance)
         nats, tokens = math.fsum(nats for nats, _ in sums), sum(tokens for _, tokens in sums)
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)
@@ -274,6 +280,11 @@ def fit(
     """
     planned, where = training_plan(train_rows, valid_rows, settings), device(settings.device)
     steps = planned.batches.steps
+    optimizer = (
+        MuonAdamW(groups(model), settings.learning_rate, settings.adam_beta2, settings.weight_decay)
+        if settings.optim == "muon"
+        else None
+    )
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         seed=settings.seed,
@@ -289,8 +300,10 @@ def fit(
         adam_beta2=settings.adam_beta2,
         max_grad_norm=settings.max_grad_norm,
         use_cpu=where == "cpu",
+        # Of this the loss takes only its scaling, and a step without a number is left out.
+        fp16=settings.precision == "float16",
         # Elsewhere the paged optimizers, which there is nothing to page for, are the plain one.
-        optim=settings.optim if where == "cuda" else "adamw_torch_fused",
+        optim=settings.optim if where == "cuda" and not optimizer else "adamw_torch_fused",
         eval_strategy="steps",
         eval_steps=planned.eval_steps,
         save_strategy="steps",
@@ -310,7 +323,7 @@ def fit(
     interruption = Interruption()
     choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
     start = latest(checkpoints, progress.say)
-    kept = KeptState.read(start) if start else KeptState()
+    kept = KeptState.read(start, settings.precision) if start else KeptState(settings.precision)
     trainer = LabelledTrainer(
         planned,
         pad_id,
@@ -322,6 +335,7 @@ def fit(
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=planned.valid_rows,
+        optimizers=(optimizer, None),
     )
     trainer.add_callback(
         Reports(progress, interruption, planned.patience, kept, trainer.learned, first_steps_only)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
+from stages.corpus.clean import digest
+from stages.progress_lines import ProgressLines
 from stages.records import Answer, Row
 from stages.settings import Answering
 from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
@@ -22,27 +24,32 @@ class ModelAnswerer(ABC):
     of references.
     """
 
+    name: str
     tokenizer: PreTrainedTokenizerBase
     settings: Answering
 
     @abstractmethod
-    def nats(self, sequences: Sequence[Encoded]) -> list[tuple[float, int]]:
-        """(summed nats, labelled tokens) of each sequence."""
-
-    @abstractmethod
-    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
-        """What follows each sequence of ids.   advance: told how many rows have just been
-        answered.
+    def nats(
+        self, sequences: Sequence[Encoded], advance: Callable[[int], None]
+    ) -> list[tuple[float, int]]:
+        """(summed nats, labelled tokens) of each sequence.   advance: told how many more are done,
+        as in the two methods below.
         """
 
     @abstractmethod
-    def step_scores(self, solutions: Sequence[Encoded]) -> list[list[float]]:
+    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
+        """What follows each sequence of ids."""
+
+    @abstractmethod
+    def step_scores(
+        self, solutions: Sequence[Encoded], advance: Callable[[int], None]
+    ) -> list[list[float]]:
         """How right each step of each solution is, 0 to 1."""
 
-    def predict(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[Answer]:
+    def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """As stages.backends.Answerer."""
         if "completions" in rows[0]:
-            scores = self._scores(rows, advance)
+            scores = self._scores(rows)
             costs = [
                 step_nats(of_row, row["labels"]) for of_row, row in zip(scores, rows, strict=True)
             ]
@@ -57,30 +64,39 @@ class ModelAnswerer(ABC):
             for row in rows
         ]
         flat = [sequence for of_row in sequences for sequence in of_row]
-        sums = iter(self.nats(flat))
+        with ProgressLines(f"{self.name}: losses of references", len(flat), "sequences") as lines:
+            sums = iter(self.nats(flat, lines.advance))
         nats = [[next(sums) for _ in of_row] for of_row in sequences]
-        answers = self.continued([self._opening(row) for row in rows], advance)
+        asked = [row for row in rows if self._is_answered(row)]
+        answers = iter(self._continued([self._opening(row) for row in asked]))
         return [
             Answer(
-                answer, math.fsum(value for value, _ in of_row), sum(tokens for _, tokens in of_row)
+                next(answers) if self._is_answered(row) else "",
+                math.fsum(value for value, _ in of_row),
+                sum(tokens for _, tokens in of_row),
             )
-            for answer, of_row in zip(answers, nats, strict=True)
+            for row, of_row in zip(rows, nats, strict=True)
         ]
 
-    def respond(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[str]:
+    def respond(self, rows: Sequence[Row]) -> list[str]:
         """As stages.backends.Answerer."""
         if "completions" in rows[0]:
-            return [
-                " ".join(f"{score:.3f}" for score in of_row)
-                for of_row in self._scores(rows, advance)
-            ]
-        return self.continued([self._question(row) for row in rows], advance)
+            return [" ".join(f"{score:.3f}" for score in of_row) for of_row in self._scores(rows)]
+        return self._continued([self._question(row) for row in rows])
 
-    def _scores(self, rows: Sequence[Row], advance: Callable[[int], None]) -> list[list[float]]:
+    def _is_answered(self, row: Row) -> bool:
+        """By the row alone: which others are asked with it depends on what was answered before."""
+        return digest(row["id"]) <= self.settings.generation.answered_share * 2**64
+
+    def _continued(self, prompts: list[list[int]]) -> list[str]:
+        with ProgressLines(f"{self.name}: answers", len(prompts), "rows") as lines:
+            return self.continued(prompts, lines.advance)
+
+    def _scores(self, rows: Sequence[Row]) -> list[list[float]]:
         limit, most = self.settings.max_length_tokens, self.settings.max_steps_per_example
-        scores = self.step_scores([scored_steps(self.tokenizer, row, limit, most) for row in rows])
-        advance(len(rows))
-        return scores
+        solutions = [scored_steps(self.tokenizer, row, limit, most) for row in rows]
+        with ProgressLines(f"{self.name}: step scores", len(rows), "rows") as lines:
+            return self.step_scores(solutions, lines.advance)
 
     def _opening(self, row: Row) -> list[int]:
         """What the model is shown of a row with a reference: the prompt of a conversation, a text's

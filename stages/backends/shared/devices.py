@@ -1,5 +1,7 @@
 """Where there is something to compute with, and how much at once."""
 
+import platform
+
 import torch
 
 from stages.errors import UserError
@@ -25,3 +27,18 @@ def device(wanted: str) -> str:
     if wanted != "auto" and not there[wanted]:
         raise UserError(f"device: there is no {wanted} here; set auto, which takes {found}")
     return found if wanted == "auto" else wanted
+
+
+def use_threads(threads: int) -> None:
+    """threads: of the CPU; 0 = as many as PyTorch finds, which OMP_NUM_THREADS can make fewer."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def description(where: str) -> str:
+    """A device and what it computes with, as lineage.json names it."""
+    if where == "cuda":
+        return f"cuda, {torch.cuda.get_device_name()}"
+    if where == "mps":
+        return f"mps, {platform.processor()}"
+    return f"cpu, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

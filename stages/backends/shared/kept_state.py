@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from stages.backends.shared.stopping import RECENT
+from stages.errors import UserError
 from stages.files import write_json
 
 FILE = "kept.json"
@@ -18,14 +19,24 @@ class KeptState:
     have been.   first_steps_md5: as in stages.backends.Trained, "" before.
     """
 
+    precision: str
     losses: dict[int, float] = field(default_factory=dict)
     first_steps_md5: str = ""
 
     @classmethod
-    def read(cls, checkpoint: Path) -> "KeptState":
+    def read(cls, checkpoint: Path, precision: str) -> "KeptState":
+        """Of a checkpoint that a training goes on from in a precision. Raises UserError where it
+        began in another one.
+        """
         kept = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
+        if kept["precision"] != precision:
+            raise UserError(
+                f"{checkpoint}: this training began with precision {kept['precision']} and would "
+                f"go on with {precision}; set precision: {kept['precision']}, or remove "
+                f"{checkpoint.parent} to begin again"
+            )
         losses = {int(step): loss for step, loss in kept["losses"].items()}
-        return cls(losses, kept["first_steps_md5"])
+        return cls(precision, losses, kept["first_steps_md5"])
 
     def write(self, checkpoint: Path) -> None:
         write_json(checkpoint / FILE, asdict(self))

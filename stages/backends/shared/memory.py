@@ -307,12 +307,12 @@ def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
     if quantization := getattr(config, "quantization", None):
         return quantization["bits"] / 8 + 4 / quantization["group_size"]
     if settings.method == "qlora":
-        return NF4_BYTES if is_linear else 2
-    return 2 if is_linear and settings.method == "lora" and settings.precision == "bfloat16" else 4
+        return NF4_BYTES if is_linear else 4 if settings.precision == "float32" else 2
+    return 2 if is_linear and settings.method == "lora" and settings.precision != "float32" else 4
 
 
 def state_bytes(size: int, settings: Settings, where: str) -> float:
-    """AdamW's two moments of a value, as far as they are on the device."""
-    if settings.optim == "adamw_torch" or where != "cuda":
+    """AdamW's two moments of a value, as far as they are on the device; Muon has one."""
+    if not settings.optim.startswith("paged") or where != "cuda":
         return 8
     return 0 if size >= PAGED_FROM else 8

@@ -4,11 +4,29 @@ with such effects.
 
 import logging
 import os
+import platform
 import warnings
 
+from stages.backends.shared import cards
 
-def set_up() -> None:
-    """Called by stages.backends.load; again, it changes nothing."""
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    # Without STRICT, Intel's library takes another way on its own processors than on AMD's, and
+    # another one with another number of threads (docs/reliability.md has what was measured).
+    "MKL_CBWR": "AVX2,STRICT",
+}
+"""Instructions that PyTorch's libraries keep to: read at their first operation."""
+
+
+def set_up(exact: str) -> None:
+    """Called by stages.backends.load; again, it changes nothing.
+
+    exact: as in stages.settings. PyTorch must not have computed anything yet.
+    """
+    if exact == "portable" and platform.machine() in ("x86_64", "AMD64"):
+        os.environ |= AVX2
+    cards.choose_one()
     # Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in
     # unusable pieces.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import torch
 
+from stages.backends.shared.precision import Precision
 from stages.errors import UserError
+from stages.progress_lines import ProgressLines
 from stages.text.batches import Plan
 
 MIB = 2**20
@@ -43,6 +45,7 @@ class Progress:
         self.at = (0, time.monotonic())
         self.trained, self.warned = math.inf, False
         self.planned = self.limit = 0
+        self.lines: ProgressLines | None = None
         # transformers reads these where its TensorBoard and W&B callbacks begin.
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs / "tensorboard" / run)
         os.environ |= {
@@ -70,6 +73,11 @@ class Progress:
             f"{plan.accumulation} rows{packed}"
         )
 
+    def precision_is_chosen(self, precision: Precision) -> None:
+        self.say(f"precision {precision.name}: {precision.why}")
+        if precision.warning:
+            self.say(f"warning: {precision.warning}")
+
     def rows_are_left_out(self, rows: int, max_length_tokens: int) -> None:
         if rows:
             self.say(
@@ -84,6 +92,8 @@ class Progress:
         self.planned, self.limit = planned, limit
 
     def training_ends(self) -> None:
+        assert self.lines
+        self.lines.end()
         if torch.cuda.is_available():
             measured, what = torch.cuda.max_memory_reserved(), "reserved on the device"
         else:
@@ -98,6 +108,8 @@ class Progress:
 
     def say(self, line: str, **record: Any) -> None:
         print(line, flush=True)
+        if self.lines:
+            self.lines.another_line()
         with self.text.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         with self.records.open("a", encoding="utf-8") as file:
@@ -108,10 +120,14 @@ class Progress:
 
     def training_begins(self, step: int) -> None:
         self.at = (step, time.monotonic())
+        self.lines = ProgressLines("training", len(self.step_tokens), "steps", self.say, step)
+        self.lines.begin()
         if step:
             self.say(f"resumed at step {step}")
 
     def step_ends(self, step: int) -> None:
+        assert self.lines
+        self.lines.advance()
         if self.limit and (taken := psutil.Process().memory_info().rss) > self.limit * MIB:
             raise UserError(
                 f"step {step}: {taken / MIB:,.0f} MB resident, more than memory_limit_mb "

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from stages.errors import UserError
+from stages.progress_lines import ProgressLines
 from stages.records import Row
 from stages.settings import Run, Settings
 from stages.text import batches
 from stages.text.chat import Encoded, encode
-
-ROWS_BETWEEN_REPORTS = 50_000  # some seconds of short ones, a minute of long ones
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,14 @@ def encode_parts(
     encoded: dict[str, list[Encoded]] = {part: [] for part in parts}
     too_long = 0
     for part, rows in parts.items():
-        for number, row in enumerate(rows, start=1):
-            sequences = encode(
-                tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example
-            )
-            encoded[part] += sequences
-            too_long += not sequences
-            if number % ROWS_BETWEEN_REPORTS == 0:
-                print(f"{part}: {number:,} of {len(rows):,} rows tokenised", flush=True)
+        with ProgressLines(f"tokenising {part}", len(rows), "rows") as lines:
+            for row in rows:
+                sequences = encode(
+                    tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example
+                )
+                encoded[part] += sequences
+                too_long += not sequences
+                lines.advance()
         if not encoded[part]:
             raise UserError(
                 f"corpus {spec.corpus}: no {part} row has an answer that fits max_length_tokens "

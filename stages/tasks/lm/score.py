@@ -46,10 +46,11 @@ def bits_per_byte(totals: NDArray[np.float64]) -> NDArray[np.float64]:
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
     """Bits per byte, perplexities, and how varied the continuations are.
 
-    token_perplexity can be compared only between models with the same tokenizer.
+    token_perplexity can be compared only between models with the same tokenizer. Continuations are
+    of a share of the rows (`generation.answered_share`).
     """
     nats, _, tokens, words = totals = statistics(rows, answers).sum(axis=0)
-    texts = [answer.answer.split() for answer in answers]
+    texts = [answer.answer.split() for answer in answers if answer.answer]
     return {
         "bits_per_byte": float(bits_per_byte(totals)),
         "token_perplexity": math.exp(min(nats / max(tokens, 1), LARGEST_EXPONENT)),

@@ -5,8 +5,6 @@ source that does not compile gives none. stages.scoring.render compiles the sour
 documents.
 """
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ from stages.scoring.render_worker import BLANK, Mode
 from stages.tasks.typst.corpus import is_document
 
 STATISTICS = ("rows", "alike", "compiled", "exact", "references_compiled")
-PANDOC_SECONDS = 10.0
 
 
 def statistics(rows: list[Row], answers: list[Prediction]) -> np.ndarray:
@@ -36,7 +33,7 @@ def headline(totals: np.ndarray) -> np.ndarray:
 
 
 def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
-    """Shares of the rows, and chrF; also pandoc's score on these rows, if pandoc is installed."""
+    """Shares of the rows, and chrF."""
     texts = [answer.answer for answer in answers]
     totals = _compared(rows, texts).sum(axis=0)
     # chrF (Popović 2015) with sacrebleu's defaults: character 1- to 6-grams, beta 2, no white
@@ -48,9 +45,6 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
         "chrf": chrf,
         "reference_compile_rate": float(_share(totals, "references_compiled")),
     }
-    if pandoc := shutil.which("pandoc"):
-        converted = _compared(rows, [_by_pandoc(pandoc, row) for row in rows]).sum(axis=0)
-        measures["pandoc_render_equal"] = float(_share(converted, "alike"))
     return measures
 
 
@@ -96,25 +90,3 @@ def _share(totals: np.ndarray, name: str) -> np.ndarray:
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
-
-
-def _by_pandoc(pandoc: str, row: Row) -> str:
-    """The row's LaTeX as pandoc converts it; "" where pandoc fails.
-
-    The dollar signs around a formula are removed.
-    """
-    formula = mode(row) == "math"
-    source = f"$${row['source']}$$" if formula else row["source"]
-    command = [pandoc, "--sandbox", "--from=latex", "--to=typst", "--wrap=none"]
-    try:
-        done = subprocess.run(
-            command,
-            input=source,
-            capture_output=True,
-            text=True,
-            timeout=PANDOC_SECONDS,
-            check=True,
-        )
-    except subprocess.SubprocessError:
-        return ""
-    return done.stdout.strip().strip("$").strip() if formula else done.stdout.strip()
