@@ -61,7 +61,7 @@ class MuonAdamW(Optimizer):
         states = [self.state[weights] for weights in learned]
         adamw(
             learned,
-            [weights.grad for weights in learned],
+            [weights.grad for weights in learned],  # type: ignore[misc]  # all have one
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
