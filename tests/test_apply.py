@@ -462,7 +462,7 @@ def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatc
 def test_answers_are_written_whole_or_not_at_all(apply, echo, tmp_path, monkeypatch):
     (tmp_path / "typst-001.typ").write_text("before")
     monkeypatch.setattr(
-        Echo, "respond", lambda self, rows, advance: 1 / 0 if self.run == "typst-002" else ["new"]
+        Echo, "respond", lambda self, rows: 1 / 0 if self.run == "typst-002" else ["new"]
     )
     with pytest.raises(ZeroDivisionError):
         apply("typst-001,typst-002", "--text", "x", "-o", tmp_path)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from rich.progress import Progress
 from ruamel.yaml import YAML
 
 from stages import configure, imports, predict
@@ -19,6 +18,7 @@ from stages.corpus import clean
 from stages.errors import UserError
 from stages.params import Params, load_params
 from stages.records import Answer, read_rows, target
+from stages.settings import Answering
 from tests import nano
 from tests.conftest import run
 
@@ -376,7 +376,7 @@ def test_a_run_in_4_bits_depends_on_the_package_that_has_them():
 def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        predict.backends, "load", lambda name: SimpleNamespace(answerer=lambda *_: Model(asked))
+        predict.backends, "load", lambda *_: SimpleNamespace(answerer=lambda *_: Model(asked))
     )
     Path("model").write_text("weights")
     config = {
@@ -392,8 +392,8 @@ def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monk
     tests = {"gec-001": [{"id": "1", "category": "", "source": "", "text": "a"}]}
     for version in ("2.13.0", "2.13.0", "2.14.0"):
         changed = config | {"packages": {"torch": version}}
-        with Progress() as bar:
-            predict.answered("run", "model", changed, tests, bar)
+        settings = Answering.model_validate(changed["settings"])
+        predict.answered("run", "model", changed, settings, tests)
     assert len(asked) == 2
 
 
@@ -644,7 +644,7 @@ EDITS = {
     "a type hint": (line(TRAINER, "autocast(self) -> torch.autocast:", "autocast(self) -> Any:"), of()),
     "another style in every file": (reformat, of()),
     "an error sentence": (line(FILES, "make room or correct its rights", "make room, or change its rights"), of()),
-    "a log line": (line("stages/backends/shared/training_plan.py", "rows tokenised", "rows are tokens now"), of()),
+    "a log line": (line("stages/corpus/clean.py", ":,} records read", ":,} records are read"), of()),
     "a report of a training": (line("stages/backends/shared/progress.py", "rows left out: their", "rows go: their"), of()),
     "the plan of memory": (line("stages/backends/shared/memory.py", "PAGED_FROM = 100_000", "PAGED_FROM = 200_000"), of()),
     "the bookkeeping of checkpoints": (more("stages/backends/shared/checkpoints.py"), of()),

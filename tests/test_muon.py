@@ -1,11 +1,16 @@
 """Muon for matrices and AdamW for the rest, beside PyTorch's own of each."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from stages.backends.pytorch import muon, refuses
 from stages.backends.pytorch.muon import MuonAdamW, groups, orthogonal
+from stages.backends.shared import checkpoints
 from tests.tiny import checkpoint, grow, settings_with
 
 
@@ -26,12 +31,14 @@ class Layered(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.layers = nn.ModuleList([nn.Linear(16, 24), nn.Linear(24, 8)])
+        layers = nn.ModuleList([nn.Linear(16, 24), nn.Linear(24, 8)])
+        self.model = nn.ModuleDict({"layers": layers})
         self.head = nn.Linear(8, 5, bias=False)
         self.frozen = nn.Linear(3, 3).requires_grad_(False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.head(self.layers[1](self.layers[0](inputs).tanh()))
+        one, two = self.model["layers"]
+        return self.head(two(one(inputs).tanh()))
 
 
 def learn(model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
@@ -85,16 +92,13 @@ def test_a_training_with_it_learns_and_goes_on_to_the_same_bytes(inside):
     base = checkpoint(inside / "base", "llama")
     settings = settings_with(method="full", optim="muon", learning_rate=1e-2, max_steps=6)
     whole = grow(base, base, inside / "whole", settings)
-    import json
-    import shutil
-    from pathlib import Path
-
     for state in (inside / "scratch-whole").glob("*/trainer_state.json"):
         assert json.loads(state.read_text())["best_metric"] < 6
     shutil.copytree(inside / "scratch-whole", inside / "scratch-again")
     shutil.rmtree(inside / "scratch-again/checkpoint-6")
     for state in (inside / "scratch-again").glob("*/trainer_state.json"):
         state.write_text(state.read_text().replace("scratch-whole", "scratch-again"))
+        checkpoints.seal(state.parent)
     again = grow(base, base, inside / "again", settings)
     assert "resumed at step 4" in Path("logs/again.log").read_text()
     name = "model.safetensors"

@@ -60,7 +60,11 @@ class ProgressLines:
     def __init__(self, *_):
         pass
 
-    __enter__ = __exit__ = begin = end = advance = another_line = nothing
+    def __enter__(self):
+        return self
+
+    begin = __enter__
+    __exit__ = end = advance = another_line = nothing
 
 
 STAND_INS = {
@@ -129,8 +133,10 @@ def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(
 
 
 def test_what_scores_or_reads_corpora_imports_nothing_that_only_tells_plans_or_keeps(monkeypatch):
-    left_out = {imports.files_of(module)[-1] for module in MODULES}
-    assert len(left_out) == len(MODULES)
+    # How far rendering and near-duplicates are is told where that work is done.
+    others = [name for name in MODULES if name != "stages.progress_lines"]
+    left_out = {imports.files_of(module)[-1] for module in others}
+    assert len(left_out) == len(others) == len(MODULES) - 1
     monkeypatch.setattr(imports, "DECIDES_NOTHING", {})
     parts = ("scoring", "corpus", "grammar", "text", "tasks")
     files = [file for part in parts for file in (ROOT / "stages" / part).rglob("*.py")]

@@ -518,8 +518,7 @@ def test_statistics_are_one_row_for_each_example_and_add_up_to_the_score() -> No
     assert score.headline(np.zeros((2, len(score.STATISTICS)))).tolist() == [0, 0]
 
 
-def test_details_are_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score.shutil, "which", lambda name: None)
+def test_details_are_shares() -> None:
     rows = [row(LATEX, TYPST, 1), row("x", "x", 2)]
     perfect = score.details(rows, said(rows, TYPST, "x"))
     assert perfect == {

@@ -155,6 +155,18 @@ USED = [
         lambda: takes(save_and_load.get_peft_model_state_dict, "save_embedding_layers"),
     ),
     (
+        "shared/precision.py",
+        "_is_avx512_bf16_supported",
+        "whether a processor has instructions for bfloat16",
+        lambda: isinstance(torch.cpu._is_avx512_bf16_supported(), bool),
+    ),
+    (
+        "shared/precision.py",
+        "_is_amx_tile_supported",
+        "the same, of matrices",
+        lambda: isinstance(torch.cpu._is_amx_tile_supported(), bool),
+    ),
+    (
         "shared/model_folders.py",
         "_name_or_path",
         "emptied, because a config would keep a path of this machine",

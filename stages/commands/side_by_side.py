@@ -51,6 +51,7 @@ class Job:
     card: str = ""
     began: float = field(default_factory=time.monotonic)
     failed: set[str] = field(default_factory=set)
+    listener: threading.Thread | None = None
 
 
 def reproduce(targets: list[str], jobs: int) -> None:
@@ -235,7 +236,8 @@ class Crew:
         job = Job(together, process, planned, card)
         self.ready = [name for name in self.ready if name not in together]
         self.running.append(job)
-        threading.Thread(target=self._listen, args=(job,), daemon=True).start()
+        job.listener = threading.Thread(target=self._listen, args=(job,), daemon=True)
+        job.listener.start()
 
     def _listen(self, job: Job) -> None:
         """Print a job's lines with the stage they are of."""
@@ -250,6 +252,8 @@ class Crew:
 
     def _end(self, job: Job) -> None:
         self.running.remove(job)
+        if job.listener:
+            job.listener.join()  # a training may outlive its dvc until its checkpoint is written
         self.free |= {job.card} - {""}
         seconds = time.monotonic() - job.began
         self.seconds |= dict.fromkeys(job.stages, seconds / len(job.stages))
