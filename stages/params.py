@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
 from stages import backends, tasks
 from stages.errors import UserError, nearest
+from stages.schema_faults import DEFAULTS, faults_of
 from stages.settings import (
     RUN_KEYS,
     Answering,
@@ -26,7 +27,6 @@ from stages.settings import (
     Synthetic,
 )
 
-DEFAULTS = "defaults"
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
 
@@ -97,7 +97,7 @@ def validate(text: str, path: Path) -> Params:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
-    faults = _faults(Params, raw, "")
+    faults = faults_of(Params, raw, "")
     if not faults:
         layers = {DEFAULTS: raw["defaults"]}
         layers |= {
@@ -107,7 +107,10 @@ def validate(text: str, path: Path) -> Params:
         }
         layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
         faults = [
-            fault for place, layer in layers.items() for fault in _faults(Options, layer, place)
+            fault
+            for place, layer in layers.items()
+            # Presets, tasks and runs say what differs from the defaults, which are whole.
+            for fault in faults_of(Options, layer, place, whole=place == DEFAULTS)
         ]
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -122,49 +125,6 @@ def entry(entries: dict[str, Any], name: str, group: str) -> Any:
     if name not in entries:
         raise UserError(f"params.yaml: no `{name}` under `{group}`{nearest(name, list(entries))}")
     return entries[name]
-
-
-def _faults(model: type[BaseModel], value: Any, place: str) -> list[str]:
-    try:
-        model.model_validate(value)
-    except ValidationError as error:
-        # Presets, tasks and runs say what differs from the defaults, which are whole.
-        whole = model is not Options or place == DEFAULTS
-        return [
-            _sentence(model, item, place)
-            for item in error.errors()
-            if whole or item["type"] != "missing"
-        ]
-    return []
-
-
-def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
-    parts = [str(part) for part in error["loc"]]
-    where = ".".join(filter(None, [place, *parts]))
-    if error["type"] == "extra_forbidden":
-        return f"`{where}` is no option{nearest(parts[-1], _options(model, parts[:-1]))}"
-    if error["type"] == "missing":
-        if place == DEFAULTS:
-            return f"`{where}` is missing; every option without a neutral value has one there"
-        return f"`{where}` is missing; add it"
-    why = f"{error['msg'][0].lower()}{error['msg'][1:]}"
-    return f"`{where}`: {why}, not {error['input']!r}; correct the value"
-
-
-def _options(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys that are allowed where `path` leads."""
-    for name in path:
-        field = model.model_fields.get(name)
-        inner = _kinds(field.annotation if field else None)
-        if inner:
-            model = inner[0]
-    return list(model.model_fields)
-
-
-def _kinds(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [kind for argument in getattr(annotation, "__args__", ()) for kind in _kinds(argument)]
 
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:

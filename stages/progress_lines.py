@@ -7,7 +7,6 @@ import atexit
 import sys
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -55,12 +54,7 @@ class ProgressLines:
 
     __enter__ = begin
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     def advance(self, count: int = 1) -> None:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from stages.commands import side_by_side
-from stages.commands.side_by_side import Crew, Job, as_many, long_after
+from stages.commands.side_by_side import Crew, Job, as_many
+from stages.commands.stale_stages import long_after
 from stages.errors import UserError
 from tests.conftest import ENVIRONMENT, run
 from tests.test_graph import change, own_material, reran

@@ -26,16 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.backends.shared import cards
-from stages.errors import UserError, nearest
+from stages.commands.stale_stages import TAKE_LONG, long_after, stale_graph
+from stages.errors import UserError
 from stages.params import load_params
 from stages.progress_lines import duration
 
 LOCK = Path(".scratch/repro.lock")
 MOST_JOBS = 4  # that `auto` begins: what runs beside it is a person's own work
-ONE_BY_ONE = ("train", "predict")  # the others take seconds, and share a call of dvc
 SAID_SECONDS = 60  # between two lines about the whole
 NAMED = re.compile(r"failed to reproduce '([^']+)'")
-# What dvc says after each stage; the summary says the last of it once.
+# What dvc says after every stage, and a reader knows after the first.
 CHATTER = re.compile(
     r"(Updating|Generating) lock file|To (track|enable auto)|\t(git|dvc) |Use `dvc push`|> python"
 )
@@ -62,7 +62,7 @@ def reproduce(targets: list[str], jobs: int) -> None:
     stage that fails goes on, and what depends on it does not begin.
     """
     with alone():
-        graph = stale(targets)
+        graph = stale_graph(targets)
         if not graph:
             print("Data and pipelines are up to date.", flush=True)
             return
@@ -85,43 +85,6 @@ def alone() -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def stale(targets: list[str]) -> dict[str, set[str]]:
-    """{stage: those of them that it depends on} of all that may run: what has changed, as DVC sees
-    it, and what depends on that.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    with Repo(_wait_for_lock=True) as repo:
-        repo.reproduce("configure", single_item=True)
-    with Repo(_wait_for_lock=True) as repo:
-        names = {stage.addressing for stage in repo.index.stages}
-        wanted = set()
-        for target in targets:
-            try:
-                wanted |= {stage.addressing for stage in repo.stage.collect(target)}
-            except DvcException:
-                raise UserError(
-                    f"{target}: no stage of dvc.yaml has this name{nearest(target, sorted(names))}"
-                ) from None
-        graph = repo.index.graph
-        needs = {
-            stage.addressing: {needed.addressing for needed in graph.successors(stage)}
-            for stage in graph
-        }
-        changed = set(repo.status(targets=targets or None, with_deps=True))
-    order = list(TopologicalSorter(needs).static_order())
-    for name in order:
-        if needs[name] & changed:
-            changed.add(name)
-    if targets:
-        for name in reversed(order):
-            if name in wanted:
-                wanted |= needs[name]
-        changed &= wanted
-    return {name: needs[name] & changed for name in order if name in changed}
 
 
 class Crew:
@@ -187,9 +150,9 @@ class Crew:
         """Begin one more call of dvc; whether there was one to begin."""
         for name in self.ready:
             kind = name.partition("@")[0]
-            if kind in ONE_BY_ONE:
+            if kind in TAKE_LONG:
                 together = [name]
-            else:
+            else:  # in one call of dvc, which takes a second to start
                 alike = [other for other in self.ready if other.partition("@")[0] == kind]
                 together = alike[: -(-len(alike) // self.most)]
             planned = planned_bytes(name)
@@ -204,7 +167,7 @@ class Crew:
 
     def _waits_for(self, planned: int, kind: str) -> str:
         """Why a stage cannot begin beside those that run, or ""; alone it always can."""
-        if kind in ONE_BY_ONE and self.cards and not self.free:
+        if kind in TAKE_LONG and self.cards and not self.free:
             return f"every card is in use ({', '.join(self.cards)})"
         # What runs may not have taken yet what is planned for it.
         promised = sum(
@@ -216,11 +179,11 @@ class Crew:
         return ""
 
     def _begin(self, together: list[str], planned: int, kind: str) -> None:
-        card = min(self.free) if kind in ONE_BY_ONE and self.free else ""
+        card = min(self.free) if kind in TAKE_LONG and self.free else ""
         if card:
             self.free.remove(card)
         beside = [name for job in self.running for name in job.stages] + self.ready
-        longer = sum(name.partition("@")[0] in ONE_BY_ONE for name in beside)
+        longer = sum(name.partition("@")[0] in TAKE_LONG for name in beside)
         threads = max(1, cores() // min(self.most, max(1, longer)))
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *together],
@@ -274,7 +237,8 @@ class Crew:
         running = ", ".join(
             f"{job.stages[0]} for {duration(time.monotonic() - job.began)}" for job in self.running
         )
-        waiting = self.total - len(self.done) - len(self.failed) - len(self.running)
+        begun = sum(len(job.stages) for job in self.running)
+        waiting = self.total - len(self.done) - len(self.failed) - begun
         return f"{len(self.done)} of {self.total} stages done; {running}; {waiting} wait"
 
     def _say(self, line: str, stage: str = "") -> None:
@@ -310,18 +274,6 @@ class Crew:
     def _first_of(self, kind: str) -> int:
         """Where a kind of stage has its place in the graph's order."""
         return next(at for at, name in enumerate(self.graph) if name.partition("@")[0] == kind)
-
-
-def long_after(graph: dict[str, set[str]]) -> dict[str, int]:
-    """How many stages of those that take long are one after the other from each stage on: where
-    this is greatest, a delay delays the end.
-    """
-    after = dict.fromkeys(graph, 0)
-    for name in reversed(list(TopologicalSorter(graph).static_order())):
-        after[name] += name.partition("@")[0] in ONE_BY_ONE
-        for needed in graph[name]:
-            after[needed] = max(after[needed], after[name])
-    return after
 
 
 @cache
