@@ -1,18 +1,21 @@
 """What several test files start from."""
 
+import atexit
 import fcntl
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.errors import UserError
-from tests import nano
+from tests import nano, warm
 
 ENVIRONMENT = os.environ | {
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -24,9 +27,24 @@ ENVIRONMENT = os.environ | {
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run(folder: Path, *command: str, succeeds: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command in a folder; where it must succeed, its whole output is shown when it does not."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+@cache
+def warm_environment() -> dict[str, str]:
+    """Where stages begin in a fork of one process, as tests/warm.py says."""
+    folder = tempfile.mkdtemp()
+    server = warm.begin(Path(folder), ENVIRONMENT)
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(server.terminate)
+    return ENVIRONMENT | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(
+    folder: Path, *command: str, succeeds: bool = True, cold: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """A command in a folder; where it must succeed, its whole output is shown when it does not.
+
+    cold: every stage is a process of its own from the start."""
+    environment = ENVIRONMENT if cold else warm_environment()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if succeeds and done.returncode:
         pytest.fail(
             f"{' '.join(command)} in {folder}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -49,7 +67,7 @@ def whole_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder.parent / "done").exists():
             nano.make(folder)
-            nano.reproduce(folder, ENVIRONMENT)
+            nano.reproduce(folder, warm_environment())
             run(folder, "git", "add", "--all")
             run(folder, *nano.GIT, "commit", "--quiet", "--message", "graph")
             (folder.parent / "done").touch()

@@ -249,13 +249,8 @@ def test_every_recipe_of_the_howto_runs(clone):
         for command in block.splitlines():
             run(clone, "bash", "-c", command)
             if command == "dvc queue start":
-                run(
-                    clone,
-                    "bash",
-                    "-c",
-                    "until dvc queue status | grep -qE 'Success|Failed'; do sleep 1; done; dvc "
-                    "queue stop",
-                )
+                ended = "until dvc queue status | grep -E 'Success|Failed'; do sleep 1; done"
+                assert "Failed" not in run(clone, "bash", "-c", f"{ended}; dvc queue stop").stdout
             done.append(command)
     assert len(done) >= 12
     assert (clone / "metrics/evaluate/polish/polish-003.json").is_file()

@@ -119,6 +119,8 @@ def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
         if made.stage != configure.CONDUCT
     }
     assert {name for name, _, _ in stages} == set(STAGES) - {"configure", "fetch"}
+    if backend != "pytorch":
+        stages = {each for each in stages if each[2]}
     for name, task, of_run in sorted(stages):
         loads = [f"stages.tasks.{task}.{part}" for part in parts.get(name, [])]
         loads += [f"stages.backends.{of_run}.backend"] if of_run else []
@@ -781,10 +783,10 @@ def test_configure_tells_what_changed_for_which_stages(clone):
 
 
 def test_changing_a_default_retrains_only_the_runs_it_reaches(clone):
+    """Two of the twelve, of which it reaches one; EDITS has all of them, by their configs."""
     change(clone, "defaults/lora/lora_alpha", 12)
-    names = reran(clone)
-    trained = {name for name in names if name.startswith("train")}
-    assert trained == {f"train@{run}" for run in load_params().runs if not run.startswith("lm")}
+    names = reran(clone, "train@lm-003", "train@reward-001")
+    assert {name for name in names if name.startswith("train")} == {"train@reward-001"}
 
 
 def test_changing_how_a_task_answers_retrains_nothing(clone):
@@ -834,20 +836,20 @@ def test_a_version_added_with_new_is_trained_and_rescores_the_chain(clone):
 
 
 def test_two_clones_write_the_same_lock_and_force_changes_nothing(whole_graph, tmp_path):
-    from tests import nano
-
     second = nano.make(tmp_path / "second")
     run(
-        second, "dvc", "repro", "compare@gec", "compare@reward"
-    )  # adapters, full weights and step heads
+        second, "dvc", "repro", "compare@reward", cold=True
+    )  # full weights, adapters and step heads
     first, again = (
         yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
         for folder in (whole_graph, second)
     )
-    assert {"train@lm-001", "train@gec-002", "train@reward-002", "compare@reward"} <= set(again)
+    assert {"train@lm-001", "train@reward-002", "predict@reward-002"} <= set(again)
     assert again == {name: first[name] for name in again}
     before = (second / "dvc.lock").read_bytes()
-    run(second, "dvc", "repro", "--force", "train@gec-001", "predict@gec-001", "evaluate@gec-001")
+    run(
+        second, "dvc", "repro", "--force", "--single-item", "train@reward-001", "predict@reward-001"
+    )
     assert (second / "dvc.lock").read_bytes() == before
 
 
@@ -855,15 +857,13 @@ def test_two_clones_write_the_same_lock_and_force_changes_nothing(whole_graph, t
 
 
 def test_an_experiment_is_shown_compared_and_plotted(clone):
-    run(clone, "dvc", "exp", "run", "--name", "narrow", "-S", "runs.gec-001.lora.r=2")
+    run(clone, "dvc", "exp", "run", "--name", "wide", "-S", "runs.gec-002.lora.r=8")
     shown = json.loads(run(clone, "dvc", "exp", "show", "--json").stdout)
-    assert "narrow" in json.dumps(shown)
+    assert "wide" in json.dumps(shown)
+    differs = json.loads(run(clone, "dvc", "params", "diff", "--json").stdout)
+    assert differs["params.yaml"]["runs.gec-002.lora.r"] == {"old": 4, "new": 8, "diff": 4}
     assert (
-        '"r": 2' in run(clone, "dvc", "params", "diff", "--json").stdout
-        or "2" in run(clone, "dvc", "params", "diff").stdout
-    )
-    assert (
-        "metrics/evaluate/gec/gec-001.json" in run(clone, "dvc", "metrics", "diff", "--all").stdout
+        "metrics/evaluate/gec/gec-002.json" in run(clone, "dvc", "metrics", "diff", "--all").stdout
     )
     drawn = run(clone, "dvc", "plots", "diff", "HEAD", "workspace", "--json").stdout
     assert "metrics/compare/gec/curves.csv" in drawn

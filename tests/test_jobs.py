@@ -73,41 +73,34 @@ def test_a_chain_that_fails_lets_the_other_go_on(clone):
     assert "Running stage 'train@gec-001'" not in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_all_and_the_same_command_goes_on(clone, number):
+def test_a_signal_ends_all_and_the_same_command_goes_on(clone):
     change(clone, "runs/gec-002/max_steps", 4000)
     change(clone, "runs/reward-002/max_steps", 4000)
+    assert stopped_by(clone, signal.SIGINT, r"train@(\S+) \| Iter")
+    assert stopped_by(clone, signal.SIGTERM, r"train@(\S+) \| resumed at step")
+
+
+def stopped_by(clone: Path, number: int, line: str) -> bool:
+    """Whether the signal, sent when both trainings have printed such a line, stops both of them.
+
+    line: a pattern whose group is the run's name."""
     process = subprocess.Popen(
         [sys.executable, *REPRO[1:]],
         cwd=clone, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
-    shown = ""
     assert process.stdout
-    for line in process.stdout:
-        shown += line
-        if all(f"train@{name} | Iter" in shown for name in ("gec-002", "reward-002")):
+    shown, sent = "", False
+    for each in process.stdout:
+        shown += each
+        if not sent and len(set(re.findall(line, shown))) == 2:
             process.send_signal(number)
-            break
-    shown += process.stdout.read()
+            sent = True
+    process.stdout.close()
     assert process.wait() == 128 + number, shown
     stopped = re.findall(r"train@\S+ \| stopped at step (\d+) by \w+; the same command", shown)
-    assert len(stopped) == 2
     assert "the same command goes on from here" in shown.splitlines()[-1]
-    process.stdout.close()
-    again = subprocess.Popen(
-        [sys.executable, *REPRO[1:]], cwd=clone, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
-    assert again.stdout
-    shown = ""
-    for line in again.stdout:
-        shown += line
-        if len(re.findall(r"train@\S+ \| resumed at step", shown)) == 2:
-            again.terminate()
-            break
-    again.stdout.read()
-    again.stdout.close()
-    assert again.wait() == 128 + signal.SIGTERM
+    return len(stopped) == 2
 
 
 def test_two_at_once_and_targets_that_do_not_exist_are_refused(clone):

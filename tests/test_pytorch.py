@@ -288,7 +288,8 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_writes_nothing(base, ins
     assert not (inside / "one").exists()
 
 
-def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside):
+def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside, monkeypatch):
+    monkeypatch.setattr(checkpoints, "WAIT_SECONDS", 1)
     with checkpoints.locked_folder("abc") as folder:
         assert folder.is_dir()
         with (

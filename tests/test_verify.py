@@ -64,20 +64,17 @@ def test_the_first_steps_alone_have_the_weights_of_the_whole_trainings_first_ste
 
 
 def test_an_edit_without_effect_is_proved_and_kept_without_training(clone):
-    weights = {
-        run: (clone / f"models/{run}/adapter_model.safetensors").stat().st_ino
-        for run in ("gec-001", "gec-002")
-    }
+    weights = clone / "models/gec-001/adapter_model.safetensors"
+    inode = weights.stat().st_ino
     path = clone / TRAINER
     code = path.read_text(encoding="utf-8")
     path.write_text(f"{code}\nWITHOUT_EFFECT = 1\n", encoding="utf-8")
-    targets = ("train@gec-001", "train@gec-002")
-    done = run(clone, "python", "-m", "stages", "repro", "--verify", *targets)
-    assert "3 of 3 trainings proved to be the same in their first steps" in done.stdout
+    done = run(clone, "python", "-m", "stages", "repro", "--verify", "train@gec-001")
+    assert "2 of 2 trainings proved to be the same in their first steps" in done.stdout
     assert "Running stage 'train" not in done.stdout
-    for name, inode in weights.items():
-        assert (clone / f"models/{name}/adapter_model.safetensors").stat().st_ino == inode
-    assert "Data and pipelines are up to date" in run(clone, "dvc", "repro", *targets).stdout
+    assert weights.stat().st_ino == inode
+    shown = run(clone, "dvc", "repro", "train@gec-001").stdout
+    assert "Data and pipelines are up to date" in shown
 
     # Another order of the rows: an edit with an effect.
     path = clone / "stages/text/batches.py"
@@ -86,11 +83,11 @@ def test_an_edit_without_effect_is_proved_and_kept_without_training(clone):
     path.write_text(
         code.replace("rng = random.Random(seed)", "rng = random.Random(seed + 1)"), encoding="utf-8"
     )
-    before = load_file(clone / "models/gec-001/adapter_model.safetensors")
+    before = load_file(weights)
     done = run(clone, "python", "-m", "stages", "repro", "--verify", "train@gec-001")
     assert "0 of 2 trainings proved to be the same in their first steps" in done.stdout
     assert "Running stage 'train@gec-001'" in done.stdout
-    after = load_file(clone / "models/gec-001/adapter_model.safetensors")
+    after = load_file(weights)
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
