@@ -23,8 +23,8 @@ LISTED = 8
 
 
 class Decision(NamedTuple):
-    """What decides one stage: its settings without those that are off, the task and the backend
-    whose code it loads by name, and packages that are imported by way of others.
+    """What decides one stage: those of its settings that are not neutral, the task and the backend
+    whose code it loads by name, and packages that it imports indirectly.
     """
 
     stage: str

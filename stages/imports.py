@@ -251,8 +251,8 @@ def is_for_hints(node: Any) -> bool:
 
 
 def only_tells(call: ast.Call) -> bool:
-    """Whether its arguments are a sentence for a person: no `print` into a file that it names,
-    nothing that has effects.
+    """Whether its arguments are a sentence for a person: no `print` into a file that it names, no
+    assignment inside of it. Functions that it calls are taken to have no effects.
     """
     name, attribute = getattr(call.func, "id", ""), getattr(call.func, "attr", "")
     if name not in TOLD and attribute not in TOLD - {"print"}:

@@ -27,6 +27,7 @@ from stages.settings import (
     Synthetic,
 )
 
+PARAMS = Path("params.yaml")
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
 
@@ -77,7 +78,7 @@ def answering(options: Options) -> Answering:
     return Answering.model_validate(options.model_dump(include=set(Answering.model_fields)))
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path = PARAMS) -> Params:
     """The whole file, validated: unknown keys, wrong types and references that lead nowhere are
     told all at once.
 

@@ -15,7 +15,7 @@ import numpy as np
 from stages import command_line, stage_config, tasks
 from stages.corpus import augment, clean, split
 from stages.corpus.near_duplicates import drop_near_duplicates
-from stages.files import atomic_write, write_json
+from stages.files import atomic_write, digest, write_json
 from stages.records import Example, Row
 from stages.settings import Corpus, Split
 
@@ -96,7 +96,7 @@ def part_of(corpus: Corpus, key: str, shares: Split) -> split.Part:
 
 
 def prepared(task: tasks.Corpus, corpus: Corpus, example: Example) -> Row:
-    identity = f"{clean.digest(example.source, example.target):016x}"
+    identity = f"{digest(example.source, example.target):016x}"
     shown = task.show(clean.with_instruction(example, corpus.instruction))
     return {"id": identity, "category": example.category, "source": example.source, **shown}
 

@@ -54,7 +54,9 @@ class Generation(Strict):
 class Common(Strict):
     """What decides both a run's weights and its answers."""
 
-    seed: int = Field(ge=0, description="of all that is drawn at random")
+    seed: int = Field(
+        ge=0, description="random seed of initialisation, row order, dropout and sampling"
+    )
     backend: str = Field(description="a folder of stages/backends: pytorch or mlx")
     method: Literal["lora", "qlora", "full"] = Field(
         description="lora: an adapter; qlora: an adapter on a base in 4 bits (NF4); "
@@ -94,8 +96,9 @@ class Settings(Common):
     """All that decides what a run's weights become, but for its data."""
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        description="of the matrix products in training, not of those in answering. auto: what "
-        "the device computes natively, on a CPU with exact: portable float32"
+        description="floating-point type of the matrix multiplications in training, not of those "
+        "in answering. auto: the fastest that the device supports natively, and float32 on a CPU "
+        "with exact: portable"
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in the backward pass to save memory"
@@ -111,7 +114,9 @@ class Settings(Common):
         description="new tokens of the vocabulary; beside an adapter, "
         "only their rows of the embedding are trained",
     )
-    learning_rate: float = Field(gt=0, description="the highest, which the schedule starts from")
+    learning_rate: float = Field(
+        gt=0, description="at its peak: reached after warm-up, then decayed by lr_scheduler_type"
+    )
     lr_scheduler_type: Literal[
         "cosine",
         "cosine_with_min_lr",
@@ -159,8 +164,7 @@ class Settings(Common):
     max_eval_batches: int = Field(
         0,
         ge=0,
-        description="an evaluation looks at this × per_device_train_batch_size validation rows, "
-        "from the first; 0 = at all",
+        description="validation batches of each evaluation, from the first; 0 = all of them",
     )
     logging_steps: int = Field(ge=1, description="optimizer steps from one report to the next")
     save_total_limit: int = Field(
@@ -179,7 +183,7 @@ class Options(Settings, Answering):
 
     lora: Lora
     report_to: list[Literal["tensorboard", "wandb"]] = Field(
-        [], description="who is told of a training, beside logs/RUN.log"
+        [], description="experiment trackers to log to, beside logs/RUN.log"
     )
 
 
@@ -273,8 +277,9 @@ class Base(Strict):
 
     corpus: str
     split: Literal["gpt2", "atoms"] = Field(
-        description="within what BPE merges. gpt2: words with the space before them; atoms: ASCII "
-        "words and LaTeX commands, every other character and digit alone"
+        description="pre-tokenizer, across whose pieces BPE never merges. gpt2: words with the "
+        "space before them; atoms: ASCII words and LaTeX commands, every other character and digit "
+        "alone"
     )
     vocab_size: int = Field(
         ge=300, description="tokens, the 256 bytes and the special ones included"

@@ -654,6 +654,7 @@ EDITS = {
     "an option that is off": (line("stages/settings.py", "    backend: str", "    another: int = 0\n    backend: str"), of()),
     "the other backend": (more("stages/backends/mlx/loop.py"), of()),
     "the loss": (more("stages/backends/pytorch/cross_entropy.py"), of("train", "predict")),
+    "a rule of cleaning": (more("stages/corpus/clean.py"), of("prepare", "mix")),
     "what is labelled": (more("stages/text/chat.py"), of("train", "predict")),
     "the cache of answers": (more("stages/backends/shared/answer_cache.py"), of("predict")),
     "a measure": (
@@ -837,14 +838,13 @@ def test_a_version_added_with_new_is_trained_and_rescores_the_chain(clone):
 
 def test_two_clones_write_the_same_lock_and_force_changes_nothing(whole_graph, tmp_path):
     second = nano.make(tmp_path / "second")
-    run(
-        second, "dvc", "repro", "compare@reward", cold=True
-    )  # full weights, adapters and step heads
+    # full weights, an adapter and a step head
+    run(second, "dvc", "repro", "evaluate@reward-001", cold=True)
     first, again = (
         yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
         for folder in (whole_graph, second)
     )
-    assert {"train@lm-001", "train@reward-002", "predict@reward-002"} <= set(again)
+    assert {"train@lm-001", "train@reward-001", "evaluate@reward-001"} <= set(again)
     assert again == {name: first[name] for name in again}
     before = (second / "dvc.lock").read_bytes()
     run(

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench import memory as bench_memory
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.pytorch import fused
+from stages.backends.pytorch import fused, refuses
 from stages.backends.shared import memory, model_folders
 from stages.errors import UserError
 from stages.params import load_params
@@ -240,6 +240,21 @@ def test_plan_prints_the_parts_and_fit_writes_the_change(clone):
     entry = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))["runs"]["gec-002"]
     assert entry["per_device_train_batch_size"] * entry["gradient_accumulation_steps"] == 4096
     run(clone, "python", "-m", "stages", "plan", "gec-002")
+
+
+def test_what_the_backend_refuses_is_not_advised(inside):
+    base = Path(checkpoint(inside / "base", "llama"))
+    settings = settings_with(per_device_train_batch_size=64, memory_limit_mb=800)
+
+    def advised(refuses):
+        return memory.plan(base, settings, 64, 512, fused.attention_is_plain, refuses).change
+
+    assert not advised(lambda *_: []).keys() & {"gradient_checkpointing"}
+    assert advised(lambda changed, _: [] if changed.gradient_checkpointing else ["no"])[
+        "gradient_checkpointing"
+    ]
+    muon = settings_with(method="full", optim="muon")
+    assert refuses(muon.model_copy(update={"method": "lora"}), False)
 
 
 def test_the_bench_measures_on_a_cpu_too(tmp_path):

@@ -105,8 +105,8 @@ def test_a_training_is_not_continued_in_another_precision(inside):
     with pytest.raises(UserError) as caught:
         KeptState.read(inside, "float32")
     assert str(caught.value) == (
-        f"{inside}: this training began with precision bfloat16 and would go on with float32; set "
-        f"precision: bfloat16, or remove {inside.parent} to begin again"
+        f"{inside}: this training began with precision bfloat16 and would go on with float32; go on "
+        f"where it began, or remove {inside.parent} to begin again here"
     )
     assert json.loads((inside / kept_state.FILE).read_text())["precision"] == "bfloat16"
 

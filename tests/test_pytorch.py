@@ -16,8 +16,8 @@ from stages.backends.pytorch import models
 from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
 from stages.backends.shared import adapters, checkpoints, model_folders, training_plan
 from stages.backends.shared.tokenizers import load_tokenizer
-from stages.corpus.clean import digest
 from stages.errors import UserError
+from stages.files import digest
 from stages.settings import EarlyStopping, Run
 from stages.text import batches
 from stages.text.chat import encode
@@ -301,6 +301,15 @@ def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside, monkeypatch
 
 
 # Hub references
+
+
+def test_whether_the_hub_may_be_asked_decides_no_byte_of_a_tokenizer(base, inside, monkeypatch):
+    for offline in (False, True):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        tokenizer = load_tokenizer(base, base)
+        model_folders.write_tokenizer(inside / str(offline), tokenizer)
+    first, second = (inside / each / "tokenizer_config.json" for each in ("False", "True"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,36 @@ def test_patience_survives_a_resume(base, inside, monkeypatch):
     assert fit(base, settings, inside / "stopped", CONTRARY).steps == whole.steps
 
 
+@pytest.mark.parametrize("name", ["pytorch", "mlx"])
+def test_a_training_that_had_ended_is_finished_without_another_step(base, inside, name):
+    """Killed after its last step and before it was saved; its folder is another one now."""
+    from stages.backends.mlx import backend as mlx
+
+    backend = {"pytorch": pytorch, "mlx": mlx}[name]
+    spec = Run(task="gec", corpus="gec-001", base=base, parent=base)
+    settings = SETTINGS.model_copy(
+        update={
+            "backend": name,
+            "max_steps": 60,
+            "save": ["best", "last"],
+            "early_stopping": EarlyStopping(patience=2, unit="evaluations"),
+        }
+    )
+    made = []
+    for folder in ("before", "after"):
+        trained = backend.train("run", spec, settings, ROWS[:16], CONTRARY, inside / folder)
+        trained.save(inside / f"saved-{folder}")
+        losses = [entry for entry in trained.history if {"loss", "eval_loss"} & entry.keys()]
+        made.append((trained.steps, trained.best_step, losses))
+        if folder == "before":
+            (inside / "before").rename(inside / "after")
+    assert made[0] == made[1]
+    assert made[0][0] < 60
+    for saved in ("", "last"):
+        first, again = (bytes_of(inside / f"saved-{each}" / saved) for each in ("before", "after"))
+        assert first == again
+
+
 def short_of_memory(monkeypatch, most):
     """A device that has room for the activations of so many rows."""
     summed = trainer.summed_nats

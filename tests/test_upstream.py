@@ -78,6 +78,12 @@ USED = [
     ),
     (
         "pytorch/trainer.py",
+        "_load_from_checkpoint",
+        "a training that was killed after its last step is finished without another one",
+        lambda: "self._load_from_checkpoint(resume_from_checkpoint)" in code(transformers.trainer),
+    ),
+    (
+        "pytorch/trainer.py",
         "evaluate",
         "an evaluation keeps sums, not logits",
         lambda: "self.evaluate(" in code(TRAINER._evaluate),

@@ -1,7 +1,8 @@
-"""Stages of tests begin in a fork of a process that has imported PyTorch, transformers and PEFT: at
-nano size six of the eight seconds of a training are these imports, and the tests begin a hundred.
+"""Stages of tests, and commands that load a model, begin in a fork of a process that has imported
+PyTorch, transformers and PEFT: at nano size these imports are six of the eight seconds of a
+training, and the tests begin a hundred.
 
-The fork imports the stages themselves, from the folder that it runs in, and has its caller's
+The fork imports the project's own code, from the folder that it runs in, and has its caller's
 environment, arguments and files. What must be a process of its own from the start (one that is
 killed, or compared with another for bytes that an own hash seed could change) is run by
 `conftest.run(…, cold=True)`."""
@@ -20,6 +21,7 @@ from typing import NoReturn
 from stages.backends.shared import process
 
 STAGES = ("stages.initialise", "stages.train", "stages.predict")
+VERBS = ("apply", "check", "export", "plan")
 LOADED = ("accelerate", "peft", "torch", "transformers.trainer", *(
     f"transformers.models.{name}" for name in (
         "auto.modeling_auto", "auto.tokenization_auto", "llama.modeling_llama", "qwen3.modeling_qwen3",
@@ -46,7 +48,9 @@ def begin(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 CLIENT = f"""import json, os, signal, socket, sys, time
 python, (folder, arguments) = {sys.executable!r}, (os.path.dirname(__file__), sys.argv[1:])
-if arguments[:1] != ["-m"] or arguments[1] not in {STAGES!r}:
+of_stage = arguments[:1] == ["-m"] and arguments[1] in {STAGES!r}
+of_verb = arguments[:2] == ["-m", "stages"] and arguments[2:3] in {[[verb] for verb in VERBS]!r}
+if not (of_stage or of_verb):
     os.execv(python, [python, *arguments])
 address = os.path.join(folder, "socket")
 while not os.path.exists(address):
@@ -107,7 +111,7 @@ def answer(caller: socket.socket) -> NoReturn:
     caller.send(f"{os.getpid()}\n".encode())
     code = 1
     try:
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

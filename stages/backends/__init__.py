@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 class Trained(ABC):
     """A finished training, whose model has its weights of the lowest validation loss.
 
-    history: what was logged, a record for each report and each evaluation, with its "step".
+    history: what was logged, a record for each report, with its "loss" and "step", and for each
+    evaluation, with its "eval_loss" and "step".
     steps: optimizer steps made.   best_step: the one whose weights are kept.
     rows: sequences trained on.   rows_too_long: rows without room for a label.
     first_steps_md5: of the trained weights after FIRST_STEPS steps, or all where there are fewer.
-    precision: of the products.   computed_on: the device and its instructions.
+    precision: the type that matrices were multiplied in.   computed_on: the device and its
+    instructions.
     """
 
     history: list[dict[str, float]]
@@ -89,12 +91,17 @@ class Backend(Protocol):
         """The parent's weights, trained on the rows; a training that was killed goes on from
         `checkpoints`.
 
+        checkpoints: the backend's own, in folders `checkpoint-STEP` that
+        stages.backends.shared.checkpoints seals, each with a trainer_state.json in transformers'
+        form.
         report_to: "tensorboard", "wandb"; what they are told lies in logs/.
         first_steps_only: whether it ends after the steps that `first_steps_md5` is of.
         """
 
     def precision(self, settings: Settings) -> "Precision":
-        """That of a training on this machine. Raises UserError for one that it cannot train in."""
+        """The type that a training on this machine would multiply matrices in. Raises UserError for
+        one that it cannot train in.
+        """
 
     def plan_memory(self, folder: Path, settings: Settings, rows: int, tokens: int) -> "MemoryPlan":
         """What a training on the base in `folder` takes, with micro-batches of so many rows of so

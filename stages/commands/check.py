@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,9 +24,10 @@ def check(
         bool,
         typer.Option(
             "--clean",
-            help="list and remove checkpoints under .scratch/ that no run would go on from",
+            help="list checkpoints under .scratch/ that no run of params.yaml would go on from",
         ),
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="with --clean: remove what it lists")] = False,
 ) -> None:
     """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at
     once (exit code 2).
@@ -39,10 +39,12 @@ def check(
       python -m stages check typst-003
 
       python -m stages check --clean
+
+      python -m stages check --clean --yes
     """
     params = load_params()
     if clean:
-        remove_orphans(params)
+        list_orphans(params, yes)
     if run is None:
         if not clean:
             raise UserError(
@@ -75,16 +77,23 @@ def check(
         raise UserError(f"{run}: {faults} of {len(looks)} checks found a fault; see above")
 
 
-def remove_orphans(params: Params) -> None:
-    """Checkpoints of trainings that were given up: their data, settings or code are others now."""
+def list_orphans(params: Params, remove: bool) -> None:
+    """Checkpoints of trainings that were given up, whose data, settings or code are others now; and
+    of experiments, which are in no params.yaml until they are applied.
+    """
     from stages.backends.shared import checkpoints
 
     found = checkpoints.orphans(params.runs)
     for folder in found:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        shutil.rmtree(folder)
-        typer.echo(f"removed {folder}, {size / 2**20:.1f} MiB")
+        done = "removed " if remove and checkpoints.discard(folder) else ""
+        typer.echo(f"{done}{folder}, {size / 2**20:.1f} MiB")
     typer.echo(f"{len(found)} folders of checkpoints that no run goes on from")
+    if found and not remove:
+        typer.echo(
+            "an interrupted experiment, or a run whose inputs are not checked out, may go on from "
+            "one of them; `check --clean --yes` removes them"
+        )
 
 
 def packages() -> str:
@@ -122,7 +131,7 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
             f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` "
             f"fetches your own"
         )
-    report = new.check(corpus.task, path, corpus.malformed)
+    report = new.check(corpus)
     readme = path.with_name("README.md")
     if not readme.is_file() or f"| {name} |" not in readme.read_text(encoding="utf-8"):
         raise UserError(

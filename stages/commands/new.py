@@ -12,22 +12,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from stages import settings, tasks
+from stages.commands.edited_params import edited_params
 from stages.corpus import clean, split
 from stages.errors import UserError
 from stages.files import PARTIAL, atomic_write, require_writable
-from stages.params import Params, entry, load_params, validate
+from stages.params import PARAMS, Params, entry, load_params
 from stages.records import Row, read_rows
 
-PARAMS = Path("params.yaml")
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
 
@@ -61,7 +59,7 @@ def new(
     params = load_params()
     if task not in params.tasks:
         entry(params.tasks, task, "tasks")
-    report = check(task, file, malformed)
+    report = check(settings.Corpus(task=task, file=str(file), malformed=malformed))
 
     with alone(), ExitStack() as undo:
         version, path = next_version(load_params(), task, file.suffix)
@@ -151,17 +149,15 @@ def free_number(params: Params, task: str) -> int:
     return 1 + max(taken)
 
 
-def check(task: str, file: Path, malformed: str) -> clean.Report:
+def check(corpus: settings.Corpus) -> clean.Report:
     """Read the whole file as `prepare` will, before anything is written; raises UserError as it
     would.
     """
-    reader = tasks.corpus(task)
+    reader, file = tasks.corpus(corpus.task), Path(corpus.file)
     report = clean.Report(file)
     for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
         pass
-    report.require_acceptable(
-        malformed, settings.Corpus(task=task, file=str(file)).max_drop_fraction
-    )
+    report.require_acceptable(corpus.malformed, corpus.max_drop_fraction)
     return report
 
 
@@ -250,21 +246,13 @@ def enter(version: str, task: str, path: Path, start: bool, malformed: str) -> s
     if free_number(params, task) > int(version[-3:]):
         raise UserError(f"{PARAMS}: {version} was entered meanwhile; run `new` again")
     base, parent = descent(params, task, start)
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 200, True
-    document = yaml.load(PARAMS.read_text(encoding="utf-8"))
     corpus = {"task": task, "file": str(path)} | (
         {"malformed": malformed} if malformed != "stop" else {}
     )
-    append(document["corpora"], version, corpus)
-    append(
-        document["runs"], version, {"task": task, "corpus": version, "base": base, "parent": parent}
-    )
-    text = StringIO()
-    yaml.dump(document, text)
-    validate(text.getvalue(), PARAMS)
-    with atomic_write(PARAMS) as file:
-        file.write(text.getvalue())
+    run = {"task": task, "corpus": version, "base": base, "parent": parent}
+    with edited_params() as document:
+        append(document["corpora"], version, corpus)
+        append(document["runs"], version, run)
     return parent
 
 

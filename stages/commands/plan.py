@@ -2,21 +2,16 @@
 config.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
 from stages import backends
+from stages.commands.edited_params import edited_params
 from stages.errors import UserError
-from stages.files import atomic_write
-from stages.params import entry, load_params
-
-PARAMS = Path("params.yaml")
+from stages.params import PARAMS, entry, load_params
 
 
 def plan(
@@ -65,17 +60,6 @@ def plan(
         return
     if planned.change is None or not fit:
         raise UserError(planned.advice.replace("RUN", run))
-    enter(run, planned.change)
+    with edited_params() as document:
+        document["runs"][run].update(planned.change)
     typer.echo(f"{PARAMS}: runs.{run} now has {memory.written(planned.change)}")
-
-
-def enter(run: str, change: dict[str, object]) -> None:
-    """The change into the run's entry; comments and order stay."""
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes = 200, True
-    document = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    entry: CommentedMap = document["runs"][run]
-    entry.update(change)
-    with atomic_write(PARAMS) as file:
-        yaml.dump(document, file)
-    load_params()

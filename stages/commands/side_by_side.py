@@ -199,6 +199,8 @@ class Crew:
         job = Job(together, process, planned, card)
         self.ready = [name for name in self.ready if name not in together]
         self.running.append(job)
+        if self.signal:  # it came while the process was being made
+            os.killpg(process.pid, self.signal)
         job.listener = threading.Thread(target=self._listen, args=(job,), daemon=True)
         job.listener.start()
 

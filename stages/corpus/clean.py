@@ -3,7 +3,6 @@
 Rows are streamed: in memory are a thousand examples at a time, and eight bytes for each row seen.
 """
 
-import hashlib
 import itertools
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import UserError
+from stages.files import digest
 from stages.records import BadLine, Example, Message, Row
 from stages.settings import Corpus
 
@@ -165,14 +165,6 @@ def with_instruction(example: Example, instruction: str) -> Example:
         return example
     message: Message = {"role": "user", "content": f"{instruction}\n{example.source}"}
     return replace(example, prompt=(message,))
-
-
-def digest(*texts: str) -> int:
-    """A 64-bit hash of the texts.
-
-    In a million rows two collide with probability n^2 / 2^65 = 3e-8 (the birthday bound).
-    """
-    return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
 
 
 def question_digest(row: Row) -> int:

@@ -5,7 +5,7 @@ A weight below 1 keeps a sample of the rows, such as for the replay of an earlie
 
 from collections.abc import Iterable, Iterator
 
-from stages.corpus.clean import digest
+from stages.files import digest
 from stages.records import Row
 
 

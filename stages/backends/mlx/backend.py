@@ -15,6 +15,7 @@ from mlx_lm.generate import batch_generate
 from mlx_lm.sample_utils import make_sampler
 
 from stages import backends
+from stages.backends.mlx import refuses
 from stages.backends.mlx.loop import Loop, row_nats
 from stages.backends.mlx.models import (
     attach,
@@ -80,7 +81,7 @@ def train(
     progress = Progress(run, [len(row.ids) for row in encoded["train"]])
     progress.precision_is_chosen(numbers)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
-    progress.memory_is_planned(planned.need.total, 0)  # MLX itself keeps to the limit
+    progress.memory_is_planned(planned.need.total, 0)  # MLX has the limit as its own
     if report_to:
         progress.say(f"report_to {', '.join(report_to)}: backend mlx reports to logs/ alone")
     loop = Loop(
@@ -128,7 +129,7 @@ def product(name: str) -> Callable[[], Any]:
 def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
     """As stages.backends.Backend."""
     settings = settings.model_copy(update={"precision": precision(settings).name})
-    return memory.plan(folder, settings, rows, tokens, fuses_attention=lambda model: True)
+    return memory.plan(folder, settings, rows, tokens, lambda model: True, refuses)
 
 
 def use_device(device: str) -> None:

@@ -70,7 +70,7 @@ class Loop:
         if start := checkpoints.latest(self.folder, self.progress.say):
             self._resume(start)
         self.progress.training_begins(self.state.global_step)
-        interruption, ends = Interruption(), False
+        interruption, ends = Interruption(), self._has_ended(first_steps_only)
         with interruption:
             while self.state.global_step < self.state.max_steps and not ends:
                 norm = self._step()
@@ -90,6 +90,11 @@ class Loop:
             self.last = peft_state(self.model)
         if self.state.best_model_checkpoint is not None:
             self._load(Path(self.state.best_model_checkpoint))
+
+    def _has_ended(self, first_steps_only: bool) -> bool:
+        """Whether what the checkpoint is of had no more steps to make."""
+        out_of = out_of_patience(self.state.log_history, self.plan.patience)
+        return out_of or (first_steps_only and bool(self.kept.first_steps_md5))
 
     def _step(self) -> float:
         """One optimizer step; the norm of its gradient before clipping."""
@@ -173,6 +178,8 @@ class Loop:
 
     def _resume(self, folder: Path) -> None:
         self.state = type(self.state).load_from_json(str(folder / "trainer_state.json"))
+        if best := self.state.best_global_step:  # the folder may have been moved since
+            self.state.best_model_checkpoint = str(self.folder / f"checkpoint-{best}")
         self._load(folder)
         self.optimizer.state = tree_unflatten(
             list(tensors(folder / "optimizer.safetensors").items())

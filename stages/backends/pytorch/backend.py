@@ -14,7 +14,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from stages import backends
-from stages.backends.pytorch import decoding, fused, step_head
+from stages.backends.pytorch import decoding, fused, refuses, step_head
 from stages.backends.pytorch.loss import causal_model, row_nats, step_likelihoods
 from stages.backends.pytorch.models import model_for_answering, model_for_training
 from stages.backends.shared import adapters, memory, model_folders
@@ -145,7 +145,7 @@ def precision(settings: Settings) -> Precision:
 def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
     """As stages.backends.Backend."""
     settings = settled(settings, device(settings.device))
-    return memory.plan(folder, settings, rows, tokens, fused.attention_is_plain)
+    return memory.plan(folder, settings, rows, tokens, fused.attention_is_plain, refuses)
 
 
 def limit_memory(megabytes: int) -> None:

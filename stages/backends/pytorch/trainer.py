@@ -29,7 +29,7 @@ from stages.backends.shared.devices import device
 from stages.backends.shared.kept_state import KeptState
 from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import Interruption, LossWatch
+from stages.backends.shared.stopping import Interruption, LossWatch, out_of_patience
 from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
 from stages.progress_lines import ProgressLines
@@ -224,6 +224,16 @@ class LabelledTrainer(Trainer):
         self.kept.write(folder)
         seal(folder)
 
+    def finish(self, checkpoint: Path, state: TrainerState) -> None:
+        """What follows the last step, which the checkpoint is of. The Trainer would make another
+        step first where the last one was not the last of an epoch.
+        """
+        self.state = state
+        self._load_from_checkpoint(str(checkpoint))
+        self.progress.training_begins(self.state.global_step)
+        self.progress.training_ends()
+        self._load_best_model()
+
     def learned(self) -> dict[str, Tensor]:
         """The weights that are trained, by name."""
         named = self.model.named_parameters()
@@ -237,6 +247,8 @@ class LabelledTrainer(Trainer):
         if "last" in self.settings.save:
             learned = self.learned()
             self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
+        if best := self.state.best_global_step:  # the folder may have been moved since
+            self.state.best_model_checkpoint = f"{self.args.output_dir}/checkpoint-{best}"
         super()._load_best_model()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -261,6 +273,21 @@ class LabelledTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
+def has_ended(
+    state: TrainerState, planned: TrainingPlan, kept: KeptState, first_steps_only: bool
+) -> bool:
+    """Whether a training that goes on from this state has no more steps to make."""
+    return (
+        state.global_step >= planned.batches.steps
+        or out_of_patience(state.log_history, planned.patience)
+        or (first_steps_only and bool(kept.first_steps_md5))
+    )
 
 
 def fit(
@@ -347,7 +374,10 @@ def fit(
     )
     try:
         with interruption:
-            trainer.train(resume_from_checkpoint=str(start) if start else None)
+            if start and has_ended(state := state_of(start), planned, kept, first_steps_only):
+                trainer.finish(start, state)
+            else:
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
     except (OSError, RuntimeError) as error:
         if "No space left" not in str(error) and shutil.disk_usage(checkpoints).free > 2**20:
             raise

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from stages.backends.shared import checkpoints
-from stages.corpus.clean import digest
+from stages.files import digest
 from stages.records import Answer, Row
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
-from stages.corpus.clean import digest
+from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.records import Answer, Row
 from stages.settings import Answering

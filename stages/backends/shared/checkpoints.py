@@ -42,7 +42,7 @@ def orphans(runs: dict[str, Run]) -> list[Path]:
     """Folders of checkpoints that no run would go on from, and that no process is writing to."""
     wanted = set()
     for run, spec in runs.items():
-        # its inputs are not made yet: nothing can have been trained on them
+        # its inputs are not here: not made yet, or not checked out
         with suppress(OSError):
             wanted.add(folder_name(run, spec))
     locks = [lock for lock in root().glob("*/lock") if lock.parent.name not in wanted]
@@ -55,6 +55,15 @@ def _is_free(lock: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+    return True
+
+
+def discard(folder: Path) -> bool:
+    """Remove a training's checkpoints; whether no process was writing to them."""
+    if (lock := _locked(folder)) is None:
+        return False
+    with lock:
+        shutil.rmtree(folder)
     return True
 
 

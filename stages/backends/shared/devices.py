@@ -7,8 +7,9 @@ import torch
 from stages.errors import UserError
 
 LOGITS_AT_ONCE = 2**25
-"""More are made in parts, and each part again in the backward pass where it would be kept till
-then: 2,048 labels of a vocabulary of 128k are 1 GB in float32.
+"""The most logits that are computed at once. More are computed in chunks, and the backward pass
+computes each chunk again instead of storing it: 2,048 labels of a vocabulary of 128k are 1 GB in
+float32.
 """
 
 

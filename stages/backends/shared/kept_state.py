@@ -32,8 +32,8 @@ class KeptState:
         if kept["precision"] != precision:
             raise UserError(
                 f"{checkpoint}: this training began with precision {kept['precision']} and would "
-                f"go on with {precision}; set precision: {kept['precision']}, or remove "
-                f"{checkpoint.parent} to begin again"
+                f"go on with {precision}; go on where it began, or remove {checkpoint.parent} to "
+                f"begin again here"
             )
         losses = {int(step): loss for step, loss in kept["losses"].items()}
         return cls(precision, losses, kept["first_steps_md5"])

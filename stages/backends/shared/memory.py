@@ -7,7 +7,7 @@ a tenth of what is planned here.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,12 @@ class DeviceCosts:
     """What a kind of device adds to a plan; fitted to the measured trainings.
 
     at_work: values of the layer that the backward pass is in, as a multiple of those it keeps.
-    logit_bytes: of a logit that becomes its own gradient in place. (On CUDA measured before it
-    did.) apart_bytes: of a logit and its gradient beside each other, under a head with added
-    tokens. slack: share of the memory that the allocator holds and cannot use. process: bytes of
-    the interpreter and its libraries.   file_bytes: of the checkpoint's file, per weight. Both are
-    0 where they do not share their memory with the training. flash: whether attention weights are
-    never made.
+    logit_bytes: per logit, where its gradient overwrites it (the value for CUDA was measured
+    before it did). apart_bytes: per logit, where the two are stored side by side, as under a head
+    with added tokens. slack: share of the memory that the allocator holds and cannot use.
+    process: bytes of the interpreter and its libraries.   file_bytes: of the checkpoint's file,
+    per weight. Both are 0 where they do not share their memory with the training. flash: whether
+    attention weights are never made.
     """
 
     at_work: float
@@ -209,17 +209,30 @@ class MemoryPlan:
 
 
 def plan(
-    folder: Path, settings: Settings, rows: int, tokens: int, fuses_attention: Callable[[Any], bool]
+    folder: Path,
+    settings: Settings,
+    rows: int,
+    tokens: int,
+    fuses_attention: Callable[[Any], bool],
+    refuses: Callable[[Settings, bool], list[str]],
 ) -> MemoryPlan:
     """The plan of a training on the base in `folder`, whose micro-batches have so many rows of so
     many tokens.
 
     fuses_attention: whether the backend computes the attention of such a model itself.
+    refuses: as in stages.backends.Limits; what it refuses is not advised.
     """
     model, (where, free) = outline(folder), room(settings)
     fused = fuses_attention(model)
     wanted = need(model, settings, rows, tokens, where, fused)
-    change = remedy(model, settings, tokens, where, free, fused) if wanted.total > free else None
+    if wanted.total <= free:
+        return MemoryPlan(wanted, where, free, None)
+    changes = (
+        change
+        for change in remedies(settings)
+        if not refuses(settings.model_copy(update=change), False)
+    )
+    change = remedy(model, settings, changes, tokens, where, free, fused)
     return MemoryPlan(wanted, where, free, change)
 
 
@@ -229,10 +242,16 @@ def written(change: dict[str, Any]) -> str:
 
 
 def remedy(
-    model: Any, settings: Settings, tokens: int, where: str, free: int, fused_attention: bool
+    model: Any,
+    settings: Settings,
+    changes: Iterable[dict[str, Any]],
+    tokens: int,
+    where: str,
+    free: int,
+    fused_attention: bool,
 ) -> dict[str, Any] | None:
-    """The cheapest change of settings with which it fits, or None."""
-    for change in remedies(settings):
+    """The first of the changes with which it fits, or None."""
+    for change in changes:
         changed = settings.model_copy(update=change)
         tokens_now = min(tokens, changed.max_length_tokens)
         if (
@@ -312,7 +331,9 @@ def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
 
 
 def state_bytes(size: int, settings: Settings, where: str) -> float:
-    """AdamW's two moments of a value, as far as they are on the device; Muon has one."""
+    """AdamW's two moments of a value, as far as they are on the device. Muon's matrices have one of
+    them; two are planned.
+    """
     if not settings.optim.startswith("paged") or where != "cuda":
         return 8
     return 0 if size >= PAGED_FROM else 8

@@ -152,6 +152,9 @@ def write_weights(
 
 def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     tokenizer.name_or_path = ""
+    # Whether the process that loaded it might ask the hub (HF_HUB_OFFLINE) is to decide no byte.
+    if "local_files_only" in tokenizer.init_kwargs:
+        tokenizer.init_kwargs["local_files_only"] = False
     tokenizer.save_pretrained(folder)
 
 

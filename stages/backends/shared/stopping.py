@@ -101,7 +101,9 @@ def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) ->
     EarlyStoppingCallback begins at zero again after a resume.
     """
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
-    return bool(evaluations) and len(losses) - 1 - losses.index(min(losses)) >= evaluations
+    if not (evaluations and losses):
+        return False
+    return len(losses) - 1 - losses.index(min(losses)) >= evaluations
 
 
 def _lives(process: psutil.Process) -> bool:
