@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.commands import report
+from stages.commands import check, report
+from stages.errors import UserError
 from stages.params import load_params
+from stages.settings import Corpus
 from tests import nano
 from tests.conftest import run
 
@@ -71,6 +73,20 @@ def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
     )
     assert "its adapter has lora.r 4, this run asks for 1" in said
     assert "typst-003: 2 of 6 checks found a fault; see above" in done.stderr
+
+
+def test_check_drops_as_many_rows_as_the_corpus_allows(inside):
+    """As `prepare` does, with the corpus's own max_drop_fraction."""
+    file = inside / "data/gec/train_001.tsv"
+    file.parent.mkdir(parents=True)
+    good = [f"{n}\t水<が>（を）{n}杯飲む。\tParticle\n" for n in range(3)]
+    file.write_text("".join([*good, "no tab\n", "none here\n"]), encoding="utf-8")
+    file.with_name("README.md").write_text("| gec-001 |\n", encoding="utf-8")
+    corpus = Corpus(task="gec", file="data/gec/train_001.tsv", malformed="drop")
+    with pytest.raises(UserError, match=r"more than max_drop_fraction 20%"):
+        check.corpus_of("gec-001", corpus)
+    allowed = corpus.model_copy(update={"max_drop_fraction": 0.9})
+    assert check.corpus_of("gec-001", allowed).startswith("3 rows, UTF-8; dropped: 2 ")
 
 
 def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):

@@ -131,7 +131,7 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
             f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` "
             f"fetches your own"
         )
-    report = new.check(corpus)
+    report = new.check(corpus.task, path, corpus.malformed, corpus.max_drop_fraction)
     readme = path.with_name("README.md")
     if not readme.is_file() or f"| {name} |" not in readme.read_text(encoding="utf-8"):
         raise UserError(

@@ -59,7 +59,8 @@ def new(
     params = load_params()
     if task not in params.tasks:
         entry(params.tasks, task, "tasks")
-    report = check(settings.Corpus(task=task, file=str(file), malformed=malformed))
+    most = settings.Corpus(task=task, file=str(file)).max_drop_fraction
+    report = check(task, file, malformed, most)
 
     with alone(), ExitStack() as undo:
         version, path = next_version(load_params(), task, file.suffix)
@@ -149,15 +150,15 @@ def free_number(params: Params, task: str) -> int:
     return 1 + max(taken)
 
 
-def check(corpus: settings.Corpus) -> clean.Report:
+def check(task: str, file: Path, malformed: str, max_drop_fraction: float) -> clean.Report:
     """Read the whole file as `prepare` will, before anything is written; raises UserError as it
     would.
     """
-    reader, file = tasks.corpus(corpus.task), Path(corpus.file)
+    reader = tasks.corpus(task)
     report = clean.Report(file)
     for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
         pass
-    report.require_acceptable(corpus.malformed, corpus.max_drop_fraction)
+    report.require_acceptable(malformed, max_drop_fraction)
     return report
 
 
