@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from stages.commands import side_by_side
+from stages.commands import job_memory, side_by_side
 from stages.commands.side_by_side import Crew, Job, as_many
 from stages.commands.stale_stages import long_after
 from stages.errors import UserError
@@ -223,11 +223,11 @@ def test_what_a_process_and_its_children_hold_is_counted():
         while psutil.Process(child.pid).memory_info().rss < 2**26 and time.monotonic() < until:
             time.sleep(0.05)
         own = psutil.Process().memory_info().rss
-        assert side_by_side.resident(os.getpid()) > own + 2**26 - 2**22
+        assert job_memory.resident(os.getpid()) > own + 2**26 - 2**22
     finally:
         child.kill()
         child.wait()
-    assert side_by_side.resident(2**22 + 1) == 0
+    assert job_memory.resident(2**22 + 1) == 0
 
 
 def test_a_call_that_fails_in_the_middle_has_done_what_came_before(monkeypatch):

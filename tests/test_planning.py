@@ -17,6 +17,7 @@ from bench import memory as bench_memory
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import fused, refuses
 from stages.backends.shared import memory, model_folders
+from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from stages.params import load_params
 from stages.settings import Run, Settings
@@ -131,7 +132,7 @@ def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     whole = memory.need(model, options, 8, 2048, "cuda", True).total
 
     def helps(free):
-        return memory.remedy(model, options, memory.remedies(options), 2048, "cuda", free, True)
+        return memory.remedy(model, options, remedies(options), 2048, "cuda", free, True)
 
     assert helps(whole) == {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
     small = helps(round(whole * 0.4))
@@ -143,16 +144,16 @@ def test_the_cheapest_change_comes_first_and_each_makes_it_smaller():
     }
     assert helps(8 * 2**30)["method"] == "qlora"
     assert helps(2**30) is None
-    for change in memory.remedies(options):
+    for change in remedies(options):
         changed = options.model_copy(update=change)
         assert changed.per_device_train_batch_size * changed.gradient_accumulation_steps == 8
 
 
 def test_a_full_training_that_has_no_lora_among_its_settings_is_offered_no_adapter():
     full = settings_with(method="full")
-    assert {"lora", "qlora"} <= {change.get("method") for change in memory.remedies(full)}
+    assert {"lora", "qlora"} <= {change.get("method") for change in remedies(full)}
     without = Settings.model_validate(full.model_dump(exclude={"lora", "generation", "report_to"}))
-    changes = list(memory.remedies(without))
+    changes = list(remedies(without))
     assert {"gradient_checkpointing": True} in changes
     assert not [change for change in changes if "method" in change]
 

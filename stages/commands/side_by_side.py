@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.backends.shared import cards
+from stages.commands.job_memory import planned_bytes, resident
 from stages.commands.stale_stages import TAKE_LONG, long_after, stale_graph
 from stages.errors import UserError
-from stages.params import load_params
 from stages.progress_lines import duration
 
 LOCK = Path(".scratch/repro.lock")
@@ -276,36 +275,6 @@ class Crew:
     def _first_of(self, kind: str) -> int:
         """Where a kind of stage has its place in the graph's order."""
         return next(at for at, name in enumerate(self.graph) if name.partition("@")[0] == kind)
-
-
-@cache
-def planned_bytes(stage: str) -> int:
-    """What a training takes of the CPU's memory; 0 of other stages, and where it is not known."""
-    kind, _, run = stage.partition("@")
-    if kind != "train":
-        return 0
-    from stages import backends
-    from stages.backends.shared import model_folders
-
-    params = load_params()
-    settings, base = params.resolve(run), params.runs[run].base
-    with contextlib.suppress(UserError, OSError):
-        backend = backends.load(settings.backend, settings.exact)
-        rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
-        plan = backend.plan_memory(model_folders.locate(base), settings, rows, tokens)
-        return plan.need.total if plan.where == "cpu" else 0
-    return 0
-
-
-def resident(pid: int) -> int:
-    """Bytes of a process and all that it has begun."""
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += each.memory_info().rss
-    return total
 
 
 def cores() -> int:

@@ -6,7 +6,6 @@ measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All 
 a tenth of what is planned here.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from stages.backends.shared.adapters import lora_of
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
 from stages.backends.shared.model_folders import refuse_own_code
+from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from stages.settings import Settings
 
@@ -267,40 +267,6 @@ def remedy(
         ):
             return change
     return None
-
-
-def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Changes of settings that save memory, the cheapest first.
-
-    First the same step in more passes, then slower passes, then another method, then shorter rows.
-    """
-    effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
-    halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
-    smaller: list[dict[str, Any]] = [{}]
-    for rows in (settings.per_device_train_batch_size >> times for times in halvings):
-        smaller.append(
-            {
-                "per_device_train_batch_size": rows,
-                "gradient_accumulation_steps": math.ceil(effective / rows),
-            }
-        )
-    again: list[dict[str, Any]] = (
-        [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
-    )
-    leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
-    # What `train` is given of a full training has no lora, so that only `plan` and `check` can
-    # offer one.
-    methods: list[dict[str, Any]] = [{}]
-    methods += [{"method": name} for name in leaner if settings.lora]
-    lengths: list[dict[str, Any]] = [{}]
-    while (length := settings.max_length_tokens >> len(lengths)) >= 128:
-        lengths.append({"max_length_tokens": length})
-    for shorter in lengths:
-        for method in methods:
-            for recomputed in again:
-                for rows_at_once in smaller:
-                    if change := shorter | method | recomputed | rows_at_once:
-                        yield change
 
 
 def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:

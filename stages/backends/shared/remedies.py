@@ -1,0 +1,41 @@
+"""What a training may do without when memory is too small for it."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from stages.settings import Settings
+
+
+def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Changes of settings that save memory, the cheapest first.
+
+    First the same step in more passes, then slower passes, then another method, then shorter rows.
+    """
+    effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
+    smaller: list[dict[str, Any]] = [{}]
+    for rows in (settings.per_device_train_batch_size >> times for times in halvings):
+        smaller.append(
+            {
+                "per_device_train_batch_size": rows,
+                "gradient_accumulation_steps": math.ceil(effective / rows),
+            }
+        )
+    again: list[dict[str, Any]] = (
+        [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
+    )
+    leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
+    # What `train` is given of a full training has no lora, so that only `plan` and `check` can
+    # offer one.
+    methods: list[dict[str, Any]] = [{}]
+    methods += [{"method": name} for name in leaner if settings.lora]
+    lengths: list[dict[str, Any]] = [{}]
+    while (length := settings.max_length_tokens >> len(lengths)) >= 128:
+        lengths.append({"max_length_tokens": length})
+    for shorter in lengths:
+        for method in methods:
+            for recomputed in again:
+                for rows_at_once in smaller:
+                    if change := shorter | method | recomputed | rows_at_once:
+                        yield change
