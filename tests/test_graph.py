@@ -86,15 +86,6 @@ def own_material(folder: Path, corpus: str) -> Path:
 
 # Which code a stage may run
 
-LOADED = """
-import json, sys
-from importlib import import_module
-for module in sys.argv[1:]:
-    import_module(module)
-ours = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "stages"]
-print(json.dumps([file for file in ours if file]))
-"""
-
 
 @pytest.mark.parametrize("backend", ["pytorch", "mlx"])
 def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
@@ -124,7 +115,8 @@ def test_the_code_that_decides_a_stage_holds_every_file_that_it_loads(backend):
     for name, task, of_run in sorted(stages):
         loads = [f"stages.tasks.{task}.{part}" for part in parts.get(name, [])]
         loads += [f"stages.backends.{of_run}.backend"] if of_run else []
-        loaded = json.loads(run(ROOT, "python", "-c", LOADED, f"stages.{name}", *loads).stdout)
+        command = ("python", "-m", "tests.loaded", f"stages.{name}", *loads)
+        loaded = json.loads(run(ROOT, *command).stdout)
         found = {str(file) for file in imports.closure(f"stages.{name}", task, of_run)}
         assert set(loaded) - found <= left_out | imported_by(left_out), f"{name} {loads}"
         assert not found & left_out

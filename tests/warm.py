@@ -20,8 +20,8 @@ from typing import NoReturn
 
 from stages.backends.shared import process
 
-STAGES = ("stages.initialise", "stages.train", "stages.predict")
-VERBS = ("apply", "check", "export", "plan")
+MODULES = ("stages.initialise", "stages.train", "stages.predict", "tests.loaded")
+VERBS = ("apply", "check", "export", "plan", "repro")
 LOADED = ("accelerate", "peft", "torch", "transformers.trainer", *(
     f"transformers.models.{name}" for name in (
         "auto.modeling_auto", "auto.tokenization_auto", "llama.modeling_llama", "qwen3.modeling_qwen3",
@@ -48,14 +48,15 @@ def begin(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 CLIENT = f"""import json, os, signal, socket, sys, time
 python, (folder, arguments) = {sys.executable!r}, (os.path.dirname(__file__), sys.argv[1:])
-of_stage = arguments[:1] == ["-m"] and arguments[1] in {STAGES!r}
+of_module = arguments[:1] == ["-m"] and arguments[1] in {MODULES!r}
 of_verb = arguments[:2] == ["-m", "stages"] and arguments[2:3] in {[[verb] for verb in VERBS]!r}
-if not (of_stage or of_verb):
+if not (of_module or of_verb):
     os.execv(python, [python, *arguments])
 address = os.path.join(folder, "socket")
 while not os.path.exists(address):
     time.sleep(0.05)
-asked = {{"folder": os.getcwd(), "environment": dict(os.environ), "arguments": arguments[1:]}}
+asked = {{"folder": os.getcwd(), "environment": dict(os.environ), "arguments": arguments[1:],
+    "python": os.path.abspath(__file__)}}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(address)
     socket.send_fds(server, [json.dumps(asked).encode() + b"\\n"], [0, 1, 2])
@@ -106,6 +107,7 @@ def answer(caller: socket.socket) -> NoReturn:
     module, *arguments = request["arguments"]
     sys.argv = [module.replace(".", "/") + ".py", *arguments]
     sys.path[0] = request["folder"]
+    sys.executable = request["python"]  # what this one begins is warm too
     for name in [name for name in sys.modules if name.partition(".")[0] in ("stages", "tests")]:
         del sys.modules[name]
     caller.send(f"{os.getpid()}\n".encode())

@@ -61,7 +61,9 @@ class CrossEntropy(torch.autograd.Function):
             # By the likeliest token, whose chance is at least 1 / V: that of the wanted one may be
             # too small for a float32.
             above = values.amax(-1, keepdim=True) - values.gather(-1, at)
-            torch.sub(above, chances.amax(-1, keepdim=True).log_(), out=found)
+            # −log p as log1p(1/p − 1): log would be MKL's, which differs by a processor's vendor.
+            likeliest = chances.amax(-1, keepdim=True)
+            torch.add(above, likeliest.reciprocal_().sub_(1).log1p_(), out=found)
             part.copy_(chances.scatter_(-1, at, torch.expm1(-found)))
         ctx.dtypes = hidden.dtype, weight.dtype
         ctx.save_for_backward(

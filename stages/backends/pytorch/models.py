@@ -126,12 +126,16 @@ def model_for_answering(
 
 
 def resize_for_added_tokens(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add rows to the embeddings where added tokens need them.
+    """Add rows to the embeddings where added tokens need them: the mean of all others.
 
-    Many bases have more rows than tokens; such rows stay.
+    Many bases have more rows than tokens; such rows stay. The rows that transformers would draw
+    around the mean take a Cholesky decomposition, which is MKL's.
     """
-    if len(tokenizer) > weights.get_input_embeddings().num_embeddings:
-        weights.resize_token_embeddings(len(tokenizer))
+    rows = weights.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        weights.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        for table in (weights.get_input_embeddings(), weights.get_output_embeddings()):
+            table.weight.data[rows:] = table.weight.data[:rows].float().mean(0)
 
 
 def model_for_training(

@@ -42,8 +42,11 @@ class StepHead(nn.Module):
         largest = wrong.new_full((count,), -torch.inf).scatter_reduce(
             0, steps, wrong.detach(), "amax"
         )
-        summed = wrong.new_zeros(count).index_add(0, steps, (wrong - largest[steps]).exp())
-        return -(largest + summed.log())
+        # expm1 and log1p, because exp and log are MKL's and differ by a processor's vendor. The
+        # largest's own part of the sum is 1.
+        shares = torch.expm1(wrong - largest[steps]) + 1
+        others = wrong.new_full((count,), -1.0).index_add(0, steps, shares)
+        return -(largest + torch.log1p(others))
 
 
 def attach(model: nn.Module) -> None:

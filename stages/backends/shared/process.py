@@ -12,20 +12,26 @@ from stages.backends.shared import cards
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    # Without STRICT, Intel's library takes another way on its own processors than on AMD's, and
-    # another one with another number of threads (docs/reliability.md has what was measured).
+    # Without STRICT, Intel's library takes another way on its own processors than on AMD's for most
+    # products, and another one with another number of threads (docs/reliability.md).
     "MKL_CBWR": "AVX2,STRICT",
 }
-"""Instructions that PyTorch's libraries keep to: read at their first operation."""
+"""Instructions that PyTorch's libraries keep to: read while PyTorch is imported, or at their first
+operation.
+"""
 
 
 def set_up(exact: str) -> None:
-    """Called by stages.backends.load; again, it changes nothing.
+    """Called by stages.backends.load, with one value of `exact` in a process.
 
-    exact: as in stages.settings. PyTorch must not have computed anything yet.
+    exact: as in stages.settings. PyTorch must not have been imported yet; for portable, its
+    products are replaced (portable_products.py).
     """
     if exact == "portable" and platform.machine() in ("x86_64", "AMD64"):
         os.environ |= AVX2
+        from stages.backends.shared import portable_products  # imports PyTorch
+
+        portable_products.install()
     cards.choose_one()
     # Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in
     # unusable pieces.
