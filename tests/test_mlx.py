@@ -403,7 +403,7 @@ def test_what_mlx_cannot_do_is_refused_before_anything_runs(inside, change, says
 def test_solutions_are_refused_before_anything_runs(inside):
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").write_text(
-        text.replace("  reward: {}\n", "  reward: {backend: mlx}\n"), encoding="utf-8"
+        text.replace("  reward: {", "  reward: {backend: mlx, ", 1), encoding="utf-8"
     )
     with pytest.raises(
         UserError,
