@@ -54,11 +54,12 @@ def report(lines: list[str], installed: float, whole: float, changed: str) -> st
     cells = [re.split(" *│ *", line.strip().strip("│").strip()) for line in lines if "│" in line]
     parts = [row for row in cells if len(row) == 4 and row[1].isdecimal()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in parts)
+    files = ", ".join(line[3:] for line in changed.splitlines()) or "empty"
     return f"""# `make repro` in an empty clone
 
 `python -m bench.repro`, {datetime.date.today()}: {processor()}.
 
-{duration(whole)} in all, {duration(installed)} of it the installation. `git status` afterwards: {changed.strip() or "empty"}.
+{duration(whole)} in all, {duration(installed)} of it the installation. `git status` afterwards: {files}.
 
 | stages | number | time together | longest |
 |---|---|---|---|

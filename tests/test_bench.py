@@ -166,10 +166,12 @@ def test_the_table_of_make_repro_is_that_of_its_summary():
         "│ evaluate │ 1      │ 3 s           │ evaluate@a-001, 3 s │\n",
         "│ gec-001 │ 0.521 │ 0.48 to 0.55 │\n",
     ]
-    told = repro.report(said, 130, 700, " M dvc.lock\n")
+    told = repro.report(said, 130, 700, " M dvc.lock\n?? a file\n")
     assert (
-        "12 min in all, 2 min of it the installation. `git status` afterwards: M dvc.lock." in told
+        "12 min in all, 2 min of it the installation. `git status` afterwards: dvc.lock, a file."
+        in told
     )
+    assert "`git status` afterwards: empty." in repro.report(said, 130, 700, "")
     rows = [line for line in told.splitlines() if line.startswith("|")]
     assert rows[2:] == [
         "| train | 12 | 15 min | train@lm-001, 4 min |",
