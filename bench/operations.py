@@ -32,11 +32,15 @@ RESULT = Path(__file__).with_suffix(".csv")
 BY_VENDOR = ("acos", "asin", "atan", "erf", "erfc", "erfinv", "exp", "log", "log10", "log2", "logsumexp", "sqrt", "tan")  # fmt: skip
 """Functions that MKL computes otherwise on another processor. What trains and answers calls none of them."""
 ROWS, TERMS, COLUMNS = (3, 4, 64), (8, 192, 193, 383, 384, 2500), (11, 12, 64)
+OF_A_STEP = ((1000, 128, 384), (1000, 384, 128), (1000, 128, 1792), (128, 1000, 384))
+"""Rows, terms and columns of products in a step of the demo."""
 
 
-def md5(tensor: Tensor) -> str:
-    data = tensor.detach().contiguous().numpy().tobytes()
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+def md5(*tensors: Tensor) -> str:
+    total = hashlib.md5(usedforsecurity=False)
+    for tensor in tensors:
+        total.update(tensor.detach().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def main() -> None:
@@ -78,31 +82,20 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def products() -> Iterator[tuple[str, str]]:
     """Of one, two and three dimensions, each matrix as it is and transposed."""
-    for rows, terms, columns in itertools.product(ROWS, TERMS, COLUMNS):
+    for rows, terms, columns in (*itertools.product(ROWS, TERMS, COLUMNS), *OF_A_STEP):
         a, b = normal(3, rows, terms), normal(3, terms, columns, seed=1)
+        given = normal(rows, columns, seed=2)
         ways = list(itertools.product((a, a.mT.contiguous().mT), (b, b.mT.contiguous().mT)))
-        many = torch.stack([left @ right for left, right in ways])
-        one = torch.stack([left[0] @ right[0] for left, right in ways])
-        layer = F.linear(a[0], b[0].T.contiguous(), normal(columns))
         yield (
             f"{rows}×{terms} · {terms}×{columns}",
-            md5(torch.cat([many, one[:, None], layer.expand(4, 1, -1, -1)], 1)),
+            md5(
+                *(left @ right for left, right in ways),
+                *(left[0] @ right[0] for left, right in ways),
+                F.linear(a[0], b[0].T.contiguous(), given[0]),
+                torch.addmm(given, a[0], b[0], beta=-4.5, alpha=2.25),
+                torch.baddbmm(given, a, b, beta=0.5, alpha=2),
+            ),
         )
-    for rows, terms, columns in (
-        (1000, 128, 384),
-        (1000, 384, 128),
-        (1000, 128, 1792),
-        (128, 1000, 384),
-    ):
-        a, b, given = (
-            normal(rows, terms),
-            normal(terms, columns, seed=1),
-            normal(rows, columns, seed=2),
-        )
-        made = torch.stack([a @ b, torch.addmm(given, a, b, beta=-4.5, alpha=2.25)])
-        yield f"{rows}×{terms} · {terms}×{columns}", md5(made)
-    a, b, given = normal(3, 50, 32), normal(3, 32, 50, seed=1), normal(3, 50, 50, seed=2)
-    yield "baddbmm", md5(torch.baddbmm(given, a, b, beta=0.5, alpha=2))
     for terms in TERMS:
         yield f"64×{terms} · {terms}", md5(normal(64, terms) @ normal(terms, seed=1))
         yield f"{terms} · {terms}", md5(normal(terms) @ normal(terms, seed=1))
@@ -129,7 +122,7 @@ def rotary() -> tuple[str, str]:
     """The angles of positions (Su et al. 2021, RoFormer, equation 15) and their cosines and sines."""
     rates = 1.0 / 1e4 ** (torch.arange(0, 64, 2).float() / 64)
     angles = torch.outer(torch.arange(8192.0), rates)
-    return "rotary", md5(torch.stack([angles, angles.cos(), angles.sin()]))
+    return "rotary", md5(angles, angles.cos(), angles.sin())
 
 
 def of_layers() -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from stages.backends.mlx.models import head, peft_state
 from stages.backends.shared import checkpoints
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
-from stages.backends.shared.kept_state import KeptState
+from stages.backends.shared.kept_state import KeptState, has_ended
 from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import Interruption, LossWatch, out_of_patience
@@ -70,7 +70,8 @@ class Loop:
         if start := checkpoints.latest(self.folder, self.progress.say):
             self._resume(start)
         self.progress.training_begins(self.state.global_step)
-        interruption, ends = Interruption(), self._has_ended(first_steps_only)
+        interruption = Interruption()
+        ends = has_ended(self.state, self.plan, self.kept, first_steps_only)
         with interruption:
             while self.state.global_step < self.state.max_steps and not ends:
                 norm = self._step()
@@ -90,11 +91,6 @@ class Loop:
             self.last = peft_state(self.model)
         if self.state.best_model_checkpoint is not None:
             self._load(Path(self.state.best_model_checkpoint))
-
-    def _has_ended(self, first_steps_only: bool) -> bool:
-        """Whether what the checkpoint is of had no more steps to make."""
-        out_of = out_of_patience(self.state.log_history, self.plan.patience)
-        return out_of or (first_steps_only and bool(self.kept.first_steps_md5))
 
     def _step(self) -> float:
         """One optimizer step; the norm of its gradient before clipping."""

@@ -26,10 +26,10 @@ from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import latest, seal
 from stages.backends.shared.devices import device
-from stages.backends.shared.kept_state import KeptState
+from stages.backends.shared.kept_state import KeptState, has_ended
 from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import Interruption, LossWatch, out_of_patience
+from stages.backends.shared.stopping import Interruption, LossWatch
 from stages.backends.shared.training_plan import TrainingPlan, training_plan
 from stages.errors import UserError
 from stages.progress_lines import ProgressLines
@@ -277,17 +277,6 @@ class LabelledTrainer(Trainer):
 
 def state_of(checkpoint: Path) -> TrainerState:
     return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-
-
-def has_ended(
-    state: TrainerState, planned: TrainingPlan, kept: KeptState, first_steps_only: bool
-) -> bool:
-    """Whether a training that goes on from this state has no more steps to make."""
-    return (
-        state.global_step >= planned.batches.steps
-        or out_of_patience(state.log_history, planned.patience)
-        or (first_steps_only and bool(kept.first_steps_md5))
-    )
 
 
 def fit(

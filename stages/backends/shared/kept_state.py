@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from stages.backends.shared.stopping import RECENT
+from transformers import TrainerState
+
+from stages.backends.shared.stopping import RECENT, out_of_patience
+from stages.backends.shared.training_plan import TrainingPlan
 from stages.errors import UserError
 from stages.files import write_json
 
@@ -50,3 +53,14 @@ class KeptState:
         since = [self.losses[made] for made in range(reported + 1, step + 1)]
         self.losses = {made: loss for made, loss in self.losses.items() if made > step - RECENT}
         return math.fsum(since) / len(since)
+
+
+def has_ended(
+    state: TrainerState, plan: TrainingPlan, kept: KeptState, first_steps_only: bool
+) -> bool:
+    """Whether a training that goes on from this state has no more steps to make."""
+    return (
+        state.global_step >= plan.batches.steps
+        or out_of_patience(state.log_history, plan.patience)
+        or (first_steps_only and bool(kept.first_steps_md5))
+    )

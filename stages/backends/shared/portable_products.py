@@ -13,13 +13,13 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, library
 
 ROWS, COLUMNS = 4, 12
 TERMS = range(193, 384)
 """Numbers of terms that are made TERMS.stop."""
 
-_library = torch.library.Library("aten", "IMPL")
+_replaced = library.Library("aten", "IMPL")
 
 
 @cache
@@ -28,7 +28,7 @@ def install() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)
         for product in (mm, addmm, bmm, baddbmm, mv, addmv, dot):
-            _library.impl(product.__name__, product, "CPU")
+            _replaced.impl(product.__name__, product, "CPU")
 
 
 def mm(self: Tensor, mat2: Tensor) -> Tensor:
