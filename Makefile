@@ -1,3 +1,4 @@
+# make install what is needed, into .venv
 # make repro   the default graph: corpora -> base -> chains -> scores -> comparison
 # make test    the tests          make check   ruff, mypy, the audit and the tests
 # make audit   known weaknesses of the pinned packages, where the advisory service can be reached
@@ -8,7 +9,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check smoke lint audit bench graph
+.PHONY: install repro test check smoke lint audit bench graph
+
+install: .venv/installed
 
 repro: .venv/installed
 	python -m stages repro --jobs auto

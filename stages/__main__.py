@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from stages.commands import apply, check, export, new, plan, report, repro
+from stages.commands import apply, begin, check, export, new, plan, report, repro
 from stages.errors import UserError
 
 app = typer.Typer(
@@ -14,13 +14,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("new")(new.new)
-app.command("apply")(apply.apply)
-app.command("check")(check.check)
-app.command("plan")(plan.plan)
-app.command("export")(export.export)
-app.command("report")(report.report)
-app.command("repro")(repro.repro)
+VERBS = (
+    (begin.begin, "make a clone a project of your own, on a base that you name"),
+    (new.new, "a file becomes the next version of a corpus, with its run"),
+    (check.check, "look at a run before it is trained"),
+    (plan.plan, "how much memory a run takes"),
+    (repro.repro, "dvc repro, several stages at once; or prove an edit"),
+    (report.report, "a page and pictures of all scores"),
+    (apply.apply, "answer your own text"),
+    (export.export, "write a run for other programs"),
+)
+for verb, does in VERBS:
+    app.command(short_help=does)(verb)
 
 
 def main() -> None:

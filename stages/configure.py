@@ -87,7 +87,7 @@ def decisions(params: Params) -> Iterator[Decision]:
         yield Decision("initialise", name, {"base": without_neutral_values(base)})
     for name in params.runs:
         yield from decisions_of(params, name)
-    for task in params.tasks:
+    for task in params.compare:
         parents = [[name, run.parent] for name, run in params.runs.items() if run.task == task]
         yield Decision("compare", task, {"parents": parents}, task)
 
@@ -103,8 +103,9 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
         if key in settings.Settings.model_fields
     }
     if settled.method == "full":
-        del training["lora"]  # of no use to it: another rank must not retrain it
+        training.pop("lora", None)  # of no use to it: another rank must not retrain it
     answers = without_neutral_values(answering(settled))
+    del training["save_total_limit"]
     if settled.exact == "portable":  # any number of them gives the same bytes
         training.pop("threads", None)
         answers.pop("threads", None)
@@ -115,11 +116,16 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     ]
     validated = {run.validation: 1.0} if run.validation else params.shares(name)
     task, base, backend = {"task": run.task}, {"base": run.base}, settled.backend
-    packages: tuple[str, ...] = ("tokenizers",)  # what transformers' tokenizers are made with
+    # What transformers' tokenizers are made with, and what renders their chat templates.
+    packages: tuple[str, ...] = ("tokenizers", "jinja2")
     if backend == "pytorch" and (settled.method == "qlora" or settled.optim.startswith("paged")):
         packages += ("bitsandbytes",)  # transformers imports it for these
 
-    conduct = {"report_to": settled.report_to, "threads": settled.threads}
+    conduct = {
+        "report_to": settled.report_to,
+        "threads": settled.threads,
+        "save_total_limit": settled.save_total_limit,
+    }
     yield Decision(CONDUCT, name, conduct)
     yield Decision(
         "mix",
@@ -127,14 +133,26 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
         task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}},
     )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
-    yield Decision("train", name, {"run": start, "settings": training}, run.task, backend, packages)
+    trains = {"run": start, "shares": params.shares(name), "settings": training}
+    yield Decision("train", name, trains, run.task, backend, packages)
     asked = task | base | {"settings": answers, "tests": tests}
     yield Decision("predict", name, asked, run.task, backend, packages)
     yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
 
 
 def without_neutral_values(options: settings.Strict) -> dict[str, Any]:
-    return options.model_dump(exclude_defaults=True)
+    """All values but those that mean off, none or all where their default means that too: an option
+    that is added later leaves the others' config as it was. A default that means anything stays, so
+    that an edit of it in the code is seen.
+    """
+    kept = {}
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if isinstance(value, settings.Strict):
+            value = without_neutral_values(value)
+        if value or field.is_required() or field.get_default():
+            kept[name] = value
+    return kept
 
 
 def changes(path: Path, config: dict[str, Any]) -> list[str]:

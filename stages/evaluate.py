@@ -28,15 +28,11 @@ def main(run: str) -> None:
     write_lines(Path("data/scored", task, f"{run}.jsonl"), scored(tests, own, statistics))
 
     # A row that two versions hold out counts once, as the first of them has it.
-    first_places = list({row["id"]: at for at, row in reversed(list(enumerate(tests)))}.values())[
-        ::-1
-    ]
-    tests, own, base, statistics = (
-        [tests[at] for at in first_places],
-        [own[at] for at in first_places],
-        [base[at] for at in first_places],
-        statistics[first_places],
-    )
+    first = {row["id"]: at for at, row in reversed([*enumerate(tests)])}
+    places = sorted(first.values())
+    tests = [tests[at] for at in places]
+    own, base = ([answers[at] for at in places] for answers in (own, base))
+    statistics = statistics[places]
     baseline = score.baseline(
         Path("data/prepared", task, "train", f"{corpus}.jsonl"), tests, Path(config["base"])
     )

@@ -1,7 +1,7 @@
 """Which code and which packages a stage can run: its imports, and those of what it imports.
 
-What a stage loads by name is seen in its calls: `tasks.score(…)` loads the score.py of its task,
-`backends.load(…)` its backend.
+What a stage loads by name is seen where the loader is named: `tasks.score` loads the score.py of
+its task, `backends.load` its backend. Forms of import that cannot be followed are refused.
 """
 
 import ast
@@ -20,8 +20,7 @@ PROJECT = Path(__file__).parents[1]
 
 DECIDES_NOTHING = {
     "stages.command_line": "hands a stage the key that it is called with",
-    "stages.settings": "each config holds the values themselves, and a default never changes "
-    "(tests/test_settings.py)",
+    "stages.settings": "each config holds the values themselves",
     "stages.progress_lines": "tells how far long work is",
     "stages.backends.shared.memory": "refuses what memory is too small for, and computes nothing "
     "of a training that fits",
@@ -46,18 +45,20 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn"
 }  # so that the slow look through all that is installed is not needed
 NOT_INSTALLED = "not installed"
-PARTS = {
-    "corpus",
-    "score",
-    "synthetic",
-    "document",
-}  # of a task: functions of stages/tasks/__init__.py
+LOADERS = {"tasks": {"corpus", "score", "synthetic", "document"}, "backends": {"load"}}
+"""The functions of these packages that load a module by its name, by way of contracts.py."""
 
 # Fields of syntax nodes that say nothing (`kind`: the u of u"text"; `simple`: no brackets around an
 # annotated name).
 SILENT = {"type_comment", "kind", "ctx", "simple"}
 TYPES = {"typing", "collections.abc"}
-TOLD = {"UserError", "print", "say"}
+UNSEEN = {"import_module", "__import__", "exec", "eval"}
+PURE = {
+    *("len", "list", "max", "min", "repr", "round", "set", "sorted", "str", "sum", "tuple", "type"),
+    *("format", "get", "items", "join", "keys", "lower", "most_common", "partition", "replace"),
+    *("rpartition", "split", "splitlines", "strip", "total", "upper", "values"),
+}
+"""Functions and methods that do nothing but return what a sentence says."""
 
 
 def code(files: Iterable[Path]) -> dict[str, str]:
@@ -81,37 +82,77 @@ def closure(module: str, task: str = "", backend: str = "") -> set[Path]:
     """Files of this project that a module can run, without those that decide nothing and what only
     they import.
 
-    task, backend: those of a stage, whose modules it loads by name. Raises UserError for a file
-    that is no Python.
+    task, backend: those of a stage, whose modules it loads by name. Other files that lie beside
+    code are taken to be read by it. Raises UserError for a file that is no Python, and for an
+    import that cannot be followed.
     """
     left_out = {PROJECT.joinpath(*name.split(".")).with_suffix(".py") for name in DECIDES_NOTHING}
     files, waiting = set[Path](), files_of(module)
     while waiting:
         if (file := waiting.pop()) not in files | left_out:
             files.add(file)
+            require_followable(file)
             waiting += imported(file)
             for loader, part in loaded_by_name(file):
                 named = (
                     f"tasks.{task}.{part}" if loader == "tasks" else f"backends.{backend}.backend"
                 )
                 waiting += files_of(f"stages.{named}")
-    return files
+    folders = {file.parent for file in files}
+    beside = {path for folder in folders for path in folder.iterdir() if path.is_file()}
+    return files | {path for path in beside if path.suffix != ".py" and path.name[0] != "."}
 
 
 @cache
 def loaded_by_name(file: Path) -> set[tuple[str, str]]:
-    """("tasks", part of a task) and ("backends", "load") of the calls in a file."""
-    calls = [node.func for node in ast.walk(parsed(file)) if isinstance(node, ast.Call)]
-    return {
-        (call.value.id, call.attr)
-        for call in calls
-        if isinstance(call, ast.Attribute)
-        and isinstance(call.value, ast.Name)
-        and (
-            (call.value.id == "tasks" and call.attr in PARTS)
-            or (call.value.id, call.attr) == ("backends", "load")
+    """("tasks", part of a task) and ("backends", "load"), of the loaders that a file names, whether
+    it calls them there or hands them on.
+    """
+    named, packages = set[tuple[str, str]](), {package: package for package in LOADERS}
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None)
+            for alias in node.names:
+                path = f"{module}.{alias.name}" if module else alias.name
+                above, _, name = path.rpartition(".")
+                if path.removeprefix("stages.") in LOADERS:
+                    packages[alias.asname or name or path] = path.removeprefix("stages.")
+                if name in LOADERS.get(package := above.removeprefix("stages."), ()):
+                    named.add((package, name))
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Attribute):
+            of = getattr(node.value, "id", getattr(node.value, "attr", ""))
+            if node.attr in LOADERS.get(package := packages.get(of, ""), ()):
+                named.add((package, node.attr))
+    return named
+
+
+@cache
+def require_followable(file: Path) -> None:
+    """Raise UserError for an import of which it is not seen what it loads: an edit of that would
+    rerun nothing.
+    """
+    if file.suffix != ".py" or file == PROJECT / "stages/contracts.py":
+        return
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            what = f"from {node.module or '.'} import *"
+        elif getattr(node, "id", "") in UNSEEN or getattr(node, "attr", "") == "import_module":
+            what = getattr(node, "id", "import_module")
+        else:
+            continue
+        line = getattr(node, "lineno", 0)
+        raise UserError(
+            f"{file.relative_to(PROJECT)} line {line}: {what}: which code that runs cannot be "
+            "seen, so that an edit there would rerun nothing; import it by its name"
         )
-    }
+    for module in imported_modules(file):
+        name = module.partition(".")[0]
+        if name != "stages" and PROJECT.joinpath(name).with_suffix(".py").is_file():
+            raise UserError(
+                f"{file.relative_to(PROJECT)}: import {name}: {name}.py lies outside stages/, and "
+                "an edit there would rerun nothing; move it into stages/"
+            )
 
 
 @cache
@@ -175,7 +216,16 @@ def meaning_md5(file: Path) -> str:
     a person is told. A decorator may read the hints of its function, and dataclasses, NamedTuples
     and pydantic read those of a class: they stay.
     """
-    return hashlib.md5(form(parsed(file), hints=False).encode(), usedforsecurity=False).hexdigest()
+    if file.suffix != ".py":
+        return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    text = form(parsed(file), hints=False)
+    # Of what is imported for hints, that which is used otherwise too.
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.ImportFrom) and node.module in TYPES:
+            for alias in node.names:
+                if f"Name(id={alias.asname or alias.name!a})" in text:
+                    text += f"{node.module}.{alias.name} as {alias.asname}"
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def form(node: Any, hints: bool) -> str:
@@ -200,8 +250,9 @@ def form(node: Any, hints: bool) -> str:
             return form(ast.Assign([target], value), hints)
         case ast.arg() | ast.AnnAssign() if not hints:
             left_out = SILENT | {"annotation"}
-        case ast.Call() if only_tells(node):
-            left_out = SILENT | {"args", "keywords"}
+        case ast.Expr(value=ast.Call() as call) | ast.Raise(exc=ast.Call() as call) if tells(call):
+            cause = form(getattr(node, "cause", None), hints)
+            return f"{kind}({form(call.func, hints)},{form(effects(call), hints)},{cause})"
         case ast.ClassDef():
             inner = {"body": True}
         case (
@@ -250,13 +301,24 @@ def is_for_hints(node: Any) -> bool:
     return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
 
 
-def only_tells(call: ast.Call) -> bool:
-    """Whether its arguments are a sentence for a person: no `print` into a file that it names, no
-    assignment inside of it. Functions that it calls are taken to have no effects.
-    """
+def tells(call: ast.Call) -> bool:
+    """Whether its arguments are a sentence for a person: no `print` into a file that it names."""
     name, attribute = getattr(call.func, "id", ""), getattr(call.func, "attr", "")
-    if name not in TOLD and attribute not in TOLD - {"print"}:
-        return False
-    effects = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
     named = any(keyword.arg == "file" for keyword in call.keywords)
-    return not named and not any(isinstance(inside, effects) for inside in ast.walk(call))
+    return (name in ("UserError", "print", "say") or attribute == "say") and not named
+
+
+def effects(call: ast.Call) -> list[ast.AST]:
+    """What is in a sentence that may do more than say something: calls, assignments, awaits."""
+    inside = [
+        node for part in (call.args, call.keywords) for each in part for node in ast.walk(each)
+    ]
+    return [
+        node
+        for node in inside
+        if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom)
+        or (
+            isinstance(node, ast.Call)
+            and getattr(node.func, "id", getattr(node.func, "attr", "")) not in PURE
+        )
+    ]

@@ -2,14 +2,16 @@
 anything runs.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stages import backends, tasks
 from stages.errors import UserError, nearest
@@ -37,9 +39,11 @@ class Params(Strict):
         False, description="whether corpora and models may lie outside the repository"
     )
     split: Split
+    base: str = Field("", description="what the first run of a task starts from; `new` enters it")
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, Any]]
+    compare: list[str] = Field(description="the tasks that have runs")
     synthetic: dict[str, Synthetic]
     sources: dict[str, Source] = Field({}, description="data sets of the hub that `fetch` reads")
     bases: dict[str, Base]
@@ -60,17 +64,21 @@ class Params(Strict):
     def shares(self, run: str) -> dict[str, float]:
         """How often an epoch of a run has each row of each corpus.
 
-        The run's own corpus once; those of `replay` and `mix` as they say.
+        The run's own corpus once, also where an earlier run had it; what earlier runs were trained
+        on, mixed corpora too, as `replay` says; those of `mix` as it says.
         """
-        spec, shares = self.runs[run], {}
-        before = spec
-        while (name := before.parent.removeprefix("models/")) in self.runs and self.runs[
-            name
-        ].task == spec.task:
-            before = self.runs[name]
-            if spec.replay:
-                shares[before.corpus] = spec.replay
-        return {spec.corpus: 1.0} | shares | {spec.corpus: 1.0} | spec.mix
+        spec = self.runs[run]
+        shares, before = {spec.corpus: 1.0}, self._parent(spec)
+        while spec.replay and before:
+            for corpus in (before.corpus, *before.mix):
+                shares.setdefault(corpus, spec.replay)
+            before = self._parent(before)
+        return shares | spec.mix
+
+    def _parent(self, run: Run) -> Run | None:
+        """The run that a run continues from, where that is one of its task."""
+        parent = self.runs.get(run.parent.removeprefix("models/"))
+        return parent if parent and parent.task == run.task else None
 
 
 def answering(options: Options) -> Answering:
@@ -86,19 +94,22 @@ def load_params(path: Path = PARAMS) -> Params:
     is.
     """
     try:
-        return validate(path.read_text(encoding="utf-8"), path)
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run this at the top of the repository") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}; correct it") from None
+    return validate(text, path)
 
 
 def validate(text: str, path: Path) -> Params:
     """`load_params` of what the file `path` holds, or shall hold."""
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    raw = {key: {} if value is None else value for key, value in (raw or {}).items()}
-    faults = faults_of(Params, raw, "")
+    raw = _parsed(text, path)
+    faults = [
+        f"`{key}` is empty, which DVC cannot read; write `{key}: {{}}`"
+        for key, value in raw.items()
+        if value is None
+    ] or faults_of(Params, raw, "")
     if not faults:
         layers = {DEFAULTS: raw["defaults"]}
         layers |= {
@@ -116,9 +127,23 @@ def validate(text: str, path: Path) -> Params:
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     params = Params.model_validate(raw)
-    if faults := _outside(params) + _dangling(params):
+    if faults := _misspelt_paths(params) or _outside(params) + _dangling(params):
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     return params
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    """The document as DVC reads it: by YAML 1.2, in which 5e-05 is a number, and no key twice."""
+    try:
+        raw = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not YAML: {error.problem}; correct it") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}; correct it") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: its top level is no map of keys, such as `defaults:`; write them")
+    return raw
 
 
 def entry(entries: dict[str, Any], name: str, group: str) -> Any:
@@ -182,6 +207,17 @@ def _dangling(params: Params) -> list[str]:
                 f"`tasks.{task}`: there is no folder stages/tasks/{task}; write its corpus.py and "
                 f"score.py"
             )
+    having = {run.task for run in params.runs.values()}
+    faults += [
+        f"`compare`: {task} has runs and does not stand in it; add it"
+        for task in params.tasks
+        if task in having and task not in params.compare
+    ]
+    faults += [
+        f"`compare`: {task} has no runs that could be compared; take it out"
+        for task in params.compare
+        if task not in having
+    ]
     for name, base in params.bases.items():
         texts = [corpus for corpus, item in params.corpora.items() if item.task == "lm"]
         if base.corpus not in texts:
@@ -189,6 +225,22 @@ def _dangling(params: Params) -> list[str]:
                 f"`bases.{name}.corpus`: no corpus of texts "
                 f"`{base.corpus}`{nearest(base.corpus, texts)}"
             )
+        faults += [
+            f"`bases.{name}.{key}`: {value} is no multiple of {of} {getattr(base, of)}; correct one"
+            for key, of in (
+                ("hidden_size", "num_attention_heads"),
+                ("num_attention_heads", "num_key_value_heads"),
+            )
+            if (value := getattr(base, key)) % getattr(base, of)
+        ]
+    written = [(item.file, name) for name, item in params.synthetic.items()]
+    written += [(item.file, name) for name, item in params.sources.items()]
+    faults += [
+        f"`{name}`: {file} is written by {other} too; give one of them another file"
+        for at, (file, name) in enumerate(written)
+        for earlier, other in written[:at]
+        if earlier == file
+    ]
     for name, run in params.runs.items():
         presets = [run.preset] if isinstance(run.preset, str) else run.preset
         faults += [
@@ -239,23 +291,40 @@ def _dangling(params: Params) -> list[str]:
     return faults
 
 
+def _paths(params: Params) -> list[tuple[str, str]]:
+    """(dotted key, path) of every file and model that is named."""
+    files = [(f"{group}.{name}.file", item.file) for group in ("synthetic", "sources", "corpora")
+             for name, item in getattr(params, group).items()]  # fmt: skip
+    models = [
+        (f"runs.{name}.{key}", getattr(run, key))
+        for name, run in params.runs.items()
+        for key in ("base", "parent")
+    ]
+    return [*files, *models, *([("base", params.base)] if params.base else [])]
+
+
+def _misspelt_paths(params: Params) -> list[str]:
+    """Paths that no file can have, and second ways to write one: to DVC they are another file."""
+    faults = []
+    for place, path in _paths(params):
+        if not path.isprintable() or max(map(len, os.fsencode(path).split(b"/"))) > 255:
+            faults.append(f"`{place}`: {path[:40]!r} is no name that a file can have; correct it")
+        elif not path or path != os.path.normpath(path) or path == ".":
+            remedy = f"write it as {os.path.normpath(path)}" if path.strip("./") else "name a file"
+            faults.append(f"`{place}`: {path!r}: {remedy}")
+    return faults
+
+
 def _outside(params: Params) -> list[str]:
     """Files and models that lie elsewhere: another clone would not have them, and a stage could
     overwrite them.
     """
     if params.allow_outside:
         return []
-    named = [(f"{group}.{name}.file", item.file) for group in ("synthetic", "sources", "corpora")
-             for name, item in getattr(params, group).items()]  # fmt: skip
-    named += [
-        (f"runs.{name}.{key}", getattr(run, key))
-        for name, run in params.runs.items()
-        for key in ("base", "parent")
-    ]
     here = Path.cwd().resolve()
     return [
         f"`{place}`: {path} lies outside the repository; copy it in, or set `allow_outside: true`"
-        for place, path in named
+        for place, path in _paths(params)
         if not Path(path).resolve().is_relative_to(here)
     ]
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Lora(Strict):
@@ -55,7 +55,9 @@ class Common(Strict):
     """What decides both a run's weights and its answers."""
 
     seed: int = Field(
-        ge=0, description="random seed of initialisation, row order, dropout and sampling"
+        ge=0,
+        le=2**32 - 1,
+        description="random seed of initialisation, row order, dropout and sampling",
     )
     backend: str = Field(description="a folder of stages/backends: pytorch or mlx")
     method: Literal["lora", "qlora", "full"] = Field(
@@ -204,7 +206,7 @@ class Synthetic(Strict):
     file: str
     rows: int = Field(ge=1)
     level: int = Field(ge=1, description="which of the grammar's materials; 1 is the simplest")
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=2**32 - 1)
 
 
 class Source(Strict):
@@ -230,7 +232,7 @@ class Augment(Strict):
     character_noise: float = Field(
         gt=0, le=0.5, description="share of characters dropped, doubled, swapped or replaced"
     )
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=2**32 - 1)
 
 
 class Corpus(Strict):
@@ -293,13 +295,13 @@ class Base(Strict):
     initializer_range: float = Field(
         gt=0, description="standard deviation of the untrained weights"
     )
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=2**32 - 1)
 
 
 class Run(BaseModel):
     """What a run starts from and learns; its own values of Options stand beside these keys."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
     task: str
     corpus: str
     base: str

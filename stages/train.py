@@ -28,13 +28,12 @@ def main(
     config = stage_config.load("train", run)
     conduct = stage_config.load(stage_config.CONDUCT, run)
     spec = Run.model_validate(config["run"])
-    settings = Settings.model_validate(config["settings"] | {"threads": conduct["threads"]})
+    report_to = conduct.pop("report_to")
+    settings = Settings.model_validate(config["settings"] | conduct)
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     train_rows, valid_rows = read_rows(train), read_rows(valid)
-    backend, name = (
-        backends.load(settings.backend, settings.exact),
-        checkpoints.folder_name(run, spec),
-    )
+    backend = backends.load(settings.backend, settings.exact)
+    name = checkpoints.folder_name(run, spec)
     if first_steps:
         with checkpoints.locked_folder(f"{name}-first-steps") as folder:
             trained = backend.train(
@@ -52,16 +51,19 @@ def main(
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
     with checkpoints.locked_folder(name) as folder:
-        trained = backend.train(
-            run, spec, settings, train_rows, valid_rows, folder, conduct["report_to"]
-        )
+        trained = backend.train(run, spec, settings, train_rows, valid_rows, folder, report_to)
         trained.save(Path("models", run))
         write_json(
             Path("models", run, model_folders.LINEAGE),
             {
                 "run": run,
                 "task": spec.task,
-                "corpus": {"name": spec.corpus, "train_md5": md5(train), "valid_md5": md5(valid)},
+                "corpus": {
+                    "name": spec.corpus,
+                    "shares": config["shares"],
+                    "train_md5": md5(train),
+                    "valid_md5": md5(valid),
+                },
                 "base": model_folders.identity(spec.base),
                 "parent": {"path": spec.parent, "md5": fingerprint(Path(spec.parent))},
                 "config_md5": hashlib.md5(

@@ -32,6 +32,7 @@ defaults: {json.dumps(merge(OPTIONS, OWN))}
 presets: {}
 tasks: {typst: {}, gec: {}, lm: {}}
 synthetic: {}
+compare: [typst, gec, lm]
 bases: {}
 corpora:
   typst-001: {task: typst, file: a.jsonl}

@@ -302,6 +302,18 @@ def test_an_epoch_has_each_row_as_often_as_its_weight_says(inside):
         assert {third[row["id"]] for row in sets[earlier]} == {0, 1}
 
 
+def test_what_an_earlier_run_mixed_in_is_replayed_too(inside):
+    enter(
+        gec_001={"run": {"mix": {"gec-004": 2.5}}},
+        gec_002={"run": {"corpus": "gec-001", "replay": 0.25}},
+        gec_003={"run": {"replay": 0.5, "mix": {"gec-001": 2.0}}},
+        gec_004={"run": None},
+    )
+    params = load_params()
+    assert params.shares("gec-002") == {"gec-001": 1.0, "gec-004": 0.25}
+    assert params.shares("gec-003") == {"gec-003": 1.0, "gec-001": 2.0, "gec-004": 0.5}
+
+
 # What is tested on
 
 

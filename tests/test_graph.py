@@ -13,7 +13,7 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from stages import configure, imports, predict
+from stages import configure, contracts, imports, predict, tasks
 from stages.corpus import clean
 from stages.errors import UserError
 from stages.params import Params, load_params
@@ -67,6 +67,8 @@ def forget() -> None:
         imports.parsed,
         imports.meaning_md5,
         imports.installed,
+        imports.loaded_by_name,
+        imports.require_followable,
     ):
         kept.cache_clear()
 
@@ -158,20 +160,107 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
 
 
 def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
-    """import_module stands in the two places alone whose functions `imports.loaded_by_name` looks
+    """contracts.load stands in the two places alone whose functions `imports.loaded_by_name` looks
     for."""
     files = list((ROOT / "stages").rglob("*.py"))
     found = {
-        path.relative_to(ROOT).as_posix() for path in files if "import_module(" in path.read_text()
+        path.relative_to(ROOT).as_posix() for path in files if "contracts.load(" in path.read_text()
     }
     assert found == {"stages/backends/__init__.py", "stages/tasks/__init__.py"}
-    assert not [path for path in files if "__import__(" in path.read_text()]
+    for file in files:
+        imports.require_followable(file)
     loaders = {
         node.name
         for node in imports.parsed(ROOT / "stages/tasks/__init__.py").body
         if isinstance(node, ast.FunctionDef)
     }
-    assert loaders == imports.PARTS | {"names", "_load"}
+    assert loaders == imports.LOADERS["tasks"] | {"names"}
+
+
+@pytest.mark.parametrize(
+    ("text", "loads"),
+    [
+        ("from stages import tasks\ntasks.score(task)", {("tasks", "score")}),
+        ("from stages import tasks\n[tasks.score][0](task)", {("tasks", "score")}),
+        ("from stages.tasks import score as score_of\nscore_of(task)", {("tasks", "score")}),
+        ("import stages.tasks\nstages.tasks.score(task)", {("tasks", "score")}),
+        ("import stages.tasks as t\nt.corpus(task)", {("tasks", "corpus")}),
+        ("from stages import backends as b\nload = b.load", {("backends", "load")}),
+        ("from stages import tasks\ntasks.names()\nother.score(task)", set()),
+    ],
+)
+def test_a_loader_is_seen_however_it_is_written(tmp_path, text, loads):
+    (tmp_path / "code.py").write_text(text, encoding="utf-8")
+    assert imports.loaded_by_name(tmp_path / "code.py") == loads
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            'from importlib import import_module\nimport_module("stages.second")',
+            "stages/first.py line 2: import_module: which code that runs cannot be seen, so that an "
+            "edit there would rerun nothing; import it by its name",
+        ),
+        (
+            "import importlib\n\n\nimportlib.import_module(name)",
+            "line 4: import_module: which code",
+        ),
+        ("from stages.second import *", r"line 1: from stages.second import \*: which code"),
+        ('exec("a = 1")', "line 1: exec: which code"),
+        (
+            "import helpers",
+            "stages/first.py: import helpers: helpers.py lies outside stages/, and an edit there "
+            "would rerun nothing; move it into stages/",
+        ),
+    ],
+)
+def test_an_import_that_cannot_be_followed_is_refused(inside, monkeypatch, text, says):
+    Path("stages").mkdir()
+    Path("helpers.py").touch()
+    Path("stages/first.py").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(imports, "PROJECT", inside)
+    with pytest.raises(UserError, match=says):
+        imports.closure("stages.first")
+
+
+def test_a_file_of_data_beside_code_belongs_to_it(inside, monkeypatch):
+    Path("stages").mkdir()
+    Path("stages/first.py").touch()
+    words = Path("stages/words.txt")
+    words.write_text("a\n", encoding="utf-8")
+    monkeypatch.setattr(imports, "PROJECT", inside)
+    before = imports.code(imports.closure("stages.first"))
+    assert set(before) == {"stages/first.py", "stages/words.txt"}
+    words.write_text("b\n", encoding="utf-8")
+    forget()
+    assert imports.code(imports.closure("stages.first")) != before
+
+
+def test_a_task_or_backend_that_lacks_a_part_is_told_which(inside, monkeypatch):
+    monkeypatch.syspath_prepend(inside)
+    for file, text in (
+        ("tasks/none/__init__.py", ""),
+        ("tasks/echo/__init__.py", ""),
+        ("tasks/echo/corpus.py", "SCORES_STEPS = False\ndef read(path): ...\ndef show(e): ..."),
+    ):
+        Path("stages_of_a_test", file).parent.mkdir(parents=True, exist_ok=True)
+        Path("stages_of_a_test", file).write_text(text, encoding="utf-8")
+    with pytest.raises(
+        UserError,
+        match=r"stages_of_a_test/tasks/none/corpus\.py: no such file; "
+        r"stages/tasks/__init__\.py says what it has",
+    ):
+        contracts.load("stages_of_a_test.tasks.none.corpus", tasks.Corpus)
+    with pytest.raises(
+        UserError,
+        match=r"stages_of_a_test/tasks/echo/corpus\.py: no group_key, question; "
+        r"stages/tasks/__init__\.py says what it has",
+    ):
+        contracts.load("stages_of_a_test.tasks.echo.corpus", tasks.Corpus)
+    Path("stages_of_a_test/tasks/echo/score.py").write_text("import no_such_package")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        contracts.load("stages_of_a_test.tasks.echo.score", tasks.Score)
 
 
 CODE = '''"""A module."""
@@ -255,6 +344,9 @@ class Empty:
         ("if not a:", "if a is None:", True),
         ('f"{len(a)} rows"', '"rows"', False),
         ('f"{len(a)} rows"', 'f"{(a := b)} rows"', True),  # more than told
+        ('f"{len(a)} rows"', 'f"{write(a)} rows"', True),
+        ("    print(f", "    written = print(f", True),
+        ("from stages.errors", "from collections.abc import Sized\nfrom stages.errors", False),
         ('f"{count} of {b}", step=count', '"some"', False),
         ('print("data"', 'print("other data"', True),
         # What decides
@@ -277,7 +369,7 @@ def test_what_code_means_has_the_same_md5_on_every_python(tmp_path):
     """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of
     3.12 and 3.13."""
     (tmp_path / "code.py").write_text(CODE, encoding="utf-8")
-    assert imports.meaning_md5(tmp_path / "code.py") == "001f43ece9359fabc52e0ddef6dc4d5b"
+    assert imports.meaning_md5(tmp_path / "code.py") == "c9be30492b07a065446c05a823bc5340"
 
 
 def test_reformatting_changes_no_file_of_the_project(tmp_path):
@@ -405,7 +497,7 @@ def test_a_stage_depends_on_its_one_file_of_settings_and_code():
     assert set(stages) == set(STAGES)
     assert stages.pop("configure")["deps"] == ["stages", "requirements.txt"]
     for name, entry in stages.items():
-        decided = f"build/config/{name}/${{key}}.json"
+        decided = f"build/config/{name}/${{{'item' if name == 'compare' else 'key'}}}.json"
         assert [dep for dep in entry["do"]["deps"] if dep.startswith(("stages", "build"))] == [
             decided
         ]
@@ -481,9 +573,9 @@ def held_out_in_training(folder: Path) -> list[str]:
     """Every test item, by question and by (question, answer), that stands in a training or
     validation split of its task."""
     found = []
-    tasks = sorted(path.name for path in (folder / "data/prepared").iterdir())
-    assert tasks == ["gec", "lm", "polish", "reward", "typst"]
-    for task in tasks:
+    prepared_tasks = sorted(path.name for path in (folder / "data/prepared").iterdir())
+    assert prepared_tasks == tasks.names()
+    for task in prepared_tasks:
         prepared = folder / "data/prepared" / task
         tests = [
             row for path in sorted((prepared / "test").glob("*.jsonl")) for row in read_rows(path)
@@ -529,7 +621,7 @@ def test_no_held_out_item_is_in_any_training_split_of_any_version_at_full_size(t
 
 def test_the_whole_graph_runs_and_leaves_what_it_promises(whole_graph):
     params = load_params(whole_graph / "params.yaml")
-    assert {run.task for run in params.runs.values()} == {"lm", "gec", "typst", "polish", "reward"}
+    assert {run.task for run in params.runs.values()} == set(tasks.names())
     for name, spec in params.runs.items():
         record = json.loads(
             (whole_graph / f"metrics/evaluate/{spec.task}/{name}.json").read_text(encoding="utf-8")
@@ -563,7 +655,7 @@ def test_a_finished_graph_is_up_to_date(clone):
 # What a change reruns
 
 Edit = Callable[[Path], None]
-TASKS = ("gec", "lm", "polish", "reward", "typst")
+TASKS = tasks.names()
 ALL = ["synthesize", "prepare", "initialise", "mix", "train", "predict", "evaluate", "compare"]
 
 
@@ -643,6 +735,8 @@ EDITS = {
     "the plan of memory": (line("stages/backends/shared/memory.py", "PAGED_FROM = 100_000", "PAGED_FROM = 200_000"), of()),
     "the bookkeeping of checkpoints": (more("stages/backends/shared/checkpoints.py"), of()),
     "the description of an option": (line("stages/settings.py", 'description="rank"', 'description="dimensions"'), of()),
+    "a default in the code": (line("stages/settings.py", "weight_decay: float = Field(0.0", "weight_decay: float = Field(0.5"), of("train")),
+    "a default of corpora in the code": (line("stages/settings.py", "        0.2, ge=0, le=1, description=\"share of the rows that may", "        0.3, ge=0, le=1, description=\"share of the rows that may"), of("prepare")),
     "an option that is off": (line("stages/settings.py", "    backend: str", "    another: int = 0\n    backend: str"), of()),
     "the other backend": (more("stages/backends/mlx/loop.py"), of()),
     "the loss": (more("stages/backends/pytorch/cross_entropy.py"), of("train", "predict")),
@@ -674,8 +768,9 @@ EDITS = {
         setting("runs/gec-002/seed", 5), of("mix@gec-002", "train@gec-002", "predict@gec-002"),
     ),
     "the precision of training": (setting("defaults/precision", "float32"), of("train")),
+    "how many checkpoints are kept": (setting("defaults/save_total_limit", 5), of("conduct")),
     "who is told": (setting("runs/gec-002/report_to", ["wandb"]), of("conduct@gec-002")),
-    "a run's mixture": (setting("runs/gec-002/mix/style-001", 0.25), of("mix@gec-002")),
+    "a run's mixture": (setting("runs/gec-002/mix/style-001", 0.25), of("mix@gec-002", "train@gec-002")),
     "what is held out": (setting("split/test", 0.2), of("prepare")),
 }  # fmt: skip
 
@@ -901,9 +996,12 @@ def test_the_commands_of_the_readme_run():
         for command in commands
     }
     stages = {
-        f"python -m stages {verb}" for verb in ("new", "check", "plan", "apply", "report", "repro")
+        f"python -m stages {verb}"
+        for verb in ("begin", "new", "check", "plan", "apply", "report", "repro")
     }
     known = stages | {
+        "git clone",
+        "make install",
         "make repro",
         "make test",
         "dvc repro",

@@ -124,7 +124,38 @@ def test_two_at_once_and_targets_that_do_not_exist_are_refused(clone):
     )
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "many", "1.5"])
+@pytest.mark.parametrize(
+    ("file", "before", "after", "code", "says"),
+    [
+        (
+            "params.yaml",
+            "max_grad_norm",
+            "max_gradnorm",
+            2,
+            "params.yaml: `defaults.max_gradnorm` is no option; did you mean `max_grad_norm`?",
+        ),
+        ("params.yaml", "sources: {}", "sources:", 2, "params.yaml: `sources` is empty, which DVC"),
+        ("stages/mix.py", "def main", "def main(", 2, "dvc: failed to reproduce 'configure'"),
+        ("dvc.yaml", "stages:", "stages: [", 2, "dvc: "),
+    ],
+)
+def test_what_dvc_cannot_begin_with_is_a_sentence(clone, file, before, after, code, says):
+    text = (clone / file).read_text(encoding="utf-8")
+    assert before in text
+    (clone / file).write_text(text.replace(before, after, 1), encoding="utf-8")
+    done = run(clone, *REPRO, succeeds=False)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_target_is_not_the_whole_graph(clone):
+    done = run(clone, *REPRO, "", succeeds=False)
+    assert done.returncode == 2
+    assert "repro: an empty target; name a stage, or give none for the whole graph" in done.stderr
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "many", "1.5", "9" * 5000, "٣"])
 def test_how_many_at_once_is_a_number_or_auto(jobs):
     with pytest.raises(UserError) as caught:
         as_many(jobs)

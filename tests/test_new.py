@@ -76,7 +76,7 @@ NEW = ("python", "-m", "stages", "new", "gec", "more.tsv")
 
 def take_in() -> None:
     """`new gec more.tsv` in this process."""
-    new.new("gec", Path("more.tsv"), note="", start=False, malformed="stop")
+    new.new("gec", Path("more.tsv"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -214,7 +214,7 @@ def killed(*arguments):
     {writes}
     os._exit(9)
 {function} = killed
-new.new("gec", Path("more.tsv"), note="", start=False, malformed="stop")
+new.new("gec", Path("more.tsv"))
 """
 
 
@@ -295,3 +295,103 @@ def test_new_tells_which_runs_lose_training_rows_to_what_it_holds_out(folder):
         "Note:  it holds out questions that stand in the training rows of gec-001 (2); these rows "
         "leave them, so that these runs and their descendants train again"
     ) in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "corpus", "ran", "says"),
+    [
+        (
+            [],
+            {},
+            {"base": "models/lm-001", "parent": "models/gec-002", "lora": {"r": 4}},
+            "the run continues from models/gec-002.",
+        ),
+        (
+            ["--start"],
+            {},
+            {"base": "models/lm-001", "parent": "models/lm-001", "lora": {"r": 4}},
+            "the run starts from models/lm-001.",
+        ),
+        (
+            ["--base", "models/bases/tiny", "--preset", "fast", "--preset", "lora-small"],
+            {},
+            {"base": "models/bases/tiny", "parent": "models/bases/tiny", "preset": ["fast", "lora-small"], "lora": {"r": 8}},
+            "the run starts from models/bases/tiny.",
+        ),
+        (
+            ["--parent", "gec-001", "--preset", "fast"],
+            {},
+            {"base": "models/lm-001", "parent": "models/gec-001", "preset": "fast", "lora": {"r": 4}},
+            "the run continues from models/gec-001.",
+        ),
+        (["--corpus-only"], {}, None, "Next:  dvc repro prepare@gec-003, then name it in a run: `mix: {gec-003: 0.5}`"),
+        (["--valid-only"], {"valid_only": True}, None, "then name it in a run: `validation: gec-003`"),
+        (["--test-only"], {"test_only": True}, None, "Next:  dvc repro compare@gec"),
+        (["--max-drop-fraction", "0.6", "--malformed", "drop"], {"max_drop_fraction": 0.6, "malformed": "drop"}, {}, "gec-003: 1 rows"),
+    ],
+)  # fmt: skip
+def test_the_run_is_as_the_user_says_or_there_is_none(folder, arguments, corpus, ran, says):
+    if "--malformed" in arguments:
+        (folder / "more.tsv").write_text(f"{ROW}broken\n", encoding="utf-8")
+    said = run(folder, *NEW, *arguments).stdout
+    assert says in said
+    after = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    plain = {"task": "gec", "file": "data/gec/train_003.tsv"}
+    assert after["corpora"]["gec-003"] == plain | corpus
+    if ran is None:
+        assert "gec-003" not in after["runs"]
+    elif ran:
+        assert after["runs"]["gec-003"] == {"task": "gec", "corpus": "gec-003"} | ran
+
+
+def test_what_is_trained_first_is_said_and_what_was_not_asked_for_is_not_trained(folder):
+    """In a clone in which nothing has run, `compare` would train the demo's whole chain."""
+    said = run(folder, *NEW, "--base", "models/bases/tiny").stdout
+    assert "Next:  dvc repro evaluate@gec-003\n" in said
+    said = run(folder, *NEW).stdout
+    assert "Next:  dvc repro evaluate@gec-004  (first trains gec-003, which it stands on)" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--corpus-only", "--test-only"], "new: --corpus-only, --test-only and --valid-only exclude each other"),
+        (["--valid-only", "--start"], "exclude each other, and --start, --base, --parent and --preset, which are of a run"),
+        (["--start", "--base", "models/lm-001"], "new: --start, --base and --parent say each where the run begins; give one"),
+        (["--preset", "fats"], "params.yaml: no `fats` under `presets`; did you mean `fast`?"),
+        (["--base", "models/none"], "`runs.gec-003.base`: no model `models/none`"),
+        (["--malformed", "foo"], "'foo' is not one of 'stop', 'drop'"),
+        (["--max-drop-fraction", "2"], "2.0 is not in the range 0<=x<=1"),
+    ],
+)  # fmt: skip
+def test_what_contradicts_itself_is_refused_and_nothing_is_entered(folder, arguments, says):
+    before = contents(folder)
+    done = run(folder, *NEW, *arguments, succeeds=False)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
+    assert (contents(folder), left_of_corpora(folder)) == (before, [])
+
+
+def test_a_file_that_is_not_there_and_too_many_dropped_rows_say_what_to_do(folder):
+    done = run(folder, "python", "-m", "stages", "new", "gec", "none.tsv", succeeds=False)
+    assert "none.tsv: no such file; give the path of your corpus" in done.stderr
+    (folder / "more.tsv").write_text(ROW + "broken\n" * 2, encoding="utf-8")
+    done = run(folder, *NEW, succeeds=False)
+    assert (
+        "or leave them out: `malformed: drop` for the corpus in params.yaml, --malformed drop"
+        in done.stderr
+    )
+    done = run(folder, *NEW, "--malformed", "drop", succeeds=False)
+    assert (
+        "raise max_drop_fraction: for the corpus in params.yaml, with --max-drop-fraction"
+        in done.stderr
+    )
+
+
+def test_a_task_without_a_base_says_where_to_set_one(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    params = load_params().model_copy(update={"runs": {}, "base": ""})
+    with pytest.raises(
+        UserError, match=r"params\.yaml: no `base` for the first run of gec; set it"
+    ):
+        new.descent(params, "gec", new.Wants())

@@ -38,6 +38,7 @@ GOOD = {
         "gec-001": {"task": "gec", "file": "a.tsv"},
         "lm-001": {"task": "lm", "file": "a.txt"},
     },
+    "compare": ["gec"],
     "runs": {
         "gec-001": {
             "task": "gec",
@@ -117,7 +118,8 @@ def test_threads_decide_only_what_is_exact_for_one_kind_of_machine(tmp_path):
     for stage in ("train", "predict"):
         assert "threads" not in portable[stage]["settings"]
         assert machine[stage]["settings"]["threads"] == 3
-    assert portable["conduct"] == machine["conduct"] == {"report_to": [], "threads": 3}
+    conduct = {"report_to": [], "threads": 3, "save_total_limit": 2}
+    assert portable["conduct"] == machine["conduct"] == conduct
 
 
 def test_exact_for_one_kind_of_machine_needs_a_number_of_threads(tmp_path):
@@ -133,7 +135,10 @@ def test_exact_for_one_kind_of_machine_needs_a_number_of_threads(tmp_path):
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_config_of_a_training_has_all_that_it_needs_and_no_more(tmp_path, method):
     params = load(tmp_path, ("defaults/method", method))
-    trained = settings.Settings.model_validate(configs(params, "gec-001")["train"]["settings"])
+    made = configs(params, "gec-001")
+    conduct = {key: value for key, value in made["conduct"].items() if key != "report_to"}
+    assert "save_total_limit" not in made["train"]["settings"]
+    trained = settings.Settings.model_validate(made["train"]["settings"] | conduct)
     whole = params.resolve("gec-001")
     for name in settings.Settings.model_fields.keys() - {"lora"}:
         assert getattr(trained, name) == getattr(whole, name), name
@@ -170,6 +175,19 @@ def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
         ("runs/gec-001", {"task": "gec", "corpus": "gec-001", "base": "a"}, "`runs.gec-001.parent` is missing; add it"),
         ("split", {"valid": 0.1}, "`split.test` is missing; add it"),
         ("defaults", {}, "`defaults.seed` is missing; every option without a neutral value has one there"),
+        ("defaults/lora/r", True, "`defaults.lora.r`: input should be a valid integer, not True"),
+        ("defaults/learning_rate", float("inf"), "`defaults.learning_rate`: input should be a finite number, not inf"),
+        ("runs/gec-002/mix", {"gec-001": float("inf")}, "`runs.gec-002.mix.gec-001`: input should be a finite number"),
+        ("defaults/seed", 2**70, "`defaults.seed`: input should be less than or equal to 4294967295"),
+        ("bases/tiny/num_attention_heads", 3, "`bases.tiny.hidden_size`: 8 is no multiple of num_attention_heads 3; correct one"),
+        ("synthetic", None, "`synthetic` is empty, which DVC cannot read; write `synthetic: {}`"),
+        ("runs/gec-002/parent", "./models/gec-001", "`runs.gec-002.parent`: './models/gec-001': write it as models/gec-001"),
+        ("runs/gec-002/parent", "models/gec-001/", "`runs.gec-002.parent`: 'models/gec-001/': write it as models/gec-001"),
+        ("corpora/gec-001/file", "", "`corpora.gec-001.file`: '': name a file"),
+        ("corpora/gec-001/file", "a" * 300, "is no name that a file can have; correct it"),
+        ("runs/gec-001/base", "models/\0", "`runs.gec-001.base`: 'models/\\x00' is no name that a file can have"),
+        ("compare", [], "`compare`: gec has runs and does not stand in it; add it"),
+        ("compare", ["gec", "lm"], "`compare`: lm has no runs that could be compared; take it out"),
         ("defaults/lora", {"r": 8}, "`defaults.lora.lora_alpha` is missing; every option without a neutral value has"),
     ],
 )  # fmt: skip
@@ -178,6 +196,38 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
         load(tmp_path, (path, value))
     assert says in str(error.value)
     assert "params.yaml: " in str(error.value)
+
+
+def test_two_entries_that_write_one_file_are_refused(tmp_path):
+    entry = {"task": "gec", "file": "b.tsv", "rows": 9, "level": 1, "seed": 1}
+    with pytest.raises(
+        UserError, match=r"`gec-006`: b\.tsv is written by gec-005 too; give one of"
+    ):
+        load(tmp_path, ("synthetic", {"gec-005": entry, "gec-006": entry}))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"defaults:\n  seed: 1\n  seed: 2\n", "params.yaml line 3: not YAML: found duplicate key \"seed\""),
+        (b"defaults:\n\tseed: 1\n", "params.yaml line 2: not YAML: found character '\\t' that cannot start any token"),
+        (b"- a\n", "params.yaml: its top level is no map of keys, such as `defaults:`; write them"),
+        (b"", "params.yaml: its top level is no map of keys"),
+        ("defaults: {seed: é}".encode("latin-1"), "params.yaml: cannot be read as UTF-8 text: "),
+        ("defaults: {seed: 1}".encode("utf-16"), "params.yaml: cannot be read as UTF-8 text: "),
+        (b"defaults: {seed: 2024-13-45}", "params.yaml: not YAML: month must be in 1..12; correct it"),
+        (b"defaults: {seed: " + b"9" * 5000 + b"}", "params.yaml: not YAML: Exceeds the limit"),
+        (b"[" * 3000, "params.yaml"),
+        (None, "params.yaml: cannot be read as UTF-8 text: [Errno 21] Is a directory"),
+    ],
+)  # fmt: skip
+def test_what_is_no_params_file_is_told_in_a_sentence(tmp_path, content, says):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(content) if content is not None else file.mkdir()
+    with pytest.raises(UserError) as error:
+        load_params(file)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["x; touch ran #", "x\n", "$(touch ran)", "../x", "-x", "X", ""])
@@ -267,65 +317,6 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
         if not field.description and name not in known and not isinstance(field.annotation, type)
     }
     assert unexplained <= {"method", "top_p"}
-
-
-DEFAULTS = {
-    "Common.threads": 0,
-    "Generation.answered_share": 1.0,
-    "Lora.lora_dropout": 0.0,
-    "EarlyStopping.patience": 0,
-    "Common.max_steps_per_example": 0,
-    "Settings.gradient_checkpointing": False,
-    "Settings.offload_activations": False,
-    "Settings.memory_limit_mb": 0,
-    "Settings.added_tokens": [],
-    "Settings.lr_scheduler_kwargs": {},
-    "Settings.warmup_steps": 0,
-    "Settings.weight_decay": 0.0,
-    "Settings.max_steps": 0,
-    "Settings.eval_steps": 0,
-    "Settings.max_eval_batches": 0,
-    "Settings.lora": None,
-    "Options.report_to": [],
-    "Source.name": "",
-    "Source.columns": {},
-    "Corpus.max_drop_fraction": 0.2,
-    "Corpus.malformed": "stop",
-    "Corpus.near_duplicates": 0.0,
-    "Corpus.categories": [],
-    "Corpus.max_characters": 0,
-    "Corpus.max_samples": 0,
-    "Corpus.instruction": "",
-    "Corpus.augment": None,
-    "Corpus.test_only": False,
-    "Corpus.valid_only": False,
-    "Run.preset": [],
-    "Run.mix": {},
-    "Run.replay": 0.0,
-    "Run.validation": "",
-}
-
-
-def test_a_default_is_for_ever():
-    """No config holds a value that is its default, so that nothing would rerun where a default is
-    changed."""
-    models = [
-        model
-        for model in vars(settings).values()
-        if getattr(model, "__module__", "") == settings.__name__
-    ]
-    now = {
-        f"{model.__name__}.{name}": repr(field.default)
-        for model in models
-        for name, field in model.model_fields.items()
-        if name in model.__annotations__ and not field.is_required()
-    }
-    was = {name: repr(value) for name, value in DEFAULTS.items()}
-    assert now == was, (
-        "a default is for ever: old runs do not name it, so that another value would change what "
-        "they mean and rerun none of them. Set the value in params.yaml; enter here the neutral "
-        "default of an option that is new"
-    )
 
 
 def test_the_repositorys_own_params_are_sound():

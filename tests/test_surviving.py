@@ -251,6 +251,26 @@ def test_an_exploding_loss_stops_with_the_step_and_a_remedy(base, inside, monkey
         fit(base, settings, inside / "scratch")
 
 
+def test_a_loss_after_a_resume_is_measured_against_the_lowest_before_it(base, inside, monkeypatch):
+    settings = SETTINGS.model_copy(update={"max_steps": 24})
+    seen, check = [], stopping.LossWatch.check
+
+    def noted(self, step, losses, lowest):
+        seen.append(lowest)
+        return check(self, step, losses, lowest)
+
+    monkeypatch.setattr(stopping.LossWatch, "check", noted)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 20, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            fit(base, settings, inside / "scratch")
+    lowest_before, made = seen[-1], len(seen)
+    assert lowest_before is not None
+    fit(base, settings, inside / "scratch")
+    assert seen[made] is not None
+    assert seen[made] <= lowest_before
+
+
 def test_a_high_loss_that_falls_is_no_explosion(base, inside):
     assert fit(base, SETTINGS.model_copy(update={"max_steps": 30}), inside / "scratch").steps == 30
 

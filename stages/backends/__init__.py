@@ -6,11 +6,11 @@ No backend imports another.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from stages import contracts
 from stages.backends.shared import process
 from stages.errors import UserError
 from stages.records import Answer, Row
@@ -119,8 +119,7 @@ def names() -> list[str]:
 
 def limits(name: str) -> Limits:
     """What a backend cannot do, whether or not what it stands on is installed."""
-    package: Any = import_module(f"stages.backends.{name}")
-    found: Limits = package
+    found: Limits = contracts.load(f"stages.backends.{name}", Limits)
     return found
 
 
@@ -136,6 +135,5 @@ def load(name: str, exact: str) -> Backend:
             "`pip install -r requirements.txt`, or set another backend"
         )
     process.set_up(exact)
-    module: Any = import_module(f"stages.backends.{name}.backend")
-    backend: Backend = module
+    backend: Backend = contracts.load(f"stages.backends.{name}.backend", Backend)
     return backend

@@ -49,7 +49,10 @@ def apply(
         bool, typer.Option("--no-chunking", help="each file whole, as one input")
     ] = False,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="this and the next three: the run's own where not given")
+        int | None,
+        typer.Option(
+            help="of an answer. This and the next three are the run's own where they are not given"
+        ),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="0 takes the likeliest token; above 0 samples")

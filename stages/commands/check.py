@@ -29,8 +29,8 @@ def check(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="with --clean: remove what it lists")] = False,
 ) -> None:
-    """Look at a run's corpora, base, parent, memory and packages, and tell all that is wrong at
-    once (exit code 2).
+    """Look at a run's corpora, base, parent, precision, memory and packages, and tell all that is
+    wrong at once (exit code 2).
 
     Nothing is written, and no weights are loaded: the base is looked at by its config.
 

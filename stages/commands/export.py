@@ -131,6 +131,7 @@ def model_card(run: str, spec: settings.Run, licence: str) -> str:
         "",
     ]
     corpus = lineage["corpus"]
+    shares = ", ".join(f"{name} {share:g}" for name, share in corpus["shares"].items())
     lines += [
         f"# {run}",
         "",
@@ -139,7 +140,8 @@ def model_card(run: str, spec: settings.Run, licence: str) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| corpus | {corpus['name']}: training rows {corpus['train_md5']}, validation rows "
+        f"| corpora, and how often an epoch has each of their rows | {shares} |",
+        f"| MD5 of the training and validation rows | {corpus['train_md5']}, "
         f"{corpus['valid_md5']} |",
         f"| settings | {lineage['config_md5']} |",
         f"| training | {lineage['rows']:,} rows; the best of {lineage['steps']:,} steps was "

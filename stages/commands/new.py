@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +21,18 @@ import typer
 from ruamel.yaml.comments import CommentedMap
 
 from stages import settings, tasks
+from stages.backends.shared import model_folders
 from stages.commands.edited_params import edited_params
 from stages.corpus import clean, split
 from stages.errors import UserError
 from stages.files import PARTIAL, atomic_write, require_writable
 from stages.params import PARAMS, Params, entry, load_params
 from stages.records import Row, read_rows
+
+
+class Malformed(StrEnum):
+    STOP, DROP = "stop", "drop"
+
 
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
@@ -44,23 +52,68 @@ def new(
         ),
     ] = False,
     malformed: Annotated[
-        str, typer.Option(help="what an unreadable line does: stop or drop")
-    ] = "stop",
+        Malformed, typer.Option(help="what an unreadable line does")
+    ] = Malformed.STOP,
+    max_drop_fraction: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="share of the rows that cleaning may drop"),
+    ] = None,
+    base: Annotated[
+        str, typer.Option(help="start a new chain at this model: a folder or a NAME.json")
+    ] = "",
+    parent: Annotated[
+        str, typer.Option(help="continue this run, or this adapter folder, instead of the last run")
+    ] = "",
+    preset: Annotated[
+        list[str] | None, typer.Option(help="a preset of the run; can be repeated, last wins")
+    ] = None,
+    corpus_only: Annotated[
+        bool, typer.Option("--corpus-only", help="enter no run, only what others can be mixed with")
+    ] = False,
+    test_only: Annotated[
+        bool, typer.Option("--test-only", help="no run either: every row is tested on")
+    ] = False,
+    valid_only: Annotated[
+        bool, typer.Option("--valid-only", help="no run either: every row is for validation")
+    ] = False,
 ) -> None:
     """Check FILE, take it in as the next version of TASK's corpus, and enter its corpus and run
     into params.yaml.
+
+    The run continues from the task's last one; a task's first run starts from `base` of
+    params.yaml.
 
     Examples:
 
       python -m stages new typst formulas.jsonl --note "commutative diagrams"
 
       python -m stages new gec learners.tsv --malformed drop
+
+      python -m stages new typst formulas.jsonl --base models/bases/smollm2 --preset pretrained
+
+      python -m stages new typst exam.jsonl --test-only
     """
     params = load_params()
     if task not in params.tasks:
         entry(params.tasks, task, "tasks")
-    most = settings.Corpus(task=task, file=str(file)).max_drop_fraction
-    report = check(task, file, malformed, most)
+    kinds = {"corpus_only": corpus_only, "test_only": test_only, "valid_only": valid_only}
+    kind = next((name for name, given in kinds.items() if given), "")
+    wants = Wants(start, base, parent, preset or [])
+    if sum(kinds.values()) > 1 or (kind and wants != Wants()):
+        raise UserError(
+            "new: --corpus-only, --test-only and --valid-only exclude each other, and --start, "
+            "--base, --parent and --preset, which are of a run; give what you mean"
+        )
+    if sum(map(bool, (start, base, parent))) > 1:
+        raise UserError("new: --start, --base and --parent say each where the run begins; give one")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give the path of your corpus")
+    corpus: dict[str, Any] = {"malformed": malformed.value} if malformed != Malformed.STOP else {}
+    if max_drop_fraction is not None:
+        corpus["max_drop_fraction"] = max_drop_fraction
+    corpus |= {kind: True} if kind in ("test_only", "valid_only") else {}
+    most = settings.Corpus(task=task, file=str(file), **corpus).max_drop_fraction
+    report = check(task, file, malformed.value, most)
 
     with alone(), ExitStack() as undo:
         version, path = next_version(load_params(), task, file.suffix)
@@ -72,13 +125,12 @@ def new(
         row = row_of(version, path, report, note)
         undo.callback(unlist, readme, row)
         list_version(readme, row)
-        parent = enter(version, task, path, start, malformed)  # last: what it writes is valid
+        # last: what it writes is valid
+        origin = enter(version, {"task": task, "file": str(path)} | corpus, None if kind else wants)
         undo.pop_all()
 
-    typer.echo(
-        f"{version}: {report.read - report.dropped.total():,} rows of {file} are now {path}; the "
-        f"run continues from {parent}."
-    )
+    rows = f"{report.read - report.dropped.total():,} rows of {file} are now {path}"
+    typer.echo(f"{version}: {rows}; " + (origin or "no run is entered") + ".")
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
     names = shlex.join(str(name) for name in told if name.exists())
     if shrinking := shrinking_runs(params, task, file):
@@ -88,7 +140,7 @@ def new(
             "leave them, so that these runs and their descendants train again"
         )
     typer.echo(f"Git:   git add {names}  (`dvc exp run --queue` takes only what git has)")
-    typer.echo(f"Next:  dvc repro evaluate@{version} compare@{task}")
+    typer.echo(f"Next:  {next_step(load_params(), version, kind)}")
 
 
 @contextmanager
@@ -182,25 +234,63 @@ def shrinking_runs(params: Params, task: str, file: Path) -> dict[str, int]:
     return found
 
 
-def descent(params: Params, task: str, start: bool) -> tuple[str, str]:
-    """(base, parent) of the next run: the task's last run; where it has none, the base that the
-    other tasks use.
+@dataclass(frozen=True)
+class Wants:
+    """What the user says of the run: where it begins, and its presets."""
+
+    start: bool = False
+    base: str = ""
+    parent: str = ""
+    presets: list[str] = field(default_factory=list)
+
+
+def descent(params: Params, task: str, wants: Wants) -> tuple[str, str]:
+    """(base, parent) of the next run: the user's; else the task's last run, and where it has none,
+    the base that params.yaml names for all tasks.
     """
+    if wants.base:
+        return (wants.base,) * 2
     own = [name for name, run in params.runs.items() if run.task == task]
-    if own:
-        last = params.runs[own[-1]]
-        grown_whole = params.resolve(own[-1]).method == "full"
-        base = f"models/{own[-1]}" if grown_whole else last.base
-        return (params.runs[own[0]].base,) * 2 if start else (base, f"models/{own[-1]}")
-    pretrained = [f"models/{name}" for name, run in params.runs.items() if run.task == "lm"] or [
-        f"models/bases/{name}" for name in params.bases
-    ]
-    if not pretrained:
+    parent = wants.parent.removeprefix("models/")
+    if parent and parent not in params.runs:
+        return model_folders.origin(Path(wants.parent)), wants.parent
+    if own and wants.start:
+        return (params.runs[own[0]].base,) * 2
+    if last := parent or (own[-1] if own else ""):
+        grown_whole = params.resolve(last).method == "full"
+        return f"models/{last}" if grown_whole else params.runs[last].base, f"models/{last}"
+    if not params.base:
         raise UserError(
-            f"{PARAMS}: no base for the first run of {task}; add one under `bases`, or enter the "
-            f"run by hand"
+            f"{PARAMS}: no `base` for the first run of {task}; set it to a model's folder or its "
+            "models/bases/NAME.json, or give --base"
         )
-    return pretrained[0], pretrained[0]
+    return (params.base,) * 2
+
+
+def next_step(params: Params, version: str, kind: str) -> str:
+    """What the user most likely does now, which makes no more than was asked for."""
+    task = params.corpora[version].task
+    trained = {run for run in params.runs if Path("models", run, model_folders.LINEAGE).is_file()}
+    others = [run for run, spec in params.runs.items() if spec.task == task and run != version]
+    if kind == "corpus_only":
+        return f"dvc repro prepare@{version}, then name it in a run: `mix: {{{version}: 0.5}}`"
+    if kind == "valid_only":
+        return f"dvc repro prepare@{version}, then name it in a run: `validation: {version}`"
+    if kind == "test_only":
+        return f"dvc repro compare@{task}" if others else "a run of this task, by `new`"
+    first = [run for run in ancestors(params, version) if run not in trained]
+    before = f"  (first trains {', '.join(first)}, which it stands on)" if first else ""
+    compared = f" compare@{task}" if trained.issuperset(others) else ""
+    return f"dvc repro evaluate@{version}{compared}{before}"
+
+
+def ancestors(params: Params, run: str) -> list[str]:
+    """The runs that a run stands on, the first one first."""
+    spec, found = params.runs[run], list[str]()
+    for path in (spec.base, spec.parent):
+        if (name := path.removeprefix("models/")) in params.runs:
+            found += [*ancestors(params, name), name]
+    return list(dict.fromkeys(found))
 
 
 def copy(file: Path, path: Path) -> None:
@@ -237,28 +327,39 @@ def keep(path: Path) -> None:
         ) from None
 
 
-def enter(version: str, task: str, path: Path, start: bool, malformed: str) -> str:
-    """The corpus and its run into params.yaml as it is now; comments and order stay. The parent of
-    the run.
+def enter(version: str, corpus: dict[str, Any], wants: Wants | None) -> str:
+    """The corpus and its run into params.yaml as it is now; comments and order stay. What is said
+    of the run, "" where none is wanted.
 
     Raises UserError, and writes nothing, where the file would not be valid.
     """
-    params = load_params()
+    params, task = load_params(), corpus["task"]
     if free_number(params, task) > int(version[-3:]):
         raise UserError(f"{PARAMS}: {version} was entered meanwhile; run `new` again")
-    base, parent = descent(params, task, start)
-    corpus = {"task": task, "file": str(path)} | (
-        {"malformed": malformed} if malformed != "stop" else {}
-    )
-    run = {"task": task, "corpus": version, "base": base, "parent": parent}
+    if not wants:
+        with edited_params() as document:
+            append(document["corpora"], version, corpus)
+        return ""
+    base, parent = descent(params, task, wants)
+    run: dict[str, Any] = {"task": task, "corpus": version, "base": base, "parent": parent}
+    if wants.presets:
+        run["preset"] = wants.presets[0] if len(wants.presets) == 1 else wants.presets
+    for preset in wants.presets:
+        entry(params.presets, preset, "presets")
+    settled = params.options(wants.presets, params.tasks[task])
+    if settled.method != "full":  # repeated for `dvc exp run -S`, which changes only what is there
+        run["lora"] = {"r": settled.lora.r}
     with edited_params() as document:
         append(document["corpora"], version, corpus)
         append(document["runs"], version, run)
-    return parent
+        if task not in params.compare:
+            document["compare"].append(task)
+    return f"the run {'starts' if parent == base else 'continues'} from {parent}"
 
 
 def append(entries: CommentedMap, key: str, value: dict[str, Any]) -> None:
     """One more entry on a line of its own, as its neighbours are written."""
+    entries.fa.set_block_style()  # `{}` before its first entry
     line = CommentedMap(value)
     line.fa.set_flow_style()
     entries[key] = line

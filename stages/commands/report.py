@@ -38,7 +38,7 @@ def report(
     params = load_params()
     output.mkdir(parents=True, exist_ok=True)
     parts = []
-    for task in params.tasks:
+    for task in params.compare:
         chain = Path("metrics/compare", task, "chain.csv")
         if not chain.is_file():
             continue

@@ -46,9 +46,9 @@ def repro(
     20 steps again and compares the weights, byte for byte, with those that lineage.json notes.
     Where they are the same, dvc.lock takes the new code and the run is not trained again. That
     proves the data and their order, the start, the loss, the gradients and the optimizer; it does
-    not prove what comes later: evaluations, early stopping, the choice of the best step, and
-    saving. To prove these too, call `dvc repro` without it and look at `git diff dvc.lock`: outputs
-    that came out the same have the same checksum there.
+    not prove what comes later: evaluations, early stopping, the choice of the best step, saving,
+    the loss curve and lineage.json. To prove these too, call `dvc repro` without it and look at
+    `git diff dvc.lock`: outputs that came out the same have the same checksum there.
 
     Examples:
 
@@ -59,6 +59,8 @@ def repro(
       python -m stages repro --verify train@gec-002
     """
     at_once = side_by_side.as_many(jobs)
+    if "" in (targets or []):
+        raise UserError("repro: an empty target; name a stage, or give none for the whole graph")
     if verify:
         dvc("repro", "configure")
         verified(changed_in_code_alone(targets or []))

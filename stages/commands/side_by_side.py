@@ -286,6 +286,6 @@ def as_many(jobs: str) -> int:
     """`--jobs`: a number, or "auto" for one a card, or else one a core up to MOST_JOBS."""
     if jobs == "auto":
         return len(cards.free_megabytes()) or min(cores(), MOST_JOBS)
-    if not jobs.isdecimal() or int(jobs) < 1:
+    if not re.fullmatch("[1-9][0-9]{0,3}", jobs):
         raise UserError(f"--jobs {jobs}: how many at once is a number from 1 on, or auto")
     return int(jobs)

@@ -3,6 +3,7 @@
 from graphlib import TopologicalSorter
 
 from stages.errors import UserError, nearest
+from stages.params import load_params
 
 TAKE_LONG = ("train", "predict")  # kinds of stages; the others take seconds
 
@@ -11,6 +12,17 @@ def stale_graph(targets: list[str]) -> dict[str, set[str]]:
     """{stage: those of them that it depends on} of all that may run: what has changed, as DVC sees
     it, and what depends on that.
     """
+    from dvc.exceptions import DvcException
+
+    load_params()  # says what is wrong there, and where, better than DVC
+    try:
+        return _stale_graph(targets)
+    except DvcException as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"dvc: {why}; see above, correct it, then run again") from None
+
+
+def _stale_graph(targets: list[str]) -> dict[str, set[str]]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

@@ -54,7 +54,10 @@ class Report:
         with unreadable lines if `malformed` is "stop".
         """
         if self.dropped["malformed"] and malformed == "stop":
-            remedy = "correct these lines, or set `malformed: drop` for this corpus in params.yaml"
+            remedy = (
+                "correct these lines, or leave them out: `malformed: drop` for the corpus in "
+                "params.yaml, --malformed drop with `new`"
+            )
             raise UserError("\n".join([*self.unreadable(), remedy]))
         if not self.read:
             raise UserError(f"{self.path}: no records in it; a corpus has at least one line")
@@ -64,7 +67,8 @@ class Report:
             raise UserError(
                 f"{self.path}: cleaning drops {self.dropped.total()} of {self.read} rows "
                 f"({share:.0%}: {reasons}), more than max_drop_fraction {max_drop_fraction:.0%}; "
-                "mend the file, or raise max_drop_fraction for this corpus"
+                "mend the file, or raise max_drop_fraction: for the corpus in params.yaml, with "
+                "--max-drop-fraction for `new`"
             )
 
     def unreadable(self) -> list[str]:

@@ -7,11 +7,11 @@ has document.py.
 
 import random
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from stages import contracts
 from stages.records import BadLine, Example, Prediction, Row, Shown
 
 if TYPE_CHECKING:
@@ -98,24 +98,21 @@ def names() -> list[str]:
 
 
 def corpus(task: str) -> Corpus:
-    loaded: Corpus = _load(task, "corpus")
+    loaded: Corpus = contracts.load(f"{__name__}.{task}.corpus", Corpus)
     return loaded
 
 
 def score(task: str) -> Score:
-    loaded: Score = _load(task, "score")
+    loaded: Score = contracts.load(f"{__name__}.{task}.score", Score)
     return loaded
 
 
 def synthetic(task: str) -> Synthetic:
-    loaded: Synthetic = _load(task, "synthetic")
+    loaded: Synthetic = contracts.load(f"{__name__}.{task}.synthetic", Synthetic)
     return loaded
 
 
 def document(task: str) -> Document | None:
     """None where the task has no documents."""
-    return _load(task, "document") if find_spec(f"{__name__}.{task}.document") else None
-
-
-def _load(task: str, part: str) -> Any:
-    return import_module(f"{__name__}.{task}.{part}")
+    module = f"{__name__}.{task}.document"
+    return contracts.load(module, Document) if find_spec(module) else None

@@ -76,7 +76,9 @@ class Loop:
             while self.state.global_step < self.state.max_steps and not ends:
                 norm = self._step()
                 self.state.global_step += 1
-                self.watch.check(self.state.global_step, self.kept.losses)
+                self.kept.lowest_mean = self.watch.check(
+                    self.state.global_step, self.kept.losses, self.kept.lowest_mean
+                )
                 self.progress.step_ends(self.state.global_step)
                 interrupted = interruption.has_come()
                 first_steps = self.state.global_step == min(FIRST_STEPS, self.state.max_steps)

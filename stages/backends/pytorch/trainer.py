@@ -75,15 +75,11 @@ class LabelledTrainer(Trainer):
         self.last: dict[str, Tensor] = {}
         with self.autocast():
             self.packs = isolates_packed_rows(self.model)
-        self.lengths, micro_batch = (
-            [len(row.ids) for row in self.train_dataset],
-            settings.per_device_train_batch_size,
-        )
-        self.plan = (
-            batches.in_fewer_passes(planned.batches, self.lengths, micro_batch)
-            if self.packs
-            else planned.batches
-        )
+        self.lengths = [len(row.ids) for row in self.train_dataset]
+        self.plan = planned.batches
+        if self.packs:
+            size = settings.per_device_train_batch_size
+            self.plan = batches.in_fewer_passes(planned.batches, self.lengths, size)
         self.tokens_at_once, self.computed = math.inf, (-1, 0)
         self.model_accepts_loss_kwargs = (
             True  # the loss is divided by the labels of the whole accumulation window
@@ -148,7 +144,7 @@ class LabelledTrainer(Trainer):
         losses = self.kept.losses
         losses[before + 1] = (losses[before + 1] if position else 0.0) + loss.item()
         if self.accelerator.sync_gradients or not math.isfinite(losses[before + 1]):
-            self.watch.check(before + 1, losses)
+            self.kept.lowest_mean = self.watch.check(before + 1, losses, self.kept.lowest_mean)
         return loss
 
     def _pass(

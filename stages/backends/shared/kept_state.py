@@ -20,11 +20,13 @@ FILE = "kept.json"
 class KeptState:
     """losses: of the steps made, by their number, so that a report after a resume is what it would
     have been.   first_steps_md5: as in stages.backends.Trained, "" before.
+    lowest_mean: LossWatch's, of RECENT steps; None before so many.
     """
 
     precision: str
     losses: dict[int, float] = field(default_factory=dict)
     first_steps_md5: str = ""
+    lowest_mean: float | None = None
 
     @classmethod
     def read(cls, checkpoint: Path, precision: str) -> "KeptState":
@@ -38,8 +40,8 @@ class KeptState:
                 f"go on with {precision}; go on where it began, or remove {checkpoint.parent} to "
                 f"begin again here"
             )
-        losses = {int(step): loss for step, loss in kept["losses"].items()}
-        return cls(precision, losses, kept["first_steps_md5"])
+        kept["losses"] = {int(step): loss for step, loss in kept["losses"].items()}
+        return cls(**kept)
 
     def write(self, checkpoint: Path) -> None:
         write_json(checkpoint / FILE, asdict(self))

@@ -68,23 +68,24 @@ class LossWatch:
 
     def __init__(self, settings: Settings, choices: int) -> None:
         """choices: among how many tokens one guesses, or grades of a step."""
-        self.settings, self.margin, self.lowest = (
-            settings,
-            max(1.0, math.log(choices) / 2),
-            math.inf,
-        )
+        self.settings = settings
+        self.margin = max(1.0, math.log(choices) / 2)
 
-    def check(self, step: int, losses: Mapping[int, float]) -> None:
-        """losses: of the steps made so far, or of the last RECENT at least, by their number."""
+    def check(self, step: int, losses: Mapping[int, float], lowest: float | None) -> float | None:
+        """The lowest mean so far, None before there is one; raises UserError.
+
+        losses: of the steps made so far, or of the last RECENT at least, by their number.
+        lowest: what was returned for the step before.
+        """
         what = "" if math.isfinite(loss := losses[step]) else f"the loss is {loss}"
         recent = [
             losses[before] for before in range(step - RECENT + 1, step + 1) if before in losses
         ]
         if len(recent) == RECENT:
             mean = math.fsum(recent) / RECENT
-            self.lowest = min(self.lowest, mean)
-            if mean > self.lowest + self.margin:
-                change = f"from {self.lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
+            lowest = mean if lowest is None else min(lowest, mean)
+            if mean > lowest + self.margin:
+                change = f"from {lowest:.4f} to {mean:.4f} as a mean of {RECENT} steps"
                 what = f"the loss exploded, {change}"
         if what:
             raise UserError(
@@ -92,6 +93,7 @@ class LossWatch:
                 f"{self.settings.learning_rate:g}) or "
                 f"max_grad_norm (now {self.settings.max_grad_norm:g}), or set precision: float32"
             )
+        return lowest
 
 
 def out_of_patience(history: Sequence[Mapping[str, float]], evaluations: int) -> bool:

@@ -1,0 +1,318 @@
+"""begin: a clone of this repository becomes a project of one's own, on a base that one names."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from stages.backends.shared import model_folders
+from stages.commands.edited_params import edited_params
+from stages.errors import UserError
+from stages.files import atomic_write, write_json
+from stages.params import PARAMS, Params, entry, load_params
+
+LOCK = Path("dvc.lock")
+PRESET = "pretrained"  # of params.yaml: what suits such a base, where the defaults suit the demo's
+ON_THE_HUB = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)(@(?P<revision>.+))?")
+HOW = (
+    "a base is a checkpoint folder of transformers, a models/bases/NAME.json, "
+    "or OWNER/NAME@COMMIT on the hub"
+)
+
+
+def begin(
+    base: Annotated[
+        str,
+        typer.Argument(help="the pretrained model: a folder, or OWNER/NAME[@COMMIT] on the hub"),
+    ],
+    keep_task: Annotated[
+        list[str] | None,
+        typer.Option(help="a task whose demo chain stays, with what it stands on; can be repeated"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Make a clone a project of your own: take the demo out, and set the base that the first run of
+    each task starts from.
+
+    What goes are the demo's corpora, bases and runs, their entries in params.yaml, dvc.lock and
+    data/*/README.md, and their files and scores here. Tasks and presets stay. The defaults become
+    those of the preset `pretrained`, because the demo's suit its own base of a million weights. A
+    folder elsewhere is copied into models/bases; of a hub model the commit is noted, and a run
+    fetches it.
+
+    It wants a clean tree, so that `git checkout .` brings everything back. Where it was stopped,
+    the same command ends it.
+
+    Examples:
+
+      python -m stages begin ~/models/SmolLM2-135M-Instruct
+
+      python -m stages begin Qwen/Qwen3-0.6B --yes
+
+      python -m stages begin models/bases/mine --keep-task typst
+    """
+    params = load_params()
+    for task in keep_task or []:
+        entry(params.tasks, task, "tasks")
+    demo = demo_of(params, keep_task or [])
+    if not any(demo.values()):
+        if not clear(orphans()):
+            raise UserError(
+                f"{PARAMS}: there is nothing of the demo in it; to start from another model, "
+                "change `base` there"
+            )
+        typer.echo("What a `begin` that was stopped had left of the demo is removed.")
+        return
+    require_clean_tree()
+    start = start_from(base)
+    for group, names in demo.items():
+        if names:
+            typer.echo(f"{group + ':':<11}{', '.join(names)}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError("begin: nobody is there to be asked; give --yes to take this out")
+        typer.confirm("Take these out of the project, with their files and scores?", abort=True)
+    start.take()
+    write_params(params, demo, start.path)  # from here on the project is one's own
+    clear(orphans())
+    typer.echo(f"The demo is out. The first run of each task starts from {start.path}.")
+    typer.echo('Git:   git add --all && git commit --message "Begin with our own data"')
+    typer.echo("Next:  python -m stages new TASK FILE  (data/TASK/README.md has the formats)")
+
+
+def demo_of(params: Params, kept_tasks: Collection[str]) -> dict[str, list[str]]:
+    """The demo's entries by group of params.yaml, but for those that the kept tasks stand on."""
+    runs = {name for name, run in params.runs.items() if run.task in kept_tasks}
+    while (
+        further := {
+            name
+            for run in runs
+            for path in (params.runs[run].base, params.runs[run].parent)
+            if (name := path.removeprefix("models/")) in params.runs
+        }
+        - runs
+    ):
+        runs |= further
+    bases = {params.runs[run].base.removeprefix("models/bases/") for run in runs} & {*params.bases}
+    corpora = {corpus for run in runs for corpus in params.shares(run)}
+    corpora |= {params.bases[base].corpus for base in bases}
+    corpora |= {name for name, corpus in params.corpora.items() if corpus.task in kept_tasks}
+    files = {params.corpora[name].file for name in corpora}
+    made = {item.file for item in params.synthetic.values()}
+    of_demo = {name for name, corpus in params.corpora.items() if corpus.file in made}
+    return {
+        "corpora": [name for name in params.corpora if name in of_demo - corpora],
+        "synthetic": [name for name, item in params.synthetic.items() if item.file not in files],
+        "bases": [
+            name
+            for name, base in params.bases.items()
+            if name not in bases and base.corpus in of_demo - corpora
+        ],
+        "runs": [
+            name
+            for name, run in params.runs.items()
+            if name not in runs and run.corpus in of_demo - corpora
+        ],
+    }
+
+
+def require_clean_tree() -> None:
+    command = ["git", "status", "--porcelain", "--untracked-files=no"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"begin: {done.stderr.strip()}; it wants a git repository to go back to")
+    if changed := [line[3:] for line in done.stdout.splitlines()]:
+        raise UserError(
+            f"begin: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}: changed and not "
+            "committed; commit or stash it first, because git is the way back"
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model to start from.
+
+    path: as params.yaml names it.   folder: elsewhere, to be copied there.   reference: what a
+    models/bases/NAME.json is to say.
+    """
+
+    path: str
+    folder: Path | None = None
+    reference: dict[str, str] | None = None
+
+    def take(self) -> None:
+        """Put it where params.yaml will name it."""
+        place = Path(self.path)
+        if self.reference:
+            write_json(place, self.reference)
+        if self.folder:
+            files = [file for kind in model_folders.MODEL_FILES for file in self.folder.glob(kind)]
+            size = sum(file.stat().st_size for file in files)
+            typer.echo(f"{place}: copying {size / 2**20:,.0f} MB from {self.folder}")
+            half = place.with_name(f"{place.name}.partial")
+            shutil.rmtree(half, ignore_errors=True)
+            half.mkdir(parents=True)
+            try:
+                for file in files:
+                    shutil.copy2(file, half)
+            except OSError as error:
+                shutil.rmtree(half, ignore_errors=True)
+                raise UserError(
+                    f"{place}: {self.folder} was not copied there ({error.strerror}); make room, "
+                    "then run again"
+                ) from None
+            half.rename(place)
+
+
+def start_from(base: str) -> Start:
+    """The model that a user names. Raises UserError where there is none, and for one that cannot be
+    started from.
+    """
+    path = Path(base).expanduser()
+    if path.suffix == ".json" and path.is_file():
+        model_folders.identity(str(path))
+        return Start(within(path) or _elsewhere(path))
+    if path.is_dir():
+        model_folders.locate(str(path))
+        if inside := within(path):
+            return Start(inside)
+        if not any(path.glob("*.safetensors")):
+            raise UserError(
+                f"{base}: no .safetensors in it, and other forms can run code; convert it"
+            )
+        name = re.sub(r"[^a-z0-9_.-]+", "-", path.resolve().name.lower())
+        place = Path("models/bases", name)
+        if place.exists():
+            raise UserError(
+                f"{place}: there is one of this name; name it as the base, or remove it"
+            )
+        return Start(str(place), folder=path)
+    if named := ON_THE_HUB.fullmatch(base):
+        hub_id, revision = named["hub_id"], named["revision"] or ""
+        reference = {"hub_id": hub_id, "revision": commit(hub_id, revision)}
+        place = Path("models/bases", f"{hub_id.partition('/')[2].lower()}.json")
+        if place.exists() and json.loads(place.read_text(encoding="utf-8")) != reference:
+            raise UserError(
+                f"{place}: it names another model or commit; name the file as the base, or "
+                "remove it"
+            )
+        return Start(str(place), reference=reference)
+    raise UserError(f"{base}: no such folder or file; {HOW}")
+
+
+def within(path: Path) -> str:
+    """The path from the top of the repository, or "" where it lies elsewhere."""
+    here = Path.cwd().resolve()
+    return str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else ""
+
+
+def _elsewhere(path: Path) -> str:
+    raise UserError(f"{path}: lies outside the repository; copy it into models/bases")
+
+
+def commit(hub_id: str, revision: str) -> str:
+    """The 40 digits of a hub model's commit; the newest where none is named."""
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        found = HfApi().model_info(hub_id, revision=revision or None).sha
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise UserError(
+            f"{hub_id}: its commit could not be asked for ({type(error).__name__}); connect to the "
+            f"hub, or give it: {hub_id}@COMMIT, with the 40 digits that its page shows under "
+            '"Files", "History"'
+        ) from None
+    typer.echo(f"{hub_id}: {revision or 'main'} is {found}")
+    return str(found)
+
+
+def write_params(params: Params, demo: dict[str, list[str]], base: str) -> None:
+    """params.yaml without the demo, with the base and the defaults that suit it, in one piece."""
+    entry(params.presets, PRESET, "presets")
+    rest = [name for name in params.runs if name not in demo["runs"]]
+    with edited_params({group: names for group, names in demo.items() if names}) as document:
+        document["base"] = base
+        of_rest = {params.runs[run].task for run in rest}
+        for task in [task for task in params.compare if task not in of_rest]:
+            document["compare"].remove(task)
+        suits = document["presets"][PRESET]
+        put(document["defaults"], suits)
+        for options in document["tasks"].values():
+            take(options, suits)
+
+
+def put(options: dict[str, Any], values: dict[str, Any]) -> None:
+    """Each value over the one there is, maps key by key, so that comments stay."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            put(options[key], value)
+        else:
+            options[key] = value
+
+
+def take(options: dict[str, Any], values: dict[str, Any]) -> None:
+    """The keys out of a task's options: the demo needed others than its defaults."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            take(options.get(key) or {}, value)
+            if options.get(key) == {}:
+                del options[key]
+        else:
+            options.pop(key, None)
+
+
+def orphans() -> dict[str, list[str]]:
+    """{stage of dvc.lock that no entry of params.yaml asks for: the paths that it wrote}."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        stages = {stage.addressing for stage in repo.index.stages}
+        written = {out.def_path for stage in repo.index.stages for out in stage.outs}
+    locked = _lock()["stages"] if LOCK.exists() else {}
+    return {
+        name: [out["path"] for out in item.get("outs", []) if out["path"] not in written]
+        for name, item in locked.items()
+        if name not in stages
+    }
+
+
+def clear(stages: dict[str, list[str]]) -> bool:
+    """Remove what stages wrote that are no more, then their entries; whether there were any.
+
+    The entries last: they tell what is left to be removed.
+    """
+    for path in (Path(path) for paths in stages.values() for path in paths):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    versions = [name.partition("@")[2] for name in stages if name.startswith("prepare@")]
+    for readme in Path("data").glob("*/README.md"):
+        lines = readme.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(tuple(f"| {v} |" for v in versions))]
+        if kept != lines:
+            with atomic_write(readme) as file:
+                file.writelines(kept)
+    if stages:
+        lock = _lock()
+        for name in stages:
+            del lock["stages"][name]
+        with atomic_write(LOCK) as file:
+            YAML().dump(lock, file)
+    return bool(stages)
+
+
+def _lock() -> Any:
+    return YAML().load(LOCK.read_text(encoding="utf-8"))
