@@ -60,6 +60,7 @@ def ours(folder: Path, size: int) -> Work:
         "synthetic": {},
         "sources": {},
         "bases": {},
+        "compare": [],
         "runs": {},
     }
     (folder / "params.yaml").write_text(

@@ -14,9 +14,10 @@ import numpy as np
 
 from stages import command_line, stage_config, tasks
 from stages.corpus import augment, clean, split
+from stages.corpus.examples import Example
 from stages.corpus.near_duplicates import drop_near_duplicates
 from stages.files import atomic_write, digest, write_json
-from stages.records import Example, Row
+from stages.records import Row
 from stages.settings import Corpus, Split
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
@@ -50,7 +51,7 @@ def main(name: str) -> None:
                 counts["train", json.loads(line)["category"]] -= 1
             else:
                 files["train"].write(line)
-        report.require_acceptable(corpus.malformed, corpus.max_drop_fraction)
+        report.require_acceptable(corpus)
 
     totals = {
         part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS
@@ -64,6 +65,8 @@ def main(name: str) -> None:
             "read": report.read,
             "dropped": dict(report.dropped),
             "passed_over": dict(report.passed_over),
+            "forms": dict(report.forms),
+            "unused_keys": dict(sorted(report.unused.items())),
             "rows": totals,
             "train_categories": categories,
         },
@@ -78,7 +81,8 @@ def divided(
 
     folder: for what waits on the disk.
     """
-    examples = clean.deduplicate(clean.readable(task.read(report.path), report), report)
+    read = task.read(report.path, corpus.columns)
+    examples = clean.deduplicate(clean.readable(read, report), report)
     if corpus.near_duplicates:
         examples = drop_near_duplicates(examples, corpus.near_duplicates, report, folder)
     for example in clean.select_examples(examples, corpus, report):

@@ -1,4 +1,4 @@
-"""What a corpus holds and what models make of it: examples, prepared rows, answers, predictions."""
+"""What a prepared corpus holds and what models make of it: rows, answers, predictions."""
 
 import json
 from collections.abc import Sequence
@@ -12,40 +12,6 @@ from stages.files import read_lines
 class Message(TypedDict):
     role: str
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One raw record of a corpus, as its task read it.
-
-    line: its number in the raw file, from 1.   source: the input.   target: the reference output; a
-    plain text that is learned as it is stands in `target`, with an empty `source`.
-    category: error type, construct or kind of document.   prompt: the messages before the answer,
-    where the record has its own; otherwise it is empty and the task writes the prompt.
-    steps: the steps of a solution.   labels: how right each step is, 0 to 1; None = not labelled.
-    test_only: the reason, such as a licence, for which the record may be tested on but not trained
-    on; "" where there is none.
-    """
-
-    line: int
-    source: str
-    target: str
-    category: str
-    prompt: tuple[Message, ...] = ()
-    steps: tuple[str, ...] = ()
-    labels: tuple[float | None, ...] = ()
-    test_only: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that cannot be read, and why.
-
-    A reader yields it among the examples, so that one error can report all faults of a file.
-    """
-
-    line: int
-    reason: str
 
 
 class Shown(TypedDict, total=False):

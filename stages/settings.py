@@ -249,6 +249,12 @@ class Corpus(Strict):
     malformed: Literal["stop", "drop"] = Field(
         "stop", description="what an unreadable line does: stop the stage, or be dropped"
     )
+    columns: dict[str, str] = Field(
+        {}, description="the record's key for each column of the file that has another name"
+    )
+    unknown_keys: Literal["tell", "stop"] = Field(
+        "tell", description="what a key of a record without a use does: be told, or stop the stage"
+    )
     near_duplicates: float = Field(
         0.0,
         ge=0,

@@ -361,7 +361,7 @@ def test_a_seed_gives_the_same_text_again_and_another_seed_another(apply):
         (
             "--temperature",
             "nan",
-            "--temperature: input should be greater than or equal to 0, not nan; correct the value",
+            "--temperature: input should be a finite number, not nan; correct the value",
         ),
         ("--top-p", "0", "--top-p: input should be greater than 0, not 0.0; correct the value"),
         (

@@ -185,14 +185,14 @@ def test_one_that_was_killed_leaves_the_demo_or_ones_own_project_and_can_be_ende
         ("", ["BASE"], "begin: nobody is there to be asked; give --yes to take this out"),
         ("", ["nowhere", "--yes"], "nowhere: no such folder or file; a base is a checkpoint folder of transformers, a models/bases/NAME.json, or OWNER/NAME@COMMIT on the hub"),
         ("", ["data", "--yes"], "data: no config.json in it; a base is a checkpoint folder"),
-        ("pickle", ["pickled", "--yes"], "pickled: no .safetensors in it, and other forms of weights can run code; convert it"),
+        ("pickle", ["pickled", "--yes"], "pickled: no .safetensors in it, and other forms can run code; convert it"),
         ("adapter", ["adapter", "--yes"], "adapter: an adapter cannot be a base; name the base it was grown on, models/lm-001"),
         ("taken", ["BASE", "--yes"], "models/bases/my-model: there is one of this name; name it as the base, or remove it"),
         ("", ["a/b@main", "--yes"], "a/b: its commit could not be asked for (OfflineModeIsEnabled); connect to the hub, or give it: a/b@COMMIT"),
         ("named", ["a/b@" + "1" * 40, "--yes"], "models/bases/b.json: it names another model or commit; name the file as the base, or remove it"),
         ("", ["BASE", "--yes", "--keep-task", "gecc"], "no `gecc` under `tasks`; did you mean `gec`?"),
         ("own", ["BASE", "--yes"], "`runs.gec-003.base`: no model `models/lm-001`"),
-        ("flow", ["BASE", "--yes"], "params.yaml: the entries of `bases` do not stand on lines of their own, two spaces in; delete tiny there by hand"),
+        ("flow", ["BASE", "--yes", "--keep-task", "gec"], "params.yaml: the entries of `corpora` do not stand on lines of their own, two spaces in; delete lm-002, polish-001,"),
     ],
 )  # fmt: skip
 def test_what_it_refuses_it_says_and_leaves_all_as_it_was(folder, base, spoil, arguments, says):
@@ -216,10 +216,11 @@ def test_what_it_refuses_it_says_and_leaves_all_as_it_was(folder, base, spoil, a
         run(folder, "python", "-m", "stages", "new", "gec", "own.tsv", "--start")
         committed(folder)
     if spoil == "flow":
-        document = yaml.safe_load(params.read_text(encoding="utf-8"))
-        text = without(params.read_text(encoding="utf-8"), "bases", ["tiny"])
-        flow = yaml.safe_dump(document["bases"], default_flow_style=True, width=10**6).strip()
-        params.write_text(text.replace("bases: {}", f"bases: {flow}"), encoding="utf-8")
+        text = params.read_text(encoding="utf-8")
+        corpora = yaml.safe_load(text)["corpora"]
+        flow = yaml.safe_dump(corpora, default_flow_style=True, width=10**6).strip()
+        text = without(text, "corpora", list(corpora)).replace("corpora: {}", f"corpora: {flow}")
+        params.write_text(text, encoding="utf-8")
         committed(folder)
     if spoil == "dirty":
         (folder / "README.md").write_text("edited", encoding="utf-8")
@@ -308,6 +309,7 @@ def test_from_a_clone_to_exported_adapters_of_ones_own_for_every_task(folder, ba
     assert {line.split("'")[1] for line in done.stdout.splitlines() if "Running stage" in line} == {
         *(f"{stage}@{task}-001" for stage in stages for task in tasks.names()),
         *(f"compare@{task}" for task in tasks.names()),
+        "configure",
     }
     assert run(folder, "dvc", "status").stdout == "Data and pipelines are up to date.\n"
     committed(folder)

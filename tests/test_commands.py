@@ -177,15 +177,12 @@ def test_new_that_fails_late_leaves_params_as_they_were(tmp_path):
         "new",
         "gec",
         "more.tsv",
-        "--malformed",
-        "maybe",
+        "--base",
+        "models/none",
         succeeds=False,
     )
     assert done.returncode == 2
-    assert (
-        "`corpora.gec-003.malformed`: input should be 'stop' or 'drop', not 'maybe'; correct the "
-        "value" in done.stderr
-    )
+    assert "`runs.gec-003.base`: no model `models/none`" in done.stderr
     assert (folder / "params.yaml").read_bytes() == before
     assert not list((folder / "data/gec").glob("train_003*"))
 

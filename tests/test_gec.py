@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.corpus import split
+from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.grammar import japanese, mistakes, vocabulary
 from stages.grammar.conjugation import Adjective, Form, Noun, Verb, VerbKind
 from stages.grammar.sentence import Segment, Sentence, spoken
-from stages.records import BadLine, Example, Prediction, Row, target
+from stages.records import Prediction, Row, target
 from stages.tasks.gec import corpus, score, synthetic
 
 TYPES = {
@@ -37,7 +38,7 @@ LEVELS = (1, 2)
 def read(tmp_path: Path, *lines: str, name: str = "corpus.tsv") -> list[Example | BadLine]:
     path = tmp_path / name
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return list(corpus.read(path))
+    return list(corpus.read(path, {}))
 
 
 def examples(tmp_path: Path, *lines: str, name: str = "corpus.tsv") -> list[Example]:
@@ -188,8 +189,9 @@ def test_a_list_of_sentences_has_nothing_to_correct(tmp_path: Path) -> None:
     found = read(
         tmp_path, "本を読む。", "顔文字(笑", "本\tを", "本<が>（を）読む。", name="sentences.txt"
     )
-    assert found[0] == Example(1, "本を読む。", "本を読む。", "Correct")
-    assert found[1] == Example(2, "顔文字(笑", "顔文字(笑", "Correct")
+    lines = "lines of sentences"
+    assert found[0] == Example(1, "本を読む。", "本を読む。", "Correct", form=lines)
+    assert found[1] == Example(2, "顔文字(笑", "顔文字(笑", "Correct", form=lines)
     assert found[2] == BadLine(
         3, "a tab in a list of correct sentences; put pairs into a .tsv file"
     )
@@ -228,7 +230,7 @@ def test_no_text_makes_the_reader_fail_and_nothing_is_lost(
 def test_no_unicode_makes_the_reader_fail(tmp_path: Path, text: str) -> None:
     path = tmp_path / "any.tsv"
     path.write_bytes(text.encode("utf-8", errors="ignore"))
-    assert all(isinstance(item, Example | BadLine) for item in corpus.read(path))
+    assert all(isinstance(item, Example | BadLine) for item in corpus.read(path, {}))
 
 
 plain = st.text(alphabet="本を読むたがに。、Aア", max_size=6)

@@ -1018,6 +1018,6 @@ def test_the_lock_is_committed_and_belongs_to_these_params():
     params = load_params(ROOT / "params.yaml")
     assert {f"train@{name}" for name in params.runs} <= set(lock)
     locked = lock["configure"]["params"]["params.yaml"]
-    assert set(Params.model_fields) - set(locked) == {"allow_outside"}
+    assert set(Params.model_fields) - set(locked) == {"allow_outside", "base", "compare"}
     given = read(ROOT / "params.yaml")
     assert locked == {key: given[key] for key in locked}

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from stages import tasks
-from stages.commands import new
+from stages.commands import new, next_run
 from stages.corpus import split
+from stages.corpus.examples import Example
 from stages.errors import UserError
 from stages.files import write_lines
 from stages.params import load_params
-from stages.records import Example
 from tests import nano
 from tests.conftest import ENVIRONMENT, run
 
@@ -174,7 +174,7 @@ def test_a_table_of_versions_that_new_began_is_taken_back_with_its_row(folder, m
     [
         ("gec-003: {task: gec, file: data/gec/mine.tsv}", "gec-003 was entered meanwhile; run `new` again"),
         ("gec-003: {task: gek, file: data/gec/mine.tsv}", "`corpora.gec-003.task`: no task `gek`; did you mean `gec`?"),
-        ("gec-003: {", "params.yaml: not YAML: while parsing"),
+        ("gec-003: {", "not YAML: did not find expected ',' or '}'; correct it"),
     ],
 )  # fmt: skip
 def test_an_entry_of_the_same_name_made_meanwhile_is_the_users(folder, monkeypatch, edit, says):
@@ -344,6 +344,27 @@ def test_the_run_is_as_the_user_says_or_there_is_none(folder, arguments, corpus,
         assert after["runs"]["gec-003"] == {"task": "gec", "corpus": "gec-003"} | ran
 
 
+def test_what_a_file_was_read_as_is_told_and_what_nothing_has_a_use_for(folder):
+    said = run(folder, *NEW).stdout
+    assert "Read:  as lines of sentences (1)\n" in said
+    assert "no row of it is held out for test and validation, without which no run can be" in said
+    (folder / "more.json").write_text(
+        '[{"input": "本読む。", "right": "本を読む。", "level": 3}]', encoding="utf-8"
+    )
+    command = ("python", "-m", "stages", "new", "gec", "more.json", "--columns", "right=output")
+    said = run(folder, *command).stdout
+    assert "gec-004: 1 rows of more.json are now data/gec/train_004.json;" in said
+    assert "Read:  as sources with their targets (1)\n" in said
+    assert (
+        "Note:  keys of the records that nothing here has a use for: level (1); --unknown" in said
+    )
+    corpus = load_params(folder / "params.yaml").corpora["gec-004"]
+    assert corpus.columns == {"right": "output"}
+    done = run(folder, *command, "--unknown-keys", "stop", succeeds=False)
+    assert done.returncode == 2
+    assert "level (1); take them out, or set `unknown_keys: tell` for this corpus" in done.stderr
+
+
 def test_what_is_trained_first_is_said_and_what_was_not_asked_for_is_not_trained(folder):
     """In a clone in which nothing has run, `compare` would train the demo's whole chain."""
     said = run(folder, *NEW, "--base", "models/bases/tiny").stdout
@@ -361,7 +382,7 @@ def test_what_is_trained_first_is_said_and_what_was_not_asked_for_is_not_trained
         (["--preset", "fats"], "params.yaml: no `fats` under `presets`; did you mean `fast`?"),
         (["--base", "models/none"], "`runs.gec-003.base`: no model `models/none`"),
         (["--malformed", "foo"], "'foo' is not one of 'stop', 'drop'"),
-        (["--max-drop-fraction", "2"], "2.0 is not in the range 0<=x<=1"),
+        (["--max-drop-fraction", "2"], "Invalid value for '--max-drop-fraction': Input should be less than or equal to 1"),
     ],
 )  # fmt: skip
 def test_what_contradicts_itself_is_refused_and_nothing_is_entered(folder, arguments, says):
@@ -394,4 +415,4 @@ def test_a_task_without_a_base_says_where_to_set_one(folder, monkeypatch):
     with pytest.raises(
         UserError, match=r"params\.yaml: no `base` for the first run of gec; set it"
     ):
-        new.descent(params, "gec", new.Wants())
+        next_run.descent(params, "gec", next_run.Wants())

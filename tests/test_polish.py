@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.corpus.examples import BadLine, Example
 from stages.grammar import polish
-from stages.records import BadLine, Example, Prediction
+from stages.records import Prediction
 from stages.scoring import polish_text as measures
 from stages.tasks.polish import corpus, score, synthetic
 
@@ -105,7 +106,7 @@ def read(folder: Path, *records: object, suffix: str = "jsonl") -> list[Example 
         for record in records
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return list(corpus.read(path))
+    return list(corpus.read(path, {}))
 
 
 ASKED, ANSWER = (

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from stages import configure, prepare
 from stages.corpus import clean, split
+from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.files import atomic_write, read_lines, write_json, write_lines
-from stages.records import BadLine, Example, read_rows
+from stages.records import read_rows
 from stages.tasks.lm import corpus as lm
 from tests.test_settings import GOOD
 
@@ -175,7 +176,8 @@ def test_all_bad_lines_are_listed_up_to_twenty_and_counted(inside):
     assert lines[0].startswith("corpus.jsonl line 6: not JSON")
     assert lines[20] == "… and 13 more"
     assert (
-        lines[21] == "correct these lines, or set `malformed: drop` for this corpus in params.yaml"
+        lines[21] == "correct these lines, or leave them out: `malformed: drop` for the corpus in "
+        "params.yaml, --malformed drop with `new`"
     )
 
 
@@ -223,13 +225,13 @@ def test_wikitext_is_divided_by_article_and_other_text_by_blank_lines(inside):
         " \n = First = \n \n one . \n \n = = Part = = \n two . \n = Second = \n three . \n",
         encoding="utf-8",
     )
-    articles = [example.target.split("\n") for example in lm.read(Path("wiki.tokens"))]
+    articles = [example.target.split("\n") for example in lm.read(Path("wiki.tokens"), {})]
     assert [[line.strip() for line in lines] for lines in articles] == [
         ["= First =", "one .", "= = Part = =", "two ."],
         ["= Second =", "three ."],
     ]
     Path("plain.txt").write_text("\ufeffone\ntwo\n\n\nthree\n", encoding="utf-8")
-    assert [(example.line, example.target) for example in lm.read(Path("plain.txt"))] == [
+    assert [(example.line, example.target) for example in lm.read(Path("plain.txt"), {})] == [
         (1, "one\ntwo"),
         (5, "three"),
     ]
@@ -240,7 +242,7 @@ def test_any_text_is_read_or_refused_but_never_crashes(tmp_path_factory, text):
     for suffix in ("txt", "jsonl"):
         file = tmp_path_factory.mktemp("any") / f"x.{suffix}"
         file.write_text(text, encoding="utf-8", errors="replace")
-        assert all(isinstance(item, Example | BadLine) for item in lm.read(file))
+        assert all(isinstance(item, Example | BadLine) for item in lm.read(file, {}))
 
 
 def test_lines_are_numbered_as_an_editor_does(inside):

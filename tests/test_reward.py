@@ -11,9 +11,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from stages import prepare
+from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.grammar import arithmetic
-from stages.records import BadLine, Example, Prediction, read_rows
+from stages.records import Prediction, read_rows
 from stages.scoring import calibration
 from stages.tasks.reward import corpus, score, synthetic
 from tests.test_prepare import enter
@@ -22,7 +23,7 @@ from tests.test_prepare import enter
 def read(folder: Path, *records: object, suffix: str = "jsonl") -> list[Example | BadLine]:
     path = folder / f"x.{suffix}"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return list(corpus.read(path))
+    return list(corpus.read(path, {}))
 
 
 # Formats
@@ -134,7 +135,7 @@ def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
     ]
     with Path("corpus.csv").open("w", newline="") as file:
         csv.writer(file).writerows([columns, *lines])
-    found = list(corpus.read(Path("corpus.csv")))
+    found = list(corpus.read(Path("corpus.csv"), {}))
     assert [(example.steps, example.labels) for example in found] == [
         (("a", "b"), (1.0, 0.0)),
         (("c",), (0.0,)),
@@ -200,7 +201,7 @@ def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
 def test_a_json_file_is_a_list(tmp_path):
     with pytest.raises(
         UserError,
-        match=r"a .json file is a list of records; write one, or an object a line into a .jsonl",
+        match=r"a .json file is a list of objects; write one, or an object a line into .jsonl",
     ):
         read(tmp_path, {"problem": "p"}, suffix="json")
 

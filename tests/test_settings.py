@@ -210,7 +210,7 @@ def test_two_entries_that_write_one_file_are_refused(tmp_path):
     ("content", "says"),
     [
         (b"defaults:\n  seed: 1\n  seed: 2\n", "params.yaml line 3: not YAML: found duplicate key \"seed\""),
-        (b"defaults:\n\tseed: 1\n", "params.yaml line 2: not YAML: found character '\\t' that cannot start any token"),
+        (b"defaults:\n\tseed: 1\n", "params.yaml line 2: not YAML: found character that cannot start any token; correct it"),
         (b"- a\n", "params.yaml: its top level is no map of keys, such as `defaults:`; write them"),
         (b"", "params.yaml: its top level is no map of keys"),
         ("defaults: {seed: é}".encode("latin-1"), "params.yaml: cannot be read as UTF-8 text: "),

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.corpus import formats, split
+from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.grammar import mathematics
-from stages.records import BadLine, Example, Message, Prediction, Row
+from stages.records import Message, Prediction, Row
 from stages.scoring.render import Renderer
 from stages.tasks.typst import corpus, score, synthetic
 
@@ -29,7 +30,7 @@ LEVELS = (1, 2, 3)
 def read(tmp_path: Path, *records: Any) -> list[Example | BadLine]:
     path = tmp_path / "corpus.jsonl"
     path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
-    return list(corpus.read(path))
+    return list(corpus.read(path, {}))
 
 
 def examples(tmp_path: Path, *records: Any) -> list[Example]:
@@ -218,7 +219,7 @@ def test_a_record_that_cannot_be_read_says_why(tmp_path: Path, record: Any, reas
 def test_a_line_that_is_no_json_says_where(tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"latex": "x", "typst": "x"}\n{"latex": \n', encoding="utf-8")
-    _, bad = corpus.read(path)
+    _, bad = corpus.read(path, {})
     assert isinstance(bad, BadLine)
     assert bad.line == 2
     assert bad.reason.startswith("not JSON")
@@ -323,7 +324,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Example]]:
         path.write_text(
             "\n".join(synthetic.lines(random.Random(level), 400, level)), encoding="utf-8"
         )
-        read_back[level] = [item for item in corpus.read(path) if isinstance(item, Example)]
+        read_back[level] = [item for item in corpus.read(path, {}) if isinstance(item, Example)]
     return read_back
 
 

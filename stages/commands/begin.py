@@ -182,12 +182,12 @@ def start_from(base: str) -> Start:
         return Start(within(path) or _elsewhere(path))
     if path.is_dir():
         model_folders.locate(str(path))
-        if inside := within(path):
-            return Start(inside)
         if not any(path.glob("*.safetensors")):
             raise UserError(
                 f"{base}: no .safetensors in it, and other forms can run code; convert it"
             )
+        if inside := within(path):
+            return Start(inside)
         name = re.sub(r"[^a-z0-9_.-]+", "-", path.resolve().name.lower())
         place = Path("models/bases", name)
         if place.exists():

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stages import backends, settings
-from stages.commands import new
+from stages.commands.read_corpus import read_corpus
 from stages.errors import UserError
 from stages.params import Params, entry, load_params
 
@@ -57,7 +57,7 @@ def check(
     looks: list[tuple[str, Callable[[], str]]] = [
         ("packages", packages),
         *(
-            (f"corpus {name}", partial(corpus_of, name, params.corpora[name]))
+            (f"corpus {name}", partial(corpus_of, name, params.corpora[name], params))
             for name in params.shares(run)
         ),
         ("base", partial(base_of, spec.base)),
@@ -116,12 +116,12 @@ def packages() -> str:
     return f"{len(wanted)} packages as in requirements.txt"
 
 
-def corpus_of(name: str, corpus: settings.Corpus) -> str:
+def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
     """Whether a corpus can be read, is named by its number, and has its row in the table of
     versions.
     """
     path = Path(corpus.file)
-    if not re.fullmatch(r"[a-z]+_\d{3}|eval", path.stem):
+    if not re.fullmatch(r"([a-z]+_\d{3}|eval)\..*", path.name):
         raise UserError(
             f"{path}: a version's file is named train_NNN or style_NNN with three digits, or eval; "
             f"rename it"
@@ -131,16 +131,18 @@ def corpus_of(name: str, corpus: settings.Corpus) -> str:
             f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` "
             f"fetches your own"
         )
-    report = new.check(corpus.task, path, corpus.malformed, corpus.max_drop_fraction)
+    report = read_corpus(params, corpus).report
     readme = path.with_name("README.md")
     if not readme.is_file() or f"| {name} |" not in readme.read_text(encoding="utf-8"):
         raise UserError(
             f"{readme}: no row for {name} in its table of versions; add one that says what is new"
         )
     dropped = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
-    return f"{report.read - report.dropped.total():,} rows, UTF-8" + (
-        f"; dropped: {dropped}" if dropped else ""
-    )
+    forms = ", ".join(f"{form} ({count:,})" for form, count in report.forms.most_common())
+    parts = [f"{report.read - report.dropped.total():,} rows, read as {forms}"]
+    parts += [f"dropped: {dropped}"] if dropped else []
+    parts += [report.not_used()] if report.unused else []
+    return "; ".join(parts)
 
 
 def base_of(base: str) -> str:

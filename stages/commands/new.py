@@ -3,6 +3,7 @@ version before.
 """
 
 import fcntl
+import math
 import os
 import re
 import shlex
@@ -12,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,18 +20,22 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml.comments import CommentedMap
 
-from stages import settings, tasks
-from stages.backends.shared import model_folders
+from stages import settings
 from stages.commands.edited_params import edited_params
-from stages.corpus import clean, split
+from stages.commands.next_run import Wants, descent, next_step
+from stages.commands.read_corpus import named_columns, read_corpus, shrinking_runs
+from stages.corpus import clean, source_files
 from stages.errors import UserError
 from stages.files import PARTIAL, atomic_write, require_writable
 from stages.params import PARAMS, Params, entry, load_params
-from stages.records import Row, read_rows
 
 
 class Malformed(StrEnum):
     STOP, DROP = "stop", "drop"
+
+
+class UnknownKeys(StrEnum):
+    TELL, STOP = "tell", "stop"
 
 
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
@@ -58,6 +62,16 @@ def new(
         float | None,
         typer.Option(min=0, max=1, help="share of the rows that cleaning may drop"),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=KEY",
+            help="a column of the file and the key that it is; can be repeated",
+        ),
+    ] = None,
+    unknown_keys: Annotated[
+        UnknownKeys, typer.Option(help="what a key of the records does that nothing has a use for")
+    ] = UnknownKeys.TELL,
     base: Annotated[
         str, typer.Option(help="start a new chain at this model: a folder or a NAME.json")
     ] = "",
@@ -92,6 +106,8 @@ def new(
       python -m stages new typst formulas.jsonl --base models/bases/smollm2 --preset pretrained
 
       python -m stages new typst exam.jsonl --test-only
+
+      python -m stages new polish faq.csv --columns question=instruction --columns answer=output
     """
     params = load_params()
     if task not in params.tasks:
@@ -111,12 +127,15 @@ def new(
     corpus: dict[str, Any] = {"malformed": malformed.value} if malformed != Malformed.STOP else {}
     if max_drop_fraction is not None:
         corpus["max_drop_fraction"] = max_drop_fraction
+    if columns:
+        corpus["columns"] = named_columns(columns)
+    if unknown_keys != UnknownKeys.TELL:
+        corpus["unknown_keys"] = unknown_keys.value
     corpus |= {kind: True} if kind in ("test_only", "valid_only") else {}
-    most = settings.Corpus(task=task, file=str(file), **corpus).max_drop_fraction
-    report = check(task, file, malformed.value, most)
+    report, parts, tests = read_corpus(params, settings.Corpus(task=task, file=str(file), **corpus))
 
     with alone(), ExitStack() as undo:
-        version, path = next_version(load_params(), task, file.suffix)
+        version, path = next_version(load_params(), task, source_files.suffixes_of(file))
         pointer, readme = path.with_name(f"{path.name}.dvc"), path.with_name("README.md")
         undo.callback(path.unlink, missing_ok=True)
         copy(file, path)
@@ -131,9 +150,20 @@ def new(
 
     rows = f"{report.read - report.dropped.total():,} rows of {file} are now {path}"
     typer.echo(f"{version}: {rows}; " + (origin or "no run is entered") + ".")
+    forms = ", ".join(f"{form} ({count:,})" for form, count in report.forms.most_common())
+    typer.echo(f"Read:  as {forms}")
+    if report.unused:
+        typer.echo(f"Note:  {report.not_used()}; --unknown-keys stop refuses such a file")
+    absent = [part for part in ("test", "validation") if not parts[part.removesuffix("ation")]]
+    if origin and absent:
+        least = math.ceil(3 / min(params.split.valid, params.split.test))  # 95 % have one then
+        typer.echo(
+            f"Note:  no row of it is held out for {' and '.join(absent)}, without which no run can "
+            f"be trained and scored; {least} rows or more most likely have some"
+        )
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
     names = shlex.join(str(name) for name in told if name.exists())
-    if shrinking := shrinking_runs(params, task, file):
+    if shrinking := shrinking_runs(params, task, tests):
         runs = ", ".join(f"{run} ({count:,})" for run, count in shrinking.items())
         typer.echo(
             f"Note:  it holds out questions that stand in the training rows of {runs}; these rows "
@@ -197,100 +227,9 @@ def free_number(params: Params, task: str) -> int:
             path = Path(getattr(item, "file", ""))  # a run has none
             if item.task == task or name[:-4] == task:
                 taken.append(int(name[-3:]))
-            if path.parent == Path("data", task) and re.fullmatch(r"train_[0-9]{3}", path.stem):
-                taken.append(int(path.stem[-3:]))
+            if path.parent == Path("data", task) and re.fullmatch(r"train_[0-9]{3}\..*", path.name):
+                taken.append(int(path.name[6:9]))
     return 1 + max(taken)
-
-
-def check(task: str, file: Path, malformed: str, max_drop_fraction: float) -> clean.Report:
-    """Read the whole file as `prepare` will, before anything is written; raises UserError as it
-    would.
-    """
-    reader = tasks.corpus(task)
-    report = clean.Report(file)
-    for _ in clean.deduplicate(clean.readable(reader.read(file), report), report):
-        pass
-    report.require_acceptable(malformed, max_drop_fraction)
-    return report
-
-
-def shrinking_runs(params: Params, task: str, file: Path) -> dict[str, int]:
-    """The trained runs whose training rows ask what the new file holds out, and how many do.
-
-    Such rows leave every version (stages/mix.py): another answer to the same question may lie in
-    another part of the split, whose key need not be the question.
-    """
-    reader, held_out = tasks.corpus(task), set[int]()
-    for example in clean.readable(reader.read(file), clean.Report(file)):
-        if split.part(reader.group_key(example), params.split.valid, params.split.test) == "test":
-            row: Row = {"id": "", "category": "", "source": "", **reader.show(example)}
-            held_out.add(clean.question_digest(row))
-    found = dict[str, int]()
-    for run, spec in params.runs.items():
-        path = Path("data/mixed", run, "train.jsonl")
-        if spec.task == task and path.is_file():
-            count = sum(clean.question_digest(row) in held_out for row in read_rows(path))
-            found |= {run: count} if count else {}
-    return found
-
-
-@dataclass(frozen=True)
-class Wants:
-    """What the user says of the run: where it begins, and its presets."""
-
-    start: bool = False
-    base: str = ""
-    parent: str = ""
-    presets: list[str] = field(default_factory=list)
-
-
-def descent(params: Params, task: str, wants: Wants) -> tuple[str, str]:
-    """(base, parent) of the next run: the user's; else the task's last run, and where it has none,
-    the base that params.yaml names for all tasks.
-    """
-    if wants.base:
-        return (wants.base,) * 2
-    own = [name for name, run in params.runs.items() if run.task == task]
-    parent = wants.parent.removeprefix("models/")
-    if parent and parent not in params.runs:
-        return model_folders.origin(Path(wants.parent)), wants.parent
-    if own and wants.start:
-        return (params.runs[own[0]].base,) * 2
-    if last := parent or (own[-1] if own else ""):
-        grown_whole = params.resolve(last).method == "full"
-        return f"models/{last}" if grown_whole else params.runs[last].base, f"models/{last}"
-    if not params.base:
-        raise UserError(
-            f"{PARAMS}: no `base` for the first run of {task}; set it to a model's folder or its "
-            "models/bases/NAME.json, or give --base"
-        )
-    return (params.base,) * 2
-
-
-def next_step(params: Params, version: str, kind: str) -> str:
-    """What the user most likely does now, which makes no more than was asked for."""
-    task = params.corpora[version].task
-    trained = {run for run in params.runs if Path("models", run, model_folders.LINEAGE).is_file()}
-    others = [run for run, spec in params.runs.items() if spec.task == task and run != version]
-    if kind == "corpus_only":
-        return f"dvc repro prepare@{version}, then name it in a run: `mix: {{{version}: 0.5}}`"
-    if kind == "valid_only":
-        return f"dvc repro prepare@{version}, then name it in a run: `validation: {version}`"
-    if kind == "test_only":
-        return f"dvc repro compare@{task}" if others else "a run of this task, by `new`"
-    first = [run for run in ancestors(params, version) if run not in trained]
-    before = f"  (first trains {', '.join(first)}, which it stands on)" if first else ""
-    compared = f" compare@{task}" if trained.issuperset(others) else ""
-    return f"dvc repro evaluate@{version}{compared}{before}"
-
-
-def ancestors(params: Params, run: str) -> list[str]:
-    """The runs that a run stands on, the first one first."""
-    spec, found = params.runs[run], list[str]()
-    for path in (spec.base, spec.parent):
-        if (name := path.removeprefix("models/")) in params.runs:
-            found += [*ancestors(params, name), name]
-    return list(dict.fromkeys(found))
 
 
 def copy(file: Path, path: Path) -> None:

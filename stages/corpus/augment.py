@@ -4,7 +4,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stages.records import Example, Message
+from stages.corpus.examples import Example
+from stages.records import Message
 from stages.settings import Augment
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.files import digest
-from stages.records import BadLine, Example, Message, Row
+from stages.records import Message, Row
 from stages.settings import Corpus
 
 # U+FFFD, and the control characters (category Cc) except tab and line ends.
@@ -30,6 +31,7 @@ class Report:
     """The number of records read, and the number dropped, by reason.
 
     passed_over: the number that the corpus's options exclude, by reason.
+    forms: how many records have which form.   unused: how many have a key without a use, by key.
     bad: the first unreadable lines.
     """
 
@@ -38,6 +40,8 @@ class Report:
         self.read = 0
         self.dropped: Counter[str] = Counter()
         self.passed_over: Counter[str] = Counter()
+        self.forms: Counter[str] = Counter()
+        self.unused: Counter[str] = Counter()
         self.bad: list[BadLine] = []
 
     def drop(self, reason: str) -> None:
@@ -47,13 +51,19 @@ class Report:
         """Count a row that the corpus's options exclude; max_drop_fraction does not apply to it."""
         self.passed_over[reason] += 1
 
-    def require_acceptable(self, malformed: str, max_drop_fraction: float) -> None:
+    def require_acceptable(self, corpus: Corpus) -> None:
         """Raise UserError where the file cannot be accepted as a corpus.
 
-        That is a file without records, with more dropped rows than max_drop_fraction allows, or
-        with unreadable lines if `malformed` is "stop".
+        That is a file without records, with more dropped rows than max_drop_fraction allows, with
+        unreadable lines if `malformed` is "stop", or with unused keys if `unknown_keys` is.
         """
-        if self.dropped["malformed"] and malformed == "stop":
+        max_drop_fraction = corpus.max_drop_fraction
+        if self.unused and corpus.unknown_keys == "stop":
+            raise UserError(
+                f"{self.path}: {self.not_used()}; take them out, or set `unknown_keys: tell` for "
+                "this corpus"
+            )
+        if self.dropped["malformed"] and corpus.malformed == "stop":
             remedy = (
                 "correct these lines, or leave them out: `malformed: drop` for the corpus in "
                 "params.yaml, --malformed drop with `new`"
@@ -70,6 +80,11 @@ class Report:
                 "mend the file, or raise max_drop_fraction: for the corpus in params.yaml, with "
                 "--max-drop-fraction for `new`"
             )
+
+    def not_used(self) -> str:
+        """A phrase of the keys without a use, and how many records have each."""
+        counts = ", ".join(f"{key} ({count:,})" for key, count in sorted(self.unused.items()))
+        return f"keys of the records that nothing here has a use for: {counts}"
 
     def unreadable(self) -> list[str]:
         """A sentence for each of the first unreadable lines, and the number of the others."""
@@ -88,6 +103,8 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
             if fault := _unsound(item):
                 item = BadLine(item.line, fault)
             else:
+                report.forms[item.form] += 1
+                report.unused.update(item.unused)
                 yield item
                 continue
         report.drop("malformed")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashDeduplicator
 
 from stages.corpus.clean import Report, isin_sorted
+from stages.corpus.examples import Example
 from stages.progress_lines import ProgressLines
-from stages.records import Example
 
 # Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
 # hashes it is 0.04 at s = 0.8.

@@ -6,13 +6,14 @@ has document.py.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from stages import contracts
-from stages.records import BadLine, Example, Prediction, Row, Shown
+from stages.corpus.examples import BadLine, Example
+from stages.records import Prediction, Row, Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,11 @@ class Corpus(Protocol):
     def SCORES_STEPS(self) -> bool:
         """Whether rows are solutions whose steps are scored."""
 
-    def read(self, path: Path) -> Iterator[Example | BadLine]:
-        """The file's records in order. A record in none of the task's forms becomes a BadLine."""
+    def read(self, path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+        """The file's records in order. A record in none of the task's forms becomes a BadLine.
+
+        columns: the record's key for each column, or key, of the file that has another name.
+        """
 
     def show(self, example: Example) -> Shown:
         """The fields of a prepared row beside its id, category and source."""

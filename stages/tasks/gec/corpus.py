@@ -1,62 +1,185 @@
 """gec: grammatical error correction, of sentences by learners of Japanese.
 
-Three forms are read:
+Forms of lines, which one .tsv file may mix:
     3<TAB><これは>（これが）私の本です。<TAB>Particle
         the marked form: an id, the sentence with its marks, an error type
     音楽を<聞きた>。<TAB>音楽を(聞いた)。
         the paired form: the sentence with its errors marked, and with its corrections marked
+    音楽を聞きた。<TAB>音楽を聞いた。
+        the plain form: the sentence and its correction
     昨日、映画を見ました。
         one column, in a .txt file: a correct sentence
-One file may mix the first two. Brackets can be full- or half-width, and a line can have several
-marks. A header line is ignored. Round brackets that belong to the sentence are kept if they are
-closed again.
+Brackets can be full- or half-width, and a line can have several marks. A header line is ignored.
+Round brackets that belong to the sentence are kept if they are closed again.
+
+Other files: records with a source and a target, which may be a list of references, or
+conversations, as .jsonl, .json, .parquet, .csv, or .tsv with these names in its header; .m2, as the
+shared tasks on correction publish it, with edits by one annotator or several.
 
 The category of a line is its error type; "Correct" where the sentence has no error, even if the
-line names a type. The paired form names none: its category is "Insertion" where the correction only
-adds characters, "Deletion" where it only removes some, and otherwise "Substitution".
+line names a type. Where none is named it is "Insertion" where the correction only adds characters,
+"Deletion" where it only removes some, and otherwise "Substitution". Of several references each is
+an example of its own.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from stages.files import read_lines
-from stages.records import BadLine, Example, Message, Row, Shown
+from stages.corpus import formats, source_files
+from stages.corpus.examples import BadLine, Example
+from stages.corpus.formats import Malformed
+from stages.records import Message, Row, Shown
 
 INSTRUCTION = "次の文の誤りを直してください。"
 CORRECT = "Correct"
 HEADER = ("id", "marked_text", "error_type")
 EITHER = "the marked form has 3, the paired form marks both"
+FORMATS = "see data/gec/README.md#formats"
+SOURCES, TARGETS = ("source", "input", "original"), ("target", "output", "corrected", "references")
 
 MARK = re.compile(r"[<＜]([^<>＜＞]*)[>＞][(（]([^()（）]*)[)）]")
 WRONG = re.compile(r"[<＜]([^<>＜＞]*)[>＞]")
 RIGHT = re.compile(r"[(（]([^()（）]*)[)）]")
 
 
-class Malformed(ValueError):
-    """A line that cannot be read. The message is a phrase that follows "line 12: "."""
-
-
 SCORES_STEPS = False
 
 
-def read(path: Path) -> Iterator[Example | BadLine]:
-    """The file's lines as examples. A line in none of the forms becomes a BadLine with the reason.
+def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+    """The file's sentences as examples. What is in none of the forms becomes a BadLine."""
+    form = source_files.form_of(path)
+    if form == ".m2":
+        yield from _m2(path)
+    elif columns or form not in (".tsv", ".txt") or _has_header(path):
+        for line, record in source_files.records(path, columns):
+            try:
+                if isinstance(record, str):
+                    raise Malformed(record)
+                yield from _examples(line, record)
+            except Malformed as fault:
+                yield BadLine(line, str(fault))
+    else:
+        yield from _lines(path)
 
-    A .txt file whose first line has one column is a list of correct sentences; in any other file a
-    line of one column cannot be read.
+
+def _has_header(path: Path) -> bool:
+    """Whether a file of lines begins with the names of a record's parts."""
+    first = next((line for _, line in source_files.lines(path)), "")
+    names = {cell.strip() for cell in first.split("\t")}
+    return bool(names & {*SOURCES} and names & {*TARGETS})
+
+
+def _lines(path: Path) -> Iterator[Example | BadLine]:
+    """A .txt file whose first line has one column is a list of correct sentences; in any other file
+    a line of one column cannot be read.
     """
     listed: bool | None = None
-    for line, text in read_lines(path):
+    for line, text in source_files.lines(path):
+        if not text.strip():
+            continue
+        text = text.rstrip("\r\n")
         if listed is None:
-            listed = path.suffix == ".txt" and "\t" not in text
+            listed = source_files.form_of(path) == ".txt" and "\t" not in text
         columns = [column.strip() for column in text.split("\t")]
         if tuple(column.lower() for column in columns) == HEADER:
             continue
         try:
-            yield Example(line, *(_listed(columns) if listed else _corrected(columns)))
+            source, target, category = _listed(columns) if listed else _corrected(columns)
+            yield Example(line, source, target, category, form="lines of sentences")
         except Malformed as fault:
             yield BadLine(line, str(fault))
+
+
+def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
+    """An example for each reference of a record."""
+    if parsed := formats.parse(record, FORMATS) if "output" not in record else None:
+        said = parsed.before[-1]["content"]
+        source = record.get("source") or said.removeprefix(INSTRUCTION)
+        yield _pair(line, str(source), parsed.answer, record, parsed.form, parsed.unused, said)
+        return
+    sources, targets = ([key for key in keys if record.get(key)] for keys in (SOURCES, TARGETS))
+    if len(sources) != 1 or len(targets) != 1:
+        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
+        raise Malformed(f"{keys}: no source with its target; {FORMATS}")
+    references = record[targets[0]]
+    unused = formats.unused(record, {sources[0], targets[0]})
+    for reference in references if isinstance(references, list) else [references]:
+        if not isinstance(reference, str):
+            raise Malformed(f'"{targets[0]}" is {formats.kind(reference)}; it is a text')
+        source = formats.content(record, sources[0], FORMATS)
+        yield _pair(line, source, reference, record, "sources with their targets", unused)
+
+
+def _pair(
+    line: int,
+    source: str,
+    target: str,
+    record: dict[str, Any],
+    form: str,
+    unused: tuple[str, ...],
+    said: str = "",
+) -> Example:
+    """said: what asks for the correction, where the record words that itself."""
+    source, target = source.strip(), target.strip()
+    if not source or not target:
+        raise Malformed("an empty sentence before or after correction")
+    category = CORRECT if source == target else formats.category(record) or _edited(source, target)
+    own = said and said.strip() != prompt(source)[0]["content"]
+    messages: tuple[Message, ...] = ({"role": "user", "content": said},) if own else ()
+    example = Example(line, source, target, category, messages, form=form, unused=unused)
+    formats.require_encodable(example)
+    return example
+
+
+def _m2(path: Path) -> Iterator[Example | BadLine]:
+    """Sentences with their edits (Dahlmeier & Ng 2012): `S tokens`, then `A start end|||type|||
+    correction|||…|||annotator` for each edit. A sentence of Japanese is written without spaces.
+    """
+    numbered = ((line, text.rstrip("\r\n")) for line, text in source_files.lines(path))
+    for filled, block in groupby(numbered, key=lambda item: bool(item[1].strip())):
+        if not filled:
+            continue
+        (line, sentence), *rest = block
+        try:
+            if not sentence.startswith("S "):
+                raise Malformed("a block begins with `S `, the sentence; its edits begin with `A `")
+            tokens = sentence[2:].split()
+            yield from _corrected_by_each(line, tokens, [text for _, text in rest])
+        except Malformed as fault:
+            yield BadLine(line, str(fault))
+
+
+def _corrected_by_each(line: int, tokens: list[str], edits: list[str]) -> Iterator[Example]:
+    """An example for each annotator's corrections. Raises Malformed."""
+    of_annotator = defaultdict[str, list[tuple[int, int, str, str]]](list)
+    for edit in edits:
+        parts = edit.removeprefix("A ").split("|||")
+        span = parts[0].split()
+        if not edit.startswith("A ") or len(parts) < 6 or len(span) != 2:
+            raise Malformed(f"'{edit[:40]}' is no edit of the M2 form")
+        try:
+            begin, end = int(span[0]), int(span[1])
+        except ValueError:
+            raise Malformed(f"'{parts[0]}' are no two positions") from None
+        made = of_annotator[parts[-1]]
+        if begin >= 0:  # -1 -1: this annotator changes nothing
+            made.append((begin, end, parts[1], parts[2]))
+    between = " " if "".join(tokens).isascii() else ""
+    for made in of_annotator.values() or [[]]:
+        corrected, at = list[str](), 0
+        for begin, end, _, text in sorted(made):
+            if begin < at or end < begin or end > len(tokens):
+                raise Malformed(f"the edit of {begin} to {end} overlaps another, or is outside")
+            corrected += [*tokens[at:begin], *text.replace("-NONE-", "").split()]
+            at = end
+        target = between.join([*corrected, *tokens[at:]])
+        kinds = {kind for _, _, kind, _ in made}
+        record = {"category": kinds.pop() if len(kinds) == 1 else ""}
+        yield _pair(line, between.join(tokens), target, record, "M2 blocks", ())
 
 
 def show(example: Example) -> Shown:
@@ -144,9 +267,9 @@ def _paired(left: str, right: str) -> tuple[str, str]:
     _check_angles(right)
     _check_rounds(right)
     if not wrongs:
-        if left == right:
-            return left, right
-        raise Malformed(f"2 columns; {EITHER}")
+        if left.isdecimal():  # an id, before a sentence whose error type is missing
+            raise Malformed(f"2 columns; {EITHER}")
+        return left, right  # the plain form
     match = re.fullmatch(RIGHT.pattern.join(re.escape(outside) for outside in outsides), right)
     if match is None:
         others = RIGHT.split(right)[::2]

@@ -1,7 +1,8 @@
 """lm: language modelling, of texts that are learned as they are.
 
-Three published forms are read:
-    .jsonl            {"text": …}
+Three published forms are read, compressed too:
+    records           of .jsonl, .json, .csv, .parquet:
+                      {"text": …}
                       {"question": …, "answer": …}, as one text
                       {"messages": [{"role": …, "content": …}, …]}, whose last answer is learned
     WikiText          an article from each ` = Title = ` to the next
@@ -9,23 +10,25 @@ Three published forms are read:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.files import read_json_lines, read_lines
-from stages.records import BadLine, Example, Message, Row, Shown
+from stages.corpus import formats, source_files
+from stages.corpus.examples import BadLine, Example
+from stages.records import Row, Shown
 
-ROLES = ("system", "user", "assistant")
+FORMATS = "see data/lm/README.md#formats"
 TITLE = re.compile(r" = [^=].* = ?")
 
 
 SCORES_STEPS = False
 
 
-def read(path: Path) -> Iterator[Example | BadLine]:
-    if path.suffix == ".jsonl":
-        return (_record(line, record) for line, record in read_json_lines(path))
+def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+    if columns or source_files.form_of(path) in source_files.OF_RECORDS:
+        records = source_files.records(path, columns)
+        return (_record(line, record) for line, record in records)
     return _documents(path)
 
 
@@ -48,8 +51,9 @@ def group_key(example: Example) -> str:
 def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
     if isinstance(record, str):
         return BadLine(line, record)
-    if "messages" in record:
+    if record.keys() & {"messages", "conversations"}:
         return _conversation(line, record)
+    used = {"text"} if "text" in record else {"question", "answer"}
     given = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
     parts = [part.strip() for part in given if isinstance(part, str)]
     if len(parts) < len(given):
@@ -60,47 +64,37 @@ def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
         )
     if not all(parts):
         return BadLine(line, "nothing to learn: its text is empty; remove the line")
-    return Example(line, "", "\n".join(parts), str(record.get("category", "text")))
+    unused = tuple(key for key in formats.unused(record, used) if key not in formats.PREPARED)
+    category = str(record.get("category") or "text")
+    form = "texts" if "text" in record else "questions with their answers"
+    return Example(line, "", "\n".join(parts), category, form=form, unused=unused)
 
 
 def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
-    turns = record["messages"]
-    sound = isinstance(turns, list) and all(
-        isinstance(turn, dict)
-        and turn.get("role") in ROLES
-        and isinstance(turn.get("content"), str)
-        for turn in turns
-    )
-    if not sound or [turn["role"] for turn in turns][-2:] != ["user", "assistant"]:
-        return BadLine(
-            line,
-            '"messages" is no list of {"role": system, user or assistant, "content": "…"} '
-            "that ends with user, assistant",
-        )
-    if not turns[-1]["content"].strip():
-        return BadLine(line, "nothing to learn: its answer is empty; remove the line")
-    prompt = tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns[:-1])
-    return Example(
-        line,
-        turns[-2]["content"],
-        turns[-1]["content"],
-        str(record.get("category", "conversation")),
-        prompt,
-    )
+    try:
+        parsed = formats.parse(record, FORMATS)
+    except formats.Malformed as fault:
+        return BadLine(line, str(fault))
+    assert parsed
+    asked = parsed.before[-1]["content"]
+    category = str(record.get("category") or "conversation")
+    form, unused = parsed.form, parsed.unused
+    return Example(line, asked, parsed.answer, category, parsed.before, form=form, unused=unused)
 
 
 def _documents(path: Path) -> Iterator[Example]:
     """The documents of a text file, which is WikiText if its first line with text is a title."""
     begin, lines = 0, list[str]()
     articles: bool | None = None
-    for number, line in read_lines(path, blank=True):
+    for number, line in source_files.lines(path):
+        line = line.rstrip("\r\n")
         if articles is None and line.strip():
             articles = bool(TITLE.fullmatch(line))
         if (TITLE.fullmatch(line) if articles else not line.strip()) and lines:
-            yield Example(begin, "", "\n".join(lines).strip(), "text")
+            yield Example(begin, "", "\n".join(lines).strip(), "text", form="documents")
             lines = []
         if line.strip():
             begin = begin if lines else number
             lines.append(line)
     if lines:
-        yield Example(begin, "", "\n".join(lines).strip(), "text")
+        yield Example(begin, "", "\n".join(lines).strip(), "text", form="documents")

@@ -5,14 +5,14 @@ From .tsv files a lemma, an inflected form and its tags are read, as CoNLL-SIGMO
 them (książka<TAB>książek<TAB>N;GEN;PL); they become an instruction to inflect the lemma.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats
+from stages.corpus import formats, source_files
+from stages.corpus.examples import BadLine, Example
 from stages.corpus.formats import Malformed
-from stages.files import read_json_lines, read_lines
-from stages.records import BadLine, Example, Message, Row, Shown
+from stages.records import Message, Row, Shown
 
 FORMATS = "see data/polish/README.md#formats"
 INFLECTION, INSTRUCTION = "inflection", "instruction"
@@ -32,21 +32,29 @@ TAGS = {
 SCORES_STEPS = False
 
 
-def read(path: Path) -> Iterator[Example | BadLine]:
+def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's records as examples. A record in none of the forms becomes a BadLine."""
+    inflected = source_files.form_of(path) == ".tsv" and not columns and not _has_header(path)
     lines: Iterator[tuple[int, Any]] = (
-        read_lines(path) if path.suffix == ".tsv" else read_json_lines(path)
+        source_files.lines(path) if inflected else source_files.records(path, columns)
     )
     for line, record in lines:
         try:
-            if path.suffix == ".tsv":
-                yield _inflected(line, record.split("\t"))
+            if inflected:
+                if record.strip():
+                    yield _inflected(line, record.rstrip("\r\n").split("\t"))
             elif isinstance(record, str):
                 raise Malformed(record)
             else:
                 yield _example(line, record)
         except Malformed as fault:
             yield BadLine(line, str(fault))
+
+
+def _has_header(path: Path) -> bool:
+    """Whether a .tsv file begins with the names of the parts of a record."""
+    first = next((line for _, line in source_files.lines(path)), "")
+    return bool({cell.strip() for cell in first.split("\t")} & {"output", "completion"})
 
 
 def show(example: Example) -> Shown:
@@ -73,24 +81,19 @@ def group_key(example: Example) -> str:
 
 def _example(line: int, record: dict[str, Any]) -> Example:
     """The example of a record of any form; its source is all that the user says."""
-    if record.keys() & {"prompt", "completion", "messages"}:
-        messages, target = formats.parse_conversation(record, FORMATS)
-    elif record.keys() & {"instruction", "input", "output"} or "text" in record:
-        parts = (
-            record
-            if "text" not in record
-            else formats.parse_labelled_text(formats.content(record, "text", FORMATS), FORMATS)
-        )
-        system, instruction, given, target = formats.parse_instruction_record(parts, FORMATS)
-        system_messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        messages = (*system_messages, *prompt("\n".join(filter(None, (instruction, given)))))
-    else:
+    parsed = formats.parse(record, FORMATS)
+    if parsed is None:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of an instruction; {FORMATS}")
+    messages = parsed.before
+    if parsed.instruction or parsed.given:
+        messages += tuple(prompt("\n".join(filter(None, (parsed.instruction, parsed.given)))))
     source = "\n".join(
         message["content"].strip() for message in messages if message["role"] == "user"
     )
-    example = Example(line, source, target, formats.category(record) or INSTRUCTION, messages)
+    category = formats.category(record) or INSTRUCTION
+    form, unused = parsed.form, parsed.unused
+    example = Example(line, source, parsed.answer, category, messages, form=form, unused=unused)
     formats.require_encodable(example)
     return example
 
@@ -100,4 +103,5 @@ def _inflected(line: int, columns: list[str]) -> Example:
         raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
     lemma, form, tags = (column.strip() for column in columns)
     question_text = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
-    return Example(line, question_text, form, INFLECTION, tuple(prompt(question_text)))
+    asked = tuple(prompt(question_text))
+    return Example(line, question_text, form, INFLECTION, asked, form="lemmas with their forms")

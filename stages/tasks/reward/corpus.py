@@ -1,9 +1,11 @@
 """reward: a process reward model's data: solutions with a label, 0 to 1, of how right each step is.
 
-Files are .jsonl (an object on each line), .json (a list of objects) or REVEAL's .csv. One file may
-mix these forms:
+Files are of records: .jsonl, .json, .parquet, .csv. One file may mix these forms:
     {"problem": …, "steps": […], "labels": [1, 0.7, null, …]}
         null: the step is not labelled
+    TRL: {"prompt": …, "completions": […], "labels": [true, false, …]}
+        which `prepare` writes, with numbers
+    Math-Shepherd: {"input": …, "label": "problem Step 1: … +\\nStep 2: … -"}
     PRM800K: {"question": {"problem": …},
               "label": {"steps": [{"completions": [{"text", "rating"}], …}]}}
         the chosen path is one solution; the path up to each rated alternative is another
@@ -18,16 +20,17 @@ Labels are kept as they are: 0.7 is not rounded to 1, and a step without a label
 right. Where a data set names only the first wrong step, the steps after it have no label.
 """
 
-import csv
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from stages.corpus import source_files
+from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
-from stages.files import read_json_lines, read_lines
-from stages.records import BadLine, Example, Row, Shown
+from stages.records import Row, Shown
 
 FORMATS = "see data/reward/README.md#formats"
 RATINGS = {-1: 0.0, 0: 0.5, 1: 1.0}
@@ -54,12 +57,10 @@ class Malformed(ValueError):
 SCORES_STEPS = True
 
 
-def read(path: Path) -> Iterator[Example | BadLine]:
+def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's solutions as examples. A record in none of the forms becomes a BadLine."""
-    if path.suffix == ".csv":
-        yield from _reveal(enumerate(csv.DictReader(line for _, line in read_lines(path)), start=2))
-        return
-    for steps_of, group in groupby(_records(path), key=lambda item: _answer_id(item[1])):
+    records = source_files.records(path, columns)
+    for steps_of, group in groupby(records, key=lambda item: _answer_id(item[1])):
         if steps_of is not None:
             yield from _reveal((line, record) for line, record in group if isinstance(record, dict))
             continue
@@ -113,28 +114,11 @@ def question(text: str) -> Row:
     )
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """(line, record) of a .jsonl file; (number of the entry, record) of a .json file.
-
-    Instead of a record that is no object it gives a phrase which says what is wrong.
-    """
-    if path.suffix != ".json":
-        yield from read_json_lines(path)
-        return
-    try:
-        records = json.loads("\n".join(line for _, line in read_lines(path)))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(records, list):
-        raise UserError(
-            f"{path}: a .json file is a list of records; "
-            "write one, or an object a line into a .jsonl file"
-        )
-    for number, record in enumerate(records, start=1):
-        yield number, record if isinstance(record, dict) else f"entry {number} is no object"
-
-
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
+    if "completions" in record:
+        record = {**record, "problem": record.get("prompt"), "steps": record["completions"]}
+    elif isinstance(record.get("label"), str) and "input" in record:
+        record = _math_shepherd(record["label"])
     if isinstance(record.get("question"), dict) and "label" in record:
         problem, solutions = _text(record["question"], "problem"), list(_prm800k(record["label"]))
         if not solutions:
@@ -175,6 +159,21 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         raise Malformed(f"{keys}: none of the forms of a labelled solution; {FORMATS}")
 
 
+SHEPHERD_STEP = re.compile(r"(Step \d+:.*?)\s*([+-])\s*(?=Step \d+:|\Z)", re.DOTALL)
+
+
+def _math_shepherd(text: str) -> dict[str, Any]:
+    """The problem, and its steps with a + or a - behind each (Wang et al. 2024). Raises
+    Malformed.
+    """
+    problem, found = text.partition("Step 1:")[0].strip(), SHEPHERD_STEP.findall(text)
+    if not problem or not found:
+        raise Malformed('"label" has no steps that end with + or -, as Math-Shepherd\'s have')
+    labels = [1.0 if mark == "+" else 0.0 for _, mark in found]
+    steps = [step.strip() for step, _ in found]
+    return {"problem": problem, "steps": steps, "labels": labels, "category": "Math-Shepherd"}
+
+
 def _example(
     line: int, problem: str, steps: list[str], labels: list[Any], category: str, test_only: str = ""
 ) -> Example:
@@ -193,6 +192,7 @@ def _example(
         steps=tuple(steps),
         labels=tuple(values),
         test_only=test_only,
+        form=f"solutions of the form of {category}" if category != "solution" else "solutions",
     )
 
 

@@ -6,14 +6,14 @@ Each record may have a "category"; the default is the most distinctive construct
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats
+from stages.corpus import formats, source_files
+from stages.corpus.examples import BadLine, Example
 from stages.corpus.formats import Malformed
-from stages.files import read_json_lines
-from stages.records import BadLine, Example, Message, Row, Shown
+from stages.records import Message, Row, Shown
 
 INSTRUCTION = "Convert LaTeX to Typst"
 FORMATS = "see data/typst/README.md#formats"
@@ -66,9 +66,9 @@ matrix. A source that none of them matches has the category "symbols"."""
 SCORES_STEPS = False
 
 
-def read(path: Path) -> Iterator[Example | BadLine]:
+def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's records as examples. A record in none of the forms becomes a BadLine."""
-    for line, record in read_json_lines(path):
+    for line, record in source_files.records(path, columns):
         try:
             if isinstance(record, str):
                 raise Malformed(record)
@@ -117,42 +117,37 @@ def construct(latex: str) -> str:
 
 
 def _example(line: int, record: dict[str, Any]) -> Example:
-    if record.keys() & {"prompt", "completion", "messages"}:
-        messages, target = formats.parse_conversation(record, FORMATS)
-        source = _without_lead_in(messages[-1]["content"])
-    elif "latex" in record or "typst" in record:
-        source, target, messages = (
-            *(formats.content(record, key, FORMATS) for key in ("latex", "typst")),
-            (),
-        )
-    elif "input" in record or "output" in record:
-        source, target, messages = _from_instruction_record(record)
-    elif "text" in record:
-        source, target, messages = _from_instruction_record(
-            formats.parse_labelled_text(formats.content(record, "text", FORMATS), FORMATS)
-        )
+    messages: tuple[Message, ...] = ()
+    if record.keys() & {"latex", "typst"}:
+        source, target = (formats.content(record, key, FORMATS) for key in ("latex", "typst"))
+        form, unused = "pairs of LaTeX and Typst", formats.unused(record, {"latex", "typst"})
+    elif parsed := formats.parse(record, FORMATS):
+        target, form, unused = parsed.answer, parsed.form, parsed.unused
+        if parsed.given or parsed.instruction:
+            source, messages = _of_instruction(parsed)
+        else:
+            source, messages = _without_lead_in(parsed.before[-1]["content"]), parsed.before
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
-    example = Example(line, source, target, formats.category(record) or construct(source), messages)
+    category = formats.category(record) or construct(source)
+    example = Example(line, source, target, category, messages, form=form, unused=unused)
     formats.require_encodable(example)
     return example
 
 
-def _from_instruction_record(record: dict[str, Any]) -> tuple[str, str, tuple[Message, ...]]:
-    """(source, target, prompt) of a record of the instruction form.
+def _of_instruction(parsed: formats.Parsed) -> tuple[str, tuple[Message, ...]]:
+    """(source, prompt) of a record of the instruction form.
 
     The prompt is empty where the record has neither system nor instruction: the task writes it
     then.
     """
-    parts = formats.parse_instruction_record(record, FORMATS)
-    if not parts.source:
+    if not parsed.given:
         raise Malformed(f'no "input"; {FORMATS}')
-    if not parts.system and not parts.instruction:
-        return parts.source, parts.target, ()
-    user = f"{parts.instruction.rstrip(':： ') or INSTRUCTION}:\n{parts.source}"
-    messages: list[Message] = [{"role": "system", "content": parts.system}] if parts.system else []
-    return parts.source, parts.target, (*messages, {"role": "user", "content": user})
+    if not parsed.before and not parsed.instruction:
+        return parsed.given, ()
+    user = f"{parsed.instruction.rstrip(':： ') or INSTRUCTION}:\n{parsed.given}"
+    return parsed.given, (*parsed.before, {"role": "user", "content": user})
 
 
 def _without_lead_in(content: str) -> str:

@@ -1,0 +1,64 @@
+"""A file looked at as the corpus that it would be, before anything is written."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from stages import settings, tasks
+from stages.corpus import clean, split
+from stages.errors import UserError
+from stages.params import Params
+from stages.records import Row, read_rows
+
+
+def named_columns(given: list[str]) -> dict[str, str]:
+    """COLUMN=KEY, …, also with commas between them. Raises UserError."""
+    named = dict[str, str]()
+    for pair in (pair for text in given for pair in text.split(",")):
+        column, equals, key = pair.partition("=")
+        if not (equals and column.strip() and key.strip()):
+            raise UserError(f"--columns {pair}: write COLUMN=KEY, such as question=instruction")
+        named[column.strip()] = key.strip()
+    return named
+
+
+class Found(NamedTuple):
+    """What was read of a file.   parts: its rows by the part of the split.   tests: the hashes of
+    what its test rows ask.
+    """
+
+    report: clean.Report
+    parts: Counter[str]
+    tests: set[int]
+
+
+def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
+    """Read the whole file as `prepare` will, before anything is written; raises UserError as it
+    would.
+    """
+    reader, report = tasks.corpus(corpus.task), clean.Report(Path(corpus.file))
+    found = Found(report, Counter(), set())
+    read = reader.read(report.path, corpus.columns)
+    for example in clean.deduplicate(clean.readable(read, report), report):
+        part = split.part(reader.group_key(example), params.split.valid, params.split.test)
+        found.parts[part] += 1
+        if part == "test" or corpus.test_only:
+            row: Row = {"id": "", "category": "", "source": "", **reader.show(example)}
+            found.tests.add(clean.question_digest(row))
+    report.require_acceptable(corpus)
+    return found
+
+
+def shrinking_runs(params: Params, task: str, tests: set[int]) -> dict[str, int]:
+    """The trained runs whose training rows ask what the new file holds out, and how many do.
+
+    Such rows leave every version (stages/mix.py): another answer to the same question may lie in
+    another part of the split, whose key need not be the question.
+    """
+    found = dict[str, int]()
+    for run, spec in params.runs.items():
+        path = Path("data/mixed", run, "train.jsonl")
+        if spec.task == task and path.is_file():
+            count = sum(clean.question_digest(row) in tests for row in read_rows(path))
+            found |= {run: count} if count else {}
+    return found

@@ -1,0 +1,319 @@
+"""The files that people have are read as records, whichever of the usual forms they are in, and what
+cannot be read says where and why."""
+
+import bz2
+import gzip
+import json
+import lzma
+import random
+from pathlib import Path
+
+import pandas
+import pytest
+
+from stages import prepare, tasks
+from stages.commands.read_corpus import named_columns, read_corpus
+from stages.corpus import clean, formats, source_files
+from stages.corpus.examples import BadLine
+from stages.errors import UserError
+from stages.params import load_params
+from stages.settings import Corpus
+from tests.test_curriculum import enter
+
+ROWS = [
+    {"instruction": "Odmień.", "input": "kot, dopełniacz", "output": "kota"},
+    {"instruction": 'W "cudzysłowie",\nw dwóch wierszach', "output": "tak;\tjest"},
+]
+
+
+def written(folder: Path, form: str) -> Path:
+    path = folder / f"corpus{form}"
+    inner, _, packed = form[1:].partition(".")
+    frame = pandas.DataFrame(ROWS)
+    text = {
+        "jsonl": "\n".join(json.dumps(row) for row in ROWS),
+        "ndjson": "\ufeff" + "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS),
+        "json": json.dumps(ROWS, indent=2, ensure_ascii=False),
+        "csv": frame.to_csv(index=False),
+        "tsv": frame.to_csv(index=False, sep="\t"),
+    }.get(inner, "")
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "": bytes}[packed]
+    if inner == "parquet":
+        frame.to_parquet(path)
+    else:
+        path.write_bytes(pack(text.encode()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "form",
+    [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.bz2", ".csv.xz"],
+)
+def test_one_corpus_is_the_same_examples_in_every_form(tmp_path, form):
+    path = written(tmp_path, form)
+    assert [record for _, record in source_files.records(path, {})] == ROWS
+    read = list(tasks.corpus("polish").read(path, {}))
+    assert [(item.source, item.target) for item in read] == [
+        ("Odmień.\nkot, dopełniacz", "kota"),
+        ('W "cudzysłowie",\nw dwóch wierszach', "tak;\tjest"),
+    ]
+    assert {item.form for item in read} == {"instruction records"}
+    assert source_files.suffixes_of(path) == form
+
+
+def test_an_array_tells_the_line_of_each_record(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('\n[\n {"a": 1},\n\n {"b":\n 2}, 7\n]\n', encoding="utf-8")
+    assert list(source_files.records(path, {})) == [
+        (3, {"a": 1}),
+        (5, {"b": 2}),
+        (6, "7 is no object"),
+    ]
+
+
+def test_a_json_file_may_hold_its_list_under_a_key_or_be_json_lines(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"version": 1, "data": [{"a": 1}]}', encoding="utf-8")
+    assert list(source_files.records(path, {})) == [(1, {"a": 1})]
+    path.write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+    assert list(source_files.records(path, {})) == [(1, {"a": 1}), (2, {"a": 2})]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.txt", b"x", "files of records end with .jsonl, .ndjson, .json, .parquet, .csv, .tsv, and may be compressed (.gz, .bz2, .xz); convert it"),
+        ("a.json", b'[{"a": 1}, {]', "a.json line 1: not JSON: "),
+        ("a.json", b'[{"a": 1}', "a.json line 1: the array is not closed; a .json file is a list of objects"),
+        ("a.json", b"7", "a.json: not JSON: it begins with '7'; a .json file is a list of objects"),
+        ("a.json", b"{}", "a.json: one object, and none of its keys holds a list; a .json file"),
+        ("a.json", b'{"a": [], "b": []}', "a.json: one object, and 2 of its keys hold a list; a .json file"),
+        ("a.csv", b"a,a\n1,2\n", "a.csv line 1: two columns are named 'a'; a table begins with a line of names, each once"),
+        ("a.csv", b'a,b\n"1,2\n', "a.csv line 2: unexpected end of data; correct the quotes there"),
+        ("a.jsonl", "é".encode("latin-1"), "a.jsonl line 1: not UTF-8 (byte 1 of the line); convert the file"),
+        ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: cannot be read: Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:-9], "a.jsonl.gz: cannot be read: "),
+        ("a.parquet", b"no parquet", "a.parquet: no Parquet file: "),
+        ("a.parquet", None, "a.parquet: no such file; write the corpus there"),
+        ("a.csv", None, "a.csv: no such file; write the corpus there"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, says):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        list(source_files.records(tmp_path / name, {}))
+    assert says in str(error.value)
+
+
+def test_a_row_with_a_missing_cell_is_a_bad_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('a,b\n1,2\n"x\ny"\n3,4\n', encoding="utf-8")
+    assert list(source_files.records(path, {})) == [
+        (2, {"a": "1", "b": "2"}),
+        (3, "1 cells, and the header names 2 columns"),
+        (5, {"a": "3", "b": "4"}),
+    ]
+
+
+def test_columns_of_other_names_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer,level\nile?,dwa,1\n", encoding="utf-8")
+    columns = named_columns(["question=instruction", "answer=output,level=category"])
+    (example,) = tasks.corpus("polish").read(path, columns)
+    assert (example.source, example.target, example.category) == ("ile?", "dwa", "1")
+    with pytest.raises(UserError, match="no column ask with a value in row 2; there are: question"):
+        list(tasks.corpus("polish").read(path, {"ask": "instruction"}))
+    with pytest.raises(UserError, match="--columns question: write COLUMN=KEY, such as question="):
+        named_columns(["question"])
+    (bad,) = tasks.corpus("polish").read(path, {})
+    assert "'question', 'answer', 'level': none of the forms of an instruction" in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "answer", "form", "unused"),
+    [
+        (
+            {"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "id": "7"},
+            [("system", "s"), ("user", "q")], "a", "ShareGPT conversations", ("id",),
+        ),
+        (
+            {"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 1}]},
+            [("user", "q")], "a", "ShareGPT conversations", (),
+        ),
+        (
+            {"instruction": "i", "input": "", "output": "o", "history": [["q", "a"]]},
+            [("user", "q"), ("assistant", "a"), ("user", "i")], "o", "instruction records", (),
+        ),
+        (
+            {"messages": [{"role": "user", "content": "q", "name": "n"}, {"role": "assistant", "content": "w", "weight": 0}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "r"}], "tools": [{}], "images": []},
+            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("tools", "messages.name", "messages.reasoning_content"),
+        ),
+        ({"prompt": "q", "completion": "a", "source": "q", "score": 0.5}, [("user", "q")], "a", "prompts with their completion", ("score",)),
+    ],
+)  # fmt: skip
+def test_published_forms_become_turns_and_what_has_no_use_is_named(tmp_path, record, prompt, answer, form, unused):  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    (example,) = tasks.corpus("polish").read(path, {})
+    assert [(turn["role"], turn["content"]) for turn in example.prompt] == prompt
+    assert (example.target, example.form, example.unused) == (answer, form, unused)
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"conversations": [{"from": "gpt", "value": "a"}]}, "the conversation begins with the assistant; put before it what it answers"),
+        ({"conversations": [{"from": "dog", "value": "a"}]}, "\"conversations\" turn 1: from 'dog'; it is one of system, human,"),
+        ({"conversations": "q"}, '"conversations" is a text; it is a list of turns'),
+        ({"conversations": ["q"]}, '"conversations" turn 1 is a text; it has from and value'),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": None}]}, '"messages" message 2: content is null; it is a text'),
+        ({"instruction": "i", "output": "o", "history": "q"}, '"history" is a text; it is a list of [question, answer]'),
+        ({"instruction": "i", "output": "o", "history": [["q"]]}, '"history" turn 1 is no [question, answer] of two texts'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": False}]}, '"messages" ends with a message of weight 0, so that nothing is learned of it'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [{}]}]}, '"messages" message 2: a call of a tool, or its result; these cannot be learned here'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": "r"}]}, '"messages" message 2: a call of a tool, or its result'),
+    ],
+)  # fmt: skip
+def test_what_is_no_conversation_says_why(record, says):
+    with pytest.raises(formats.Malformed) as error:
+        formats.parse(record, "see")
+    assert str(error.value).startswith(says)
+
+
+M2 = """S 本 が 読む 。
+A 1 2|||Particle|||を|||REQUIRED|||-NONE-|||0
+A 1 2|||Particle|||は|||REQUIRED|||-NONE-|||1
+
+S This are right .
+A 1 2|||Verb|||is|||REQUIRED|||-NONE-|||0
+A 3 3|||Word|||here|||REQUIRED|||-NONE-|||0
+
+S 水 だ 。
+A -1 -1|||noop|||-NONE-|||REQUIRED|||-NONE-|||0
+
+S 悪い 。
+A 0 2|||X|||a|||REQUIRED|||-NONE-|||0
+A 1 2|||X|||b|||REQUIRED|||-NONE-|||0
+
+S 悪い 。
+A x
+
+no block
+"""
+
+
+def test_the_forms_of_corrections(tmp_path):
+    def read(name: str, text: str) -> list:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        found = tasks.corpus("gec").read(tmp_path / name, {})
+        return [
+            item.reason if isinstance(item, BadLine) else (item.source, item.target, item.category)
+            for item in found
+        ]
+
+    assert read("a.m2", M2) == [
+        ("本が読む。", "本を読む。", "Particle"),
+        ("本が読む。", "本は読む。", "Particle"),
+        ("This are right .", "This is right here .", "Substitution"),
+        ("水だ。", "水だ。", "Correct"),
+        "the edit of 1 to 2 overlaps another, or is outside",
+        "'A x' is no edit of the M2 form",
+        "a block begins with `S `, the sentence; its edits begin with `A `",
+    ]
+    assert read("a.tsv", "本が読む。\t本を読む。\n") == [
+        ("本が読む。", "本を読む。", "Substitution")
+    ]
+    assert read("b.tsv", "source\ttarget\n本読む。\t本を読む。\n") == [
+        ("本読む。", "本を読む。", "Insertion")
+    ]
+    records = [
+        {"input": "本が読む。", "output": "本を読む。", "category": "P"},
+        {"source": "本が。", "references": ["本を。", "本だ。"]},
+        {"source": "本が。", "target": 7},
+        {"sentence": "本が。"},
+    ]
+    text = "\n".join(json.dumps(record) for record in records)
+    assert read("a.jsonl", text) == [
+        ("本が読む。", "本を読む。", "P"),
+        ("本が。", "本を。", "Substitution"),
+        ("本が。", "本だ。", "Substitution"),
+        '"target" is a number; it is a text',
+        "'sentence': no source with its target; see data/gec/README.md#formats",
+    ]
+
+
+def test_the_forms_of_labelled_solutions(tmp_path):
+    records = [
+        {"prompt": "1 + 1 + 1", "completions": ["1 + 1 = 2", "3"], "labels": [True, False]},
+        {"input": "x ки", "label": "Add 1 and 2. Step 1: 1 + 2 = 3 +\nStep 2: it is 4 -", "task": "GSM8K"},
+        {"input": "x ки", "label": "no steps"},
+        {"problem": "p", "steps": ["s"], "label": 0},
+    ]  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    trl, shepherd, bad, bench = tasks.corpus("reward").read(path, {})
+    assert (trl.source, trl.steps, trl.labels) == ("1 + 1 + 1", ("1 + 1 = 2", "3"), (1.0, 0.0))
+    assert (shepherd.source, shepherd.labels) == ("Add 1 and 2.", (1.0, 0.0))
+    assert shepherd.steps == ("Step 1: 1 + 2 = 3", "Step 2: it is 4")
+    assert bad.reason == '"label" has no steps that end with + or -, as Math-Shepherd\'s have'
+    assert bench.labels == (0.0,)
+
+
+def test_a_line_break_inside_a_cell_of_reveal_stays_one(tmp_path):
+    path = tmp_path / "reveal.csv"
+    path.write_text(
+        "answer_id,question,step,correctness_label,answer_is_logically_correct\n"
+        '1,q,"one\ntwo",correct,True\n',
+        encoding="utf-8",
+    )
+    (example,) = tasks.corpus("reward").read(path, {})
+    assert example.steps == ("one\ntwo",)
+
+
+def test_unused_keys_are_counted_and_can_stop(inside):
+    lines = [
+        json.dumps({"latex": f"x_{n}", "typst": f"x_{n}", "id": n, "kind": "a"}) for n in range(9)
+    ]
+    enter(gec_001={})
+    Path("corpus.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    params = load_params()
+    found = read_corpus(params, Corpus(task="typst", file="corpus.jsonl"))
+    assert found.report.unused == {"id": 9, "kind": 9}
+    says = (
+        "corpus.jsonl: keys of the records that nothing here has a use for: id (9), kind (9); take"
+    )
+    with pytest.raises(UserError) as error:
+        read_corpus(params, Corpus(task="typst", file="corpus.jsonl", unknown_keys="stop"))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_what_prepare_writes_is_read_back_without_loss(inside, task):
+    reader = tasks.corpus(task)
+    suffix = "tsv" if task == "gec" else "jsonl"
+    lines = list(tasks.synthetic(task).lines(random.Random(3), 40, 2))
+    raw = Path(f"raw.{suffix}")
+    raw.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = Corpus(task=task, file=str(raw))
+    once = [
+        prepare.prepared(reader, corpus, example)
+        for example in clean.readable(reader.read(raw, {}), clean.Report(raw))
+    ]
+    assert len(once) >= 40
+    again = Path("prepared.jsonl")
+    again.write_text("\n".join(json.dumps(row) for row in once), encoding="utf-8")
+    report = clean.Report(again)
+    twice = [
+        prepare.prepared(reader, corpus, example)
+        for example in clean.readable(reader.read(again, {}), report)
+    ]
+    assert twice == once
+    assert not report.unused
+    assert not report.bad
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
