@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from bench.turns import Work, Workload
-from stages.params import Params
+from stages.layers import Params
 
 SIZES = (10_000, 100_000, 1_000_000)
 SIMILARITY, HASHES, GRAM = 0.8, 128, 5

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from stages import command_line, imports, settings
 from stages.files import write_json
-from stages.params import Params, answering, load_params
+from stages.layers import Params, answering
+from stages.params import load_params
 from stages.stage_config import CONDUCT, CONFIG
 
 LISTED = 8

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from stages.errors import UserError
+from stages.params import load_params
 from tests import nano, warm
 
 ENVIRONMENT = os.environ | {
@@ -100,6 +101,15 @@ def pytest_configure() -> None:
         ERRORS.add(re.sub(r"/[\w./-]+/", "", str(self)))
 
     UserError.__init__ = noted  # type: ignore[method-assign]
+
+
+def pytest_sessionstart() -> None:
+    if not load_params(nano.ROOT / "params.yaml").synthetic:
+        pytest.exit(
+            "params.yaml has no demo, which these tests start from: `begin` took it out. Run them "
+            "in a clone that has it",
+            returncode=2,
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -16,7 +16,8 @@ from stages import configure
 from stages.__main__ import main
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders
-from stages.params import load_params, merge
+from stages.layers import merge
+from stages.params import load_params
 from stages.settings import Answering
 from stages.tasks.typst.document import Chunk, chunks
 from stages.text import tokenizer

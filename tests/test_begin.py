@@ -321,3 +321,8 @@ def test_from_a_clone_to_exported_adapters_of_ones_own_for_every_task(folder, ba
         out = tmp_path / f"out-{task}"
         run(folder, "python", "-m", "stages", "export", f"{task}-001", "-o", str(out))
         assert (out / "model.safetensors").is_file()
+    tested = run(folder, "python", "-m", "pytest", succeeds=False)
+    assert tested.returncode == 2
+    assert "params.yaml has no demo, which these tests start from: `begin` took it out." in (
+        tested.stdout + tested.stderr
+    )

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from stages import configure, contracts, imports, predict, tasks
+from stages import configure, contracts, imports, meaning, predict, tasks
 from stages.corpus import clean
 from stages.errors import UserError
-from stages.params import Params, load_params
+from stages.layers import Params
+from stages.params import load_params
 from stages.records import Answer, read_rows, target
 from stages.settings import Answering
 from tests import nano
@@ -64,8 +65,8 @@ def forget() -> None:
     for kept in (
         imports.imported,
         imports.imported_modules,
-        imports.parsed,
-        imports.meaning_md5,
+        meaning.parsed,
+        meaning.meaning_md5,
         imports.installed,
         imports.loaded_by_name,
         imports.require_followable,
@@ -149,7 +150,7 @@ def test_code_is_followed_through_relative_imports_packages_and_functions(inside
         "stages/fourth.py"
     }
     assert imports.code(imports.closure("stages.fourth")) == {
-        name: imports.meaning_md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
+        name: meaning.meaning_md5(Path(name)) for name in ("stages/__init__.py", "stages/fourth.py")
     }
     Path("stages/fourth.py").write_text("def f(:\n", encoding="utf-8")
     forget()
@@ -171,7 +172,7 @@ def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
         imports.require_followable(file)
     loaders = {
         node.name
-        for node in imports.parsed(ROOT / "stages/tasks/__init__.py").body
+        for node in meaning.parsed(ROOT / "stages/tasks/__init__.py").body
         if isinstance(node, ast.FunctionDef)
     }
     assert loaders == imports.LOADERS["tasks"] | {"names"}
@@ -362,22 +363,22 @@ def test_what_decides_no_byte_is_no_code(tmp_path, before, after, another):
     first.write_text(CODE, encoding="utf-8")
     assert CODE.count(before) == 1
     second.write_text(CODE.replace(before, after), encoding="utf-8")
-    assert (imports.meaning_md5(first) != imports.meaning_md5(second)) is another
+    assert (meaning.meaning_md5(first) != meaning.meaning_md5(second)) is another
 
 
 def test_what_code_means_has_the_same_md5_on_every_python(tmp_path):
     """One machine's dvc.lock is another's: syntax trees are written in other words by ast.dump of
     3.12 and 3.13."""
     (tmp_path / "code.py").write_text(CODE, encoding="utf-8")
-    assert imports.meaning_md5(tmp_path / "code.py") == "c9be30492b07a065446c05a823bc5340"
+    assert meaning.meaning_md5(tmp_path / "code.py") == "c9be30492b07a065446c05a823bc5340"
 
 
 def test_reformatting_changes_no_file_of_the_project(tmp_path):
     for file in (ROOT / "stages").rglob("*.py"):
         other = tmp_path / "other.py"
         other.write_text(ast.unparse(ast.parse(file.read_text(encoding="utf-8"))), encoding="utf-8")
-        assert imports.meaning_md5.__wrapped__(file) == imports.meaning_md5.__wrapped__(other), file
-        imports.parsed.cache_clear()
+        assert meaning.meaning_md5.__wrapped__(file) == meaning.meaning_md5.__wrapped__(other), file
+        meaning.parsed.cache_clear()
 
 
 # Which packages

@@ -14,7 +14,8 @@ from stages.backends.pytorch.loss import summed_nats
 from stages.backends.shared import model_folders
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
-from stages.params import load_params, merge
+from stages.layers import merge
+from stages.params import load_params
 from stages.settings import Options
 from stages.text import batches, tokenizer
 from stages.text.chat import encode

@@ -8,7 +8,8 @@ import yaml
 
 from stages import configure, settings
 from stages.errors import UserError
-from stages.params import Params, answering, load_params
+from stages.layers import Params, answering
+from stages.params import load_params
 from tests.tiny import OPTIONS
 
 GOOD = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import imports, train
+from stages import imports, meaning, train
 from stages.backends.shared import adapters, model_folders
 from stages.files import write_lines
 from tests.conftest import run
@@ -151,7 +151,7 @@ def test_what_scores_or_reads_corpora_imports_nothing_that_only_tells_plans_or_k
 
 def test_the_options_are_data_alone_so_that_a_config_holds_all_that_they_decide():
     kinds = {
-        type(node) for node in ast.walk(imports.parsed(imports.files_of("stages.settings")[-1]))
+        type(node) for node in ast.walk(meaning.parsed(imports.files_of("stages.settings")[-1]))
     }
     assert not kinds & {
         ast.FunctionDef,
@@ -173,6 +173,6 @@ def test_what_goes_through_a_pipe_is_not_told():
     ]
     assert piped
     for file in piped:
-        calls = [node for node in ast.walk(imports.parsed(file)) if isinstance(node, ast.Call)]
+        calls = [node for node in ast.walk(meaning.parsed(file)) if isinstance(node, ast.Call)]
         told = [call for call in calls if getattr(call.func, "id", "") == "print"]
-        assert not [call for call in told if imports.tells(call)], f"{file}: print with a file"
+        assert not [call for call in told if meaning.tells(call)], f"{file}: print with a file"

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders, process
-from stages.params import merge
+from stages.layers import merge
 from stages.settings import Lora, Options, Run, Settings
 from stages.text import tokenizer
 

@@ -17,7 +17,8 @@ from rich.text import Text
 from stages import backends, settings, tasks
 from stages.errors import UserError
 from stages.files import atomic_write, write_lines
-from stages.params import answering, entry, load_params
+from stages.layers import answering
+from stages.params import entry, load_params
 
 Parts = Sequence[tuple[str, bool]]
 """All that is written, in order: (text, whether a model is asked for its answer; else it is written

@@ -17,7 +17,8 @@ from stages.backends.shared import model_folders
 from stages.commands.edited_params import edited_params
 from stages.errors import UserError
 from stages.files import atomic_write, write_json
-from stages.params import PARAMS, Params, entry, load_params
+from stages.layers import Params
+from stages.params import PARAMS, entry, load_params
 
 LOCK = Path("dvc.lock")
 PRESET = "pretrained"  # of params.yaml: what suits such a base, where the defaults suit the demo's

@@ -15,7 +15,8 @@ from rich.text import Text
 from stages import backends, settings
 from stages.commands.read_corpus import read_corpus
 from stages.errors import UserError
-from stages.params import Params, entry, load_params
+from stages.layers import Params
+from stages.params import entry, load_params
 
 
 def check(

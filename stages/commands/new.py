@@ -24,10 +24,12 @@ from stages import settings
 from stages.commands.edited_params import edited_params
 from stages.commands.next_run import Wants, descent, next_step
 from stages.commands.read_corpus import named_columns, read_corpus, shrinking_runs
-from stages.corpus import clean, source_files
+from stages.commands.version_table import list_version, row_of, unlist
+from stages.corpus import source_files
 from stages.errors import UserError
-from stages.files import PARTIAL, atomic_write, require_writable
-from stages.params import PARAMS, Params, entry, load_params
+from stages.files import PARTIAL, require_writable
+from stages.layers import Params
+from stages.params import PARAMS, entry, load_params
 
 
 class Malformed(StrEnum):
@@ -302,32 +304,3 @@ def append(entries: CommentedMap, key: str, value: dict[str, Any]) -> None:
     line = CommentedMap(value)
     line.fa.set_flow_style()
     entries[key] = line
-
-
-def row_of(version: str, path: Path, report: clean.Report, note: str) -> str:
-    """The version's row in the task's table of versions."""
-    said = " ".join(note.split()).replace("|", "\\|") or "–"  # what would end the cell, or the row
-    return f"| {version} | {path.name} | {report.read - report.dropped.total():,} | {said} |\n"
-
-
-def empty_table(readme: Path) -> str:
-    columns = "| version | file | rows | what is new |\n|---|---|---|---|\n"
-    return f"# {readme.parent.name}\n\n## Versions\n\n{columns}"
-
-
-def list_version(readme: Path, row: str) -> None:
-    """One more row at the end of the task's README.md."""
-    text = readme.read_text(encoding="utf-8") if readme.exists() else empty_table(readme)
-    with atomic_write(readme) as file:
-        file.write(text.rstrip("\n") + "\n" + row)
-
-
-def unlist(readme: Path, row: str) -> None:
-    """The row taken out again; what others have written meanwhile stays."""
-    if readme.exists() and row in (text := readme.read_text(encoding="utf-8")):
-        before, _, after = text.rpartition(row)
-        if before + after == empty_table(readme):
-            readme.unlink()
-            return
-        with atomic_write(readme) as file:
-            file.write(before + after)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stages.backends.shared import model_folders
 from stages.errors import UserError
-from stages.params import PARAMS, Params
+from stages.layers import Params
+from stages.params import PARAMS
 
 
 @dataclass(frozen=True)

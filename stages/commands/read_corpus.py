@@ -7,7 +7,7 @@ from typing import NamedTuple
 from stages import settings, tasks
 from stages.corpus import clean, split
 from stages.errors import UserError
-from stages.params import Params
+from stages.layers import Params
 from stages.records import Row, read_rows
 
 
