@@ -97,11 +97,13 @@ def locks(folder: Path, command: list[str]) -> set[str]:
     if "--temp" not in command:
         return {(folder / "dvc.lock").read_text(encoding="utf-8")}
     listed = subprocess.run(
-        ["git", "for-each-ref", "--format=%(objectname)", "refs/exps"], cwd=folder, **TEXT
+        ["git", "for-each-ref", "--format=%(refname)", "refs/exps"], cwd=folder, **TEXT
     )
+    # A kill while DVC sets an experiment up leaves refs/exps/temp, which hold what it began with.
+    made = [name for name in listed.stdout.split() if not name.startswith("refs/exps/temp/")]
     shown = [
         subprocess.run(["git", "show", f"{name}:dvc.lock"], cwd=folder, **TEXT).stdout
-        for name in listed.stdout.split()
+        for name in made
     ]
     return {text for text in shown if text}
 

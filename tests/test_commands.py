@@ -55,7 +55,7 @@ def test_apply_scores_the_steps_of_ones_own_solutions(whole_graph):
 def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
     said = run(clone, "python", "-m", "stages", "check", "typst-003").stdout
     assert "fault" not in said
-    assert re.search(r"corpus typst-003 +│ ok +│ 80 rows, UTF-8", said)
+    assert re.search(r"corpus typst-003 +│ ok +│ 80 rows, read as", said)
     assert "a turn ends with <|end|>" in said
     assert "continues from models/typst-002" in said
     assert re.search(r"precision +│ ok +│ float32: exact: portable", said)
@@ -83,10 +83,12 @@ def test_check_drops_as_many_rows_as_the_corpus_allows(inside):
     file.write_text("".join([*good, "no tab\n", "none here\n"]), encoding="utf-8")
     file.with_name("README.md").write_text("| gec-001 |\n", encoding="utf-8")
     corpus = Corpus(task="gec", file="data/gec/train_001.tsv", malformed="drop")
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
     with pytest.raises(UserError, match=r"more than max_drop_fraction 20%"):
-        check.corpus_of("gec-001", corpus)
+        check.corpus_of("gec-001", corpus, params)
     allowed = corpus.model_copy(update={"max_drop_fraction": 0.9})
-    assert check.corpus_of("gec-001", allowed).startswith("3 rows, UTF-8; dropped: 2 ")
+    said = check.corpus_of("gec-001", allowed, params)
+    assert said.startswith("3 rows, read as lines of sentences (3); dropped: 2 ")
 
 
 def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):
@@ -133,7 +135,7 @@ print(checkpoints.folder_name({name!r}, load_params().runs[{name!r}]))"""
         (("apply", "gec-001", "absent.txt"), "absent.txt: no such file"),
         (("new", "gek", "x.tsv"), "no `gek` under `tasks`; did you mean `gec`?"),
         (("new", "gec", "absent.tsv"), "absent.tsv: no such file"),
-        (("new", "gec", "params.yaml"), "params.yaml line 1: "),
+        (("new", "gec", "params.yaml"), "params.yaml: files of records end with .jsonl,"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(whole_graph, arguments, says):
