@@ -235,6 +235,10 @@ class Augment(Strict):
     seed: int = Field(ge=0, le=2**32 - 1)
 
 
+Malformed = Literal["stop", "drop"]
+UnknownKeys = Literal["tell", "stop"]
+
+
 class Corpus(Strict):
     """One version of a task's data, or a part of one: two corpora may read one file.
 
@@ -246,13 +250,13 @@ class Corpus(Strict):
     max_drop_fraction: float = Field(
         0.2, ge=0, le=1, description="share of the rows that may be dropped; more stop the stage"
     )
-    malformed: Literal["stop", "drop"] = Field(
+    malformed: Malformed = Field(
         "stop", description="what an unreadable line does: stop the stage, or be dropped"
     )
     columns: dict[str, str] = Field(
         {}, description="the record's key for each column of the file that has another name"
     )
-    unknown_keys: Literal["tell", "stop"] = Field(
+    unknown_keys: UnknownKeys = Field(
         "tell", description="what a key of a record without a use does: be told, or stop the stage"
     )
     near_duplicates: float = Field(

@@ -180,7 +180,9 @@ def start_from(base: str) -> Start:
     path = Path(base).expanduser()
     if path.suffix == ".json" and path.is_file():
         model_folders.identity(str(path))
-        return Start(within(path) or _elsewhere(path))
+        if inside := within(path):
+            return Start(inside)
+        raise UserError(f"{path}: lies outside the repository; copy it into models/bases")
     if path.is_dir():
         model_folders.locate(str(path))
         if not any(path.glob("*.safetensors")):
@@ -213,10 +215,6 @@ def within(path: Path) -> str:
     """The path from the top of the repository, or "" where it lies elsewhere."""
     here = Path.cwd().resolve()
     return str(path.resolve().relative_to(here)) if path.resolve().is_relative_to(here) else ""
-
-
-def _elsewhere(path: Path) -> str:
-    raise UserError(f"{path}: lies outside the repository; copy it into models/bases")
 
 
 def commit(hub_id: str, revision: str) -> str:

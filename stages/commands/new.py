@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,15 +29,6 @@ from stages.errors import UserError
 from stages.files import PARTIAL, require_writable
 from stages.layers import Params
 from stages.params import PARAMS, entry, load_params
-
-
-class Malformed(StrEnum):
-    STOP, DROP = "stop", "drop"
-
-
-class UnknownKeys(StrEnum):
-    TELL, STOP = "tell", "stop"
-
 
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
@@ -58,8 +48,8 @@ def new(
         ),
     ] = False,
     malformed: Annotated[
-        Malformed, typer.Option(help="what an unreadable line does")
-    ] = Malformed.STOP,
+        settings.Malformed, typer.Option(help="what an unreadable line does")
+    ] = "stop",
     max_drop_fraction: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="share of the rows that cleaning may drop"),
@@ -72,8 +62,9 @@ def new(
         ),
     ] = None,
     unknown_keys: Annotated[
-        UnknownKeys, typer.Option(help="what a key of the records does that nothing has a use for")
-    ] = UnknownKeys.TELL,
+        settings.UnknownKeys,
+        typer.Option(help="what a key of the records does that nothing has a use for"),
+    ] = "tell",
     base: Annotated[
         str, typer.Option(help="start a new chain at this model: a folder or a NAME.json")
     ] = "",
@@ -126,13 +117,13 @@ def new(
         raise UserError("new: --start, --base and --parent say each where the run begins; give one")
     if not file.is_file():
         raise UserError(f"{file}: no such file; give the path of your corpus")
-    corpus: dict[str, Any] = {"malformed": malformed.value} if malformed != Malformed.STOP else {}
+    corpus: dict[str, Any] = {"malformed": malformed} if malformed != "stop" else {}
     if max_drop_fraction is not None:
         corpus["max_drop_fraction"] = max_drop_fraction
     if columns:
         corpus["columns"] = named_columns(columns)
-    if unknown_keys != UnknownKeys.TELL:
-        corpus["unknown_keys"] = unknown_keys.value
+    if unknown_keys != "tell":
+        corpus["unknown_keys"] = unknown_keys
     corpus |= {kind: True} if kind in ("test_only", "valid_only") else {}
     report, parts, tests = read_corpus(params, settings.Corpus(task=task, file=str(file), **corpus))
 

@@ -57,7 +57,6 @@ class Report:
         That is a file without records, with more dropped rows than max_drop_fraction allows, with
         unreadable lines if `malformed` is "stop", or with unused keys if `unknown_keys` is.
         """
-        max_drop_fraction = corpus.max_drop_fraction
         if self.unused and corpus.unknown_keys == "stop":
             raise UserError(
                 f"{self.path}: {self.not_used()}; take them out, or set `unknown_keys: tell` for "
@@ -72,11 +71,12 @@ class Report:
         if not self.read:
             raise UserError(f"{self.path}: no records in it; a corpus has at least one line")
         share = self.dropped.total() / self.read
-        if share > max_drop_fraction:
+        if share > corpus.max_drop_fraction:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
             raise UserError(
                 f"{self.path}: cleaning drops {self.dropped.total()} of {self.read} rows "
-                f"({share:.0%}: {reasons}), more than max_drop_fraction {max_drop_fraction:.0%}; "
+                f"({share:.0%}: {reasons}), more than max_drop_fraction "
+                f"{corpus.max_drop_fraction:.0%}; "
                 "mend the file, or raise max_drop_fraction: for the corpus in params.yaml, with "
                 "--max-drop-fraction for `new`"
             )

@@ -13,10 +13,10 @@ may be English. Of a conversation the last answer is learned.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from stages.corpus.examples import Example
+from stages.corpus.examples import BadLine, Example
 from stages.records import Message
 
 ROLES = ("system", "user", "assistant")
@@ -37,6 +37,21 @@ LABEL = re.compile(
 
 class Malformed(ValueError):
     """A record that cannot be read. The message is a phrase that follows "line 12: "."""
+
+
+def examples_of(
+    records: Iterable[tuple[int, Any]], read: Callable[[int, Any], Iterable[Example]]
+) -> Iterator[Example | BadLine]:
+    """What `read` makes of each (line, record). A record that it calls Malformed becomes a BadLine,
+    and so does one that is a text: what is wrong with the line.
+    """
+    for line, record in records:
+        try:
+            if isinstance(record, str):
+                raise Malformed(record)
+            yield from read(line, record)
+        except Malformed as fault:
+            yield BadLine(line, str(fault))
 
 
 class Parsed(NamedTuple):

@@ -21,7 +21,6 @@ SPACE = re.compile(r"\s*")
 OPENS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TABLES = {".csv": ",", ".tsv": "\t"}
 OF_RECORDS = (".jsonl", ".ndjson", ".json", ".parquet", *TABLES)
-csv.field_size_limit(2**27)  # a cell may hold a document
 
 
 def form_of(path: Path) -> str:
@@ -66,10 +65,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """(number, line with its end) of a UTF-8 text without its byte-order mark, compressed or
     not.
     """
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; write the corpus there or correct its `file` in params.yaml"
-        )
+    require_file(path)
     try:
         with OPENS.get(path.suffix, open)(path, "rb") as file:
             for number, raw in enumerate(file, start=1):
@@ -82,6 +78,13 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                     ) from None
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; fetch or compress it again") from None
+
+
+def require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; write the corpus there or correct its `file` in params.yaml"
+        )
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -155,6 +158,7 @@ def _wrapped(path: Path, text: str) -> Iterator[Record]:
 
 def _table(path: Path) -> Iterator[Record]:
     """Rows by the names in the header. An empty cell is no value."""
+    csv.field_size_limit(2**27)  # a cell may hold a document
     rows = csv.reader(
         (line for _, line in lines(path)), delimiter=TABLES[form_of(path)], strict=True
     )
@@ -185,10 +189,7 @@ def _parquet(path: Path) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; write the corpus there or correct its `file` in params.yaml"
-        )
+    require_file(path)
     try:
         number = 0
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):

@@ -49,13 +49,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     if form == ".m2":
         yield from _m2(path)
     elif columns or form not in (".tsv", ".txt") or _has_header(path):
-        for line, record in source_files.records(path, columns):
-            try:
-                if isinstance(record, str):
-                    raise Malformed(record)
-                yield from _examples(line, record)
-            except Malformed as fault:
-                yield BadLine(line, str(fault))
+        yield from formats.examples_of(source_files.records(path, columns), _examples)
     else:
         yield from _lines(path)
 

@@ -34,21 +34,11 @@ SCORES_STEPS = False
 
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's records as examples. A record in none of the forms becomes a BadLine."""
-    inflected = source_files.form_of(path) == ".tsv" and not columns and not _has_header(path)
-    lines: Iterator[tuple[int, Any]] = (
-        source_files.lines(path) if inflected else source_files.records(path, columns)
-    )
-    for line, record in lines:
-        try:
-            if inflected:
-                if record.strip():
-                    yield _inflected(line, record.rstrip("\r\n").split("\t"))
-            elif isinstance(record, str):
-                raise Malformed(record)
-            else:
-                yield _example(line, record)
-        except Malformed as fault:
-            yield BadLine(line, str(fault))
+    if source_files.form_of(path) != ".tsv" or columns or _has_header(path):
+        return formats.examples_of(source_files.records(path, columns), _examples)
+    filled = ((line, text) for line, text in source_files.lines(path) if text.strip())
+    cells = ((line, text.rstrip("\r\n").split("\t")) for line, text in filled)
+    return formats.examples_of(cells, _inflected)
 
 
 def _has_header(path: Path) -> bool:
@@ -79,8 +69,8 @@ def group_key(example: Example) -> str:
     return example.source.rpartition("\n")[2]
 
 
-def _example(line: int, record: dict[str, Any]) -> Example:
-    """The example of a record of any form; its source is all that the user says."""
+def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
+    """The one example of a record of any form; its source is all that the user says."""
     parsed = formats.parse(record, FORMATS)
     if parsed is None:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
@@ -95,13 +85,13 @@ def _example(line: int, record: dict[str, Any]) -> Example:
     form, unused = parsed.form, parsed.unused
     example = Example(line, source, parsed.answer, category, messages, form=form, unused=unused)
     formats.require_encodable(example)
-    return example
+    yield example
 
 
-def _inflected(line: int, columns: list[str]) -> Example:
+def _inflected(line: int, columns: list[str]) -> Iterator[Example]:
     if len(columns) != 3 or not all(column.strip() for column in columns):
         raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
     lemma, form, tags = (column.strip() for column in columns)
     question_text = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
     asked = tuple(prompt(question_text))
-    return Example(line, question_text, form, INFLECTION, asked, form="lemmas with their forms")
+    yield Example(line, question_text, form, INFLECTION, asked, form="lemmas with their forms")

@@ -27,8 +27,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import source_files
+from stages.corpus import formats, source_files
 from stages.corpus.examples import BadLine, Example
+from stages.corpus.formats import Malformed
 from stages.errors import UserError
 from stages.records import Row, Shown
 
@@ -50,10 +51,6 @@ REVEAL_COLUMNS = (
 )
 
 
-class Malformed(ValueError):
-    """A record that cannot be read. The message is a phrase that follows "line 12: "."""
-
-
 SCORES_STEPS = True
 
 
@@ -64,13 +61,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
         if steps_of is not None:
             yield from _reveal((line, record) for line, record in group if isinstance(record, dict))
             continue
-        for line, record in group:
-            try:
-                if isinstance(record, str):
-                    raise Malformed(record)
-                yield from _examples(line, record)
-            except Malformed as fault:
-                yield BadLine(line, str(fault))
+        yield from formats.examples_of(group, _examples)
 
 
 def show(example: Example) -> Shown:

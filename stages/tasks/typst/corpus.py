@@ -68,13 +68,7 @@ SCORES_STEPS = False
 
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's records as examples. A record in none of the forms becomes a BadLine."""
-    for line, record in source_files.records(path, columns):
-        try:
-            if isinstance(record, str):
-                raise Malformed(record)
-            yield _example(line, record)
-        except Malformed as fault:
-            yield BadLine(line, str(fault))
+    return formats.examples_of(source_files.records(path, columns), _examples)
 
 
 def show(example: Example) -> Shown:
@@ -116,7 +110,7 @@ def construct(latex: str) -> str:
     return next((name for name, pattern in CONSTRUCTS if pattern.search(latex)), "symbols")
 
 
-def _example(line: int, record: dict[str, Any]) -> Example:
+def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     messages: tuple[Message, ...] = ()
     if record.keys() & {"latex", "typst"}:
         source, target = (formats.content(record, key, FORMATS) for key in ("latex", "typst"))
@@ -133,7 +127,7 @@ def _example(line: int, record: dict[str, Any]) -> Example:
     category = formats.category(record) or construct(source)
     example = Example(line, source, target, category, messages, form=form, unused=unused)
     formats.require_encodable(example)
-    return example
+    yield example
 
 
 def _of_instruction(parsed: formats.Parsed) -> tuple[str, tuple[Message, ...]]:
