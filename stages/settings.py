@@ -242,7 +242,8 @@ UnknownKeys = Literal["tell", "stop"]
 class Corpus(Strict):
     """One version of a task's data, or a part of one: two corpora may read one file.
 
-    Cleaning is strict in a corpus that says nothing else: its two defaults are not neutral.
+    Cleaning is strict in a corpus that says nothing else: max_drop_fraction and malformed have
+    defaults that are not neutral.
     """
 
     task: str
