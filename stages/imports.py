@@ -153,8 +153,10 @@ def imported(file: Path) -> list[Path]:
 @cache
 def imported_modules(file: Path) -> list[str]:
     """Names of what a file imports when it runs, and of what may be a module in what it imports
-    from.
+    from. None of a file that is no Python.
     """
+    if file.suffix != ".py":
+        return []
     package = ".".join(file.relative_to(PROJECT).parent.parts)
     modules = []
     for node in executed(parsed(file).body):

@@ -24,7 +24,7 @@ def main(run: str) -> None:
         kept = (
             row
             for row in mixed(task, part, shares[part], seed)
-            if clean.question_digest(row) not in held_out
+            if held_out.isdisjoint(clean.question_digests(row))
         )
         count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
         print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")

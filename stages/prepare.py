@@ -29,7 +29,8 @@ def main(name: str) -> None:
     task = tasks.corpus(corpus.task)
 
     report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
-    held_out, asked = array("Q"), array("Q")
+    # The questions of the training rows in one array, and where those of each row begin.
+    held_out, asked, begins = array("Q"), array("Q"), array("q")
     with ExitStack() as stack:
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(atomic_write(path)) for part, path in paths.items()}
@@ -43,10 +44,16 @@ def main(name: str) -> None:
             (waiting if part == "train" else files[part]).write(
                 json.dumps(row, ensure_ascii=False) + "\n"
             )
-            (asked if part == "train" else held_out).append(clean.question_digest(row))
+            if part == "train":
+                begins.append(len(asked))
+                asked.extend(clean.question_digests(row))
+            else:
+                held_out.append(clean.question_digest(row))
         waiting.seek(0)
-        for line, leaks in zip(waiting, clean.isin_sorted(asked, np.unique(held_out)), strict=True):
-            if leaks:
+        leaks = clean.isin_sorted(asked, np.unique(held_out))
+        of_rows = np.logical_or.reduceat(leaks, begins) if begins else leaks
+        for line, leaking in zip(waiting, of_rows, strict=True):
+            if leaking:
                 report.drop("asked in a held-out row")
                 counts["train", json.loads(line)["category"]] -= 1
             else:

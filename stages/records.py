@@ -4,24 +4,38 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Required, TypedDict
+from typing import Any, NamedTuple, Required, TypedDict
 
 from stages.files import read_lines
 
 
-class Message(TypedDict):
-    role: str
-    content: str
+class Message(TypedDict, total=False):
+    """A turn of a conversation, in OpenAI's form.
+
+    role: system, user, assistant or tool.   content: "" in an answer that only calls tools.
+    tool_calls: `{"type": "function", "function": {"name": …, "arguments": {…}}}`, with an "id"
+    where the record has one.   tool_call_id, name: of a tool's result.   train: false for an answer
+    that is not learned.
+    """
+
+    role: Required[str]
+    content: Required[str]
+    tool_calls: list[dict[str, Any]]
+    tool_call_id: str
+    name: str
+    train: bool
 
 
 class Shown(TypedDict, total=False):
     """The part of an example that a model is shown.
 
-    A conversation has `messages`; a plain text has `text`. A solution whose steps are scored has
-    `prompt`, `completions` (its steps) and `labels`: TRL's names for stepwise supervision.
+    A conversation has `messages`, and `tools` where it may call some; a plain text has `text`. A
+    solution whose steps are scored has `prompt`, `completions` (its steps) and `labels`: TRL's
+    names for stepwise supervision.
     """
 
     messages: list[Message]
+    tools: list[dict[str, Any]]
     text: str
     prompt: str
     completions: list[str]
@@ -69,7 +83,15 @@ def target(row: Row) -> str:
     """The reference of a prepared row: its answer, its whole text, or its steps, one a line."""
     if "completions" in row:
         return "\n".join(row["completions"])
-    return row["messages"][-1]["content"] if "messages" in row else row["text"]
+    return answer_text(row["messages"][-1]) if "messages" in row else row["text"]
+
+
+def answer_text(message: Message) -> str:
+    """What an answer says, and each call of a tool as a line of JSON."""
+    calls = (
+        json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls", ())
+    )
+    return "\n".join(filter(None, (message["content"], *calls)))
 
 
 def read_rows(path: Path) -> list[Row]:

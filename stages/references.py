@@ -12,6 +12,7 @@ from stages import backends, tasks
 from stages.errors import nearest
 from stages.layers import Params
 from stages.settings import Run
+from stages.text import chat_templates
 
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
@@ -186,6 +187,9 @@ def _refused(params: Params, run: str) -> list[str]:
     settings = params.resolve(run)
     if settings.backend not in (there := backends.names()):
         return [f"no backend `{settings.backend}`{nearest(settings.backend, there)}"]
+    if settings.chat_template not in ("", *(there := chat_templates.names())):
+        name = settings.chat_template
+        return [f"no chat template `{name}` in stages/text/chat_templates{nearest(name, there)}"]
     if settings.exact == "machine" and not settings.threads:
         return ["exact: machine needs a number of threads, by which the last bits differ; set it"]
     scores_steps = tasks.corpus(params.runs[run].task).SCORES_STEPS

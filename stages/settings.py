@@ -72,6 +72,11 @@ class Common(Strict):
         "instructions alone and in float32; machine: by all the instructions there are, the same "
         "bytes on processors of one kind"
     )
+    chat_template: str = Field(
+        "",
+        description="how conversations are written: a file of stages/text/chat_templates, in place "
+        "of the base's own template",
+    )
     threads: int = Field(
         0,
         ge=0,
@@ -110,6 +115,9 @@ class Settings(Common):
     )
     memory_limit_mb: int = Field(
         0, ge=0, description="of the device's memory, in 2^20 bytes; 0 = all that is free"
+    )
+    learn: Literal["all", "last"] = Field(
+        "all", description="which answers of a conversation of several turns are learned"
     )
     added_tokens: list[str] = Field(
         [],

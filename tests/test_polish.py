@@ -142,16 +142,16 @@ def test_lemma_form_and_tags_are_an_instruction_to_inflect(tmp_path):
     [
         (
             {"prompt": [{"role": "boss", "content": "a"}], "completion": "b"},
-            "role 'boss'; roles are system, user, assistant",
+            "role 'boss'; roles are system, developer, user, assistant, tool, function",
         ),
         ({"prompt": "a", "completion": " "}, '"completion" is empty'),
         (
             {"messages": [ASKED]},
-            '"messages" ends with the user; its last message is the answer of the assistant',
+            "the conversation ends with the user; its last message is the answer of the assistant",
         ),
         (
             {"messages": [ANSWER]},
-            '"messages" ends with the assistant; its last message is the answer',
+            "message 1, the assistant's, comes first; put before it what it answers",
         ),
         ({"prompt": "a"}, 'no "completion"; see data/polish/README.md#formats'),
         ({"instruction": "a"}, 'no "output"; see data/polish/README.md#formats'),

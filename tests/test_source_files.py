@@ -17,6 +17,7 @@ from stages.corpus import clean, formats, source_files
 from stages.corpus.examples import BadLine
 from stages.errors import UserError
 from stages.params import load_params
+from stages.records import target
 from stages.settings import Corpus
 from tests.test_curriculum import enter
 
@@ -146,8 +147,8 @@ def test_columns_of_other_names_are_named(tmp_path):
             [("user", "q"), ("assistant", "a"), ("user", "i")], "o", "instruction records", (),
         ),
         (
-            {"messages": [{"role": "user", "content": "q", "name": "n"}, {"role": "assistant", "content": "w", "weight": 0}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "r"}], "tools": [{}], "images": []},
-            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("tools", "messages.name", "messages.reasoning_content"),
+            {"messages": [{"role": "user", "content": "q", "name": "n"}, {"role": "assistant", "content": "w", "weight": 0}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "r"}], "parallel_tool_calls": True, "images": []},
+            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("parallel_tool_calls", "messages.reasoning_content"),
         ),
         ({"prompt": "q", "completion": "a", "source": "q", "score": 0.5}, [("user", "q")], "a", "prompts with their completion", ("score",)),
     ],
@@ -160,19 +161,129 @@ def test_published_forms_become_turns_and_what_has_no_use_is_named(tmp_path, rec
     assert (example.target, example.form, example.unused) == (answer, form, unused)
 
 
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Kyoto"}}}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "its name"}},
+            "required": ["city"],
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "messages": [
+                {"role": "developer", "content": "s"},
+                {"role": "user", "content": [{"type": "text", "text": "q"}]},
+                {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": '{"city": "Kyoto"}'}}]},
+                {"role": "tool", "content": "rain"},
+                {"role": "assistant", "content": "It rains."},
+            ],
+            "tools": [TOOL],
+        },
+        {
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"city": "Kyoto"}'}},
+                {"role": "function", "content": "rain"},
+                {"role": "assistant", "content": "It rains."},
+            ],
+            "functions": [TOOL["function"]],
+        },
+        {
+            "system": "s",
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Kyoto"}}'},
+                {"from": "observation", "value": "rain"},
+                {"from": "gpt", "value": "It rains."},
+            ],
+            "tools": json.dumps([TOOL["function"]]),
+        },
+    ],
+    ids=["tools", "functions", "ShareGPT"],
+)  # fmt: skip
+def test_calls_of_tools_come_out_in_one_form_and_are_read_back_from_what_prepare_writes(record):
+    corpus = tasks.corpus("polish")
+    parsed = formats.parse(record, "see")
+    assert parsed.unused == ()
+    asked, called = {"role": "user", "content": "q"}, {"role": "assistant", "content": ""}
+    assert list(parsed.before) == [
+        {"role": "system", "content": "s"},
+        asked,
+        {**called, "tool_calls": [CALL]},
+        {"role": "tool", "content": "rain"},
+    ]
+    assert parsed.tools == (TOOL,)
+    (example,) = corpus._examples(1, record)
+    (again,) = corpus._examples(1, {**corpus.show(example), "id": "0", "source": "q"})
+    assert corpus.show(again) == corpus.show(example)
+    assert corpus.show(again)["tools"] == [TOOL]
+
+
+def test_an_answer_that_only_calls_a_tool_has_its_call_as_its_text():
+    call = {**CALL, "id": "c1"}
+    record = {
+        "prompt": "q",
+        "completion": [{"role": "assistant", "content": "", "tool_calls": [call]}],
+        "tools": [TOOL],
+    }
+    (example,) = tasks.corpus("polish")._examples(1, record)
+    assert example.target == '{"name": "weather", "arguments": {"city": "Kyoto"}}'
+    shown = tasks.corpus("polish").show(example)
+    assert shown["messages"][-1]["tool_calls"] == [call]
+    assert target(shown) == example.target
+
+
+def test_what_is_excluded_is_no_answer_that_is_learned_and_nothing_after_the_last_is_kept():
+    def turns(*answers):
+        return [
+            message
+            for answer in answers
+            for message in ({"role": "user", "content": "q"}, {"role": "assistant", **answer})
+        ]
+
+    said = {"content": "a"}
+    excluded = turns({**said, "weight": 0}, said, {**said, "train": False})
+    parsed = formats.parse({"messages": excluded}, "see")
+    assert [message.get("train", True) for message in parsed.before] == [True, False, True]
+    assert parsed.answer == {"role": "assistant", "content": "a"}
+    # TRL: only the completion is learned
+    given = turns(said)
+    parsed = formats.parse({"prompt": [*given, given[0]], "completion": "b"}, "see")
+    assert [message.get("train", True) for message in parsed.before] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({"conversations": [{"from": "gpt", "value": "a"}]}, "the conversation begins with the assistant; put before it what it answers"),
+        ({"conversations": [{"from": "gpt", "value": "a"}]}, "message 1, the assistant's, comes first; put before it what it answers"),
         ({"conversations": [{"from": "dog", "value": "a"}]}, "\"conversations\" turn 1: from 'dog'; it is one of system, human,"),
         ({"conversations": "q"}, '"conversations" is a text; it is a list of turns'),
         ({"conversations": ["q"]}, '"conversations" turn 1 is a text; it has from and value'),
-        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": None}]}, '"messages" message 2: content is null; it is a text'),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": None}]}, '"conversations" message 2: content is null; it is a text'),
         ({"instruction": "i", "output": "o", "history": "q"}, '"history" is a text; it is a list of [question, answer]'),
         ({"instruction": "i", "output": "o", "history": [["q"]]}, '"history" turn 1 is no [question, answer] of two texts'),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": False}]}, '"messages" ends with a message of weight 0, so that nothing is learned of it'),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [{}]}]}, '"messages" message 2: a call of a tool, or its result; these cannot be learned here'),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": "r"}]}, '"messages" message 2: a call of a tool, or its result'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": False}]}, 'every answer has weight 0, so that nothing is learned of the conversation'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0.5}]}, '"messages" message 2: weight 0.5; an answer is learned, 1, or not, 0'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "user", "content": "q"}]}, "message 2, the user's, comes after the user's; join them, or put the answer between them"),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]}, "message 2, the system's, comes after the user's; only the first message is the system's"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, '"messages" message 1: a part of type \'image_url\'; only texts are read here'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "x"}}]}]}, '"messages" message 2: the arguments of f are no JSON object'),
+        ({"messages": [{"role": "user", "content": "q", "tool_calls": [1]}]}, '"messages" message 1: tool_calls is a list, in a message of the assistant'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": "f"}, '"tools" is a text; it is a list of definitions'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": [{"type": "function"}]}, '"tools" definition 1 has no function with a name'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [{}]}]}, '"messages" message 2: a call of a tool has a function with a name and arguments'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": "r"}]}, "message 2, the tool's, comes after the user's; a result comes after the answer that calls the tool"),
     ],
 )  # fmt: skip
 def test_what_is_no_conversation_says_why(record, says):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.corpus import formats, split
+from stages.corpus import conversations, split
 from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.grammar import mathematics
@@ -136,15 +136,15 @@ REFUSED = [
     ),
     (
         {"prompt": [USER, SYSTEM], "completion": TYPST},
-        '"prompt" message 2: a system message after the first place',
+        "message 2, the system's, comes after the user's; only the first message is the system's",
     ),
     (
         {"prompt": [{"role": "human", "content": "x"}], "completion": TYPST},
-        "\"prompt\" message 1: role 'human'; roles are system, user, assistant",
+        "\"prompt\" message 1: role 'human'; roles are system, developer, user, assistant, tool, function",
     ),
     (
         {"prompt": [{"role": {}, "content": "x"}], "completion": TYPST},
-        '"prompt" message 1: role {}; roles are system, user, assistant',
+        '"prompt" message 1: role {}; roles are system, developer, user, assistant, tool, function',
     ),
     (
         {"prompt": [{"role": "user"}], "completion": TYPST},
@@ -153,11 +153,11 @@ REFUSED = [
     ({"prompt": " ", "completion": TYPST}, '"prompt" message 1 is empty'),
     (
         {"prompt": [USER, ANSWER], "completion": TYPST},
-        '"prompt" ends with the assistant; its last message is the user\'s',
+        "message 3, the assistant's, comes after the assistant's; put before it what it answers",
     ),
     (
         {"prompt": [SYSTEM], "completion": TYPST},
-        '"prompt" ends with the system; its last message is the user\'s',
+        "message 2, the assistant's, comes after the system's; put before it what it answers",
     ),
     ({"prompt": [USER], "completion": []}, '"completion" is empty'),
     ({"prompt": [USER], "completion": "\n"}, '"completion" is empty'),
@@ -167,11 +167,11 @@ REFUSED = [
     ),
     (
         {"prompt": [USER], "completion": [ANSWER, ANSWER]},
-        '"completion" has 2 messages; it is the one answer that is learned',
+        "message 3, the assistant's, comes after the assistant's; put before it what it answers",
     ),
     (
         {"prompt": [USER], "completion": [USER]},
-        '"completion" is by the user; the answer is the assistant\'s',
+        '"completion" begins with the user; the answer is the assistant\'s',
     ),
     ({"instruction": "LaTeX→Typst", "input": LATEX}, f'no "output"; {SEE}'),
     ({"output": TYPST}, f'no "input"; {SEE}'),
@@ -247,7 +247,7 @@ VALUES = st.recursive(
         st.lists(inner, max_size=3),
         st.dictionaries(st.sampled_from([*KEYS, "role", "content"]), inner, max_size=3),
         st.fixed_dictionaries(
-            {"role": st.one_of(inner, st.sampled_from(formats.ROLES)), "content": inner}
+            {"role": st.one_of(inner, st.sampled_from([*conversations.ROLES])), "content": inner}
         ),
     ),
     max_leaves=8,

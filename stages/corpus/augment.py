@@ -51,4 +51,4 @@ def add_noise(text: str, share: float, rng: random.Random) -> str:
 
 
 def _replace_source(message: Message, source: str, noisy: str) -> Message:
-    return {"role": message["role"], "content": message["content"].replace(source, noisy)}
+    return {**message, "content": message["content"].replace(source, noisy)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.files import digest
-from stages.records import Message, Row
+from stages.records import Message, Row, answer_text
 from stages.settings import Corpus
 
 # U+FFFD, and the control characters (category Cc) except tab and line ends.
@@ -193,11 +193,23 @@ def question_digest(row: Row) -> int:
 
     A training row with the question of a held-out row leaks it, whatever its answer.
     """
+    return question_digests(row)[-1]
+
+
+def question_digests(row: Row) -> list[int]:
+    """A hash of all that precedes each answer of a row that is learned; the last answer is that
+    which is tested.
+    """
     if "completions" in row:
-        return digest(row["prompt"])
-    if "messages" in row:
-        return digest(*(message["content"] for message in row["messages"][:-1]))
-    return digest(row["text"])
+        return [digest(row["prompt"])]
+    if "messages" not in row:
+        return [digest(row["text"])]
+    said = [answer_text(message) for message in row["messages"]]
+    return [
+        digest(*said[:turn])
+        for turn, message in enumerate(row["messages"])
+        if message["role"] == "assistant" and message.get("train", True)
+    ]
 
 
 def _unsound(example: Example) -> str:

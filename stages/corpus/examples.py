@@ -1,8 +1,9 @@
 """What a task reads from a raw corpus, before it is cleaned and divided."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from stages.records import Message
+from stages.records import Message, Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class Example:
     plain text that is learned as it is stands in `target`, with an empty `source`.
     category: error type, construct or kind of document.   prompt: the messages before the answer,
     where the record has its own; otherwise it is empty and the task writes the prompt.
+    answer: the last message, where the record has its own.   tools: the definitions of those
+    that the conversation may call.
     steps: the steps of a solution.   labels: how right each step is, 0 to 1; None = not labelled.
     test_only: the reason, such as a licence, for which the record may be tested on but not trained
     on; "" where there is none.
@@ -30,6 +33,18 @@ class Example:
     test_only: str = ""
     form: str = ""
     unused: tuple[str, ...] = ()
+    answer: Message | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+
+    def conversation(self, prompt: list[Message]) -> Shown:
+        """What a model is shown: the record's own messages before the answer, else `prompt`, and
+        the answer.
+        """
+        answer = self.answer or Message(role="assistant", content=self.target)
+        shown = Shown(messages=[*(self.prompt or prompt), answer])
+        if self.tools:
+            shown["tools"] = list(self.tools)
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

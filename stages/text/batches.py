@@ -244,7 +244,7 @@ def pad(
         if "position_ids" in batch:
             batch["position_ids"][line, begin:end] = range(len(row.ids))
         if not row.step_ends:
-            labels[line, begin + row.given : end] = row.ids[row.given :]
+            labels[line, begin:end] = row.labels
         start = row.given
         for last, label in zip(row.step_ends, row.step_labels, strict=True):
             batch["steps"][line, begin + start : begin + last + 1] = len(scored)

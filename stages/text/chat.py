@@ -2,16 +2,18 @@
 
 Chat templates rarely mark what the assistant generates, so transformers' "assistant masks" are
 empty for many of them (such as the stock templates of Llama 3 and Qwen 3). Labels are therefore
-found by prefix: the ids of the prompt, with the generation prompt, must be a prefix of the ids of
-the whole conversation, and the ids after it, up to the end of the turn, are learned.
+found by prefix: what is written of the messages before an answer, with the generation prompt, must
+be the beginning of what is written of them with the answer, and what comes after it, up to the end
+of the turn, is learned.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.errors import UserError
 from stages.records import Message, Row
+from stages.text import rendering
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +25,8 @@ IGNORE = -100
 class Encoded:
     """The token ids of a row, or of a part of it, and which of them are learned.
 
-    id: the row's id.   given: the number of ids at the front that are not learned; ids[given:] are.
+    id: the row's id.   given: the number of ids at the front that are not learned; ids[given:] are,
+    but for those in `between`: (begin, end) of what is said between two learned answers.
     step_ends: the position of the last token of each step of a solution; of a solution no token is
     learned.   step_labels: how right each step is, 0 to 1; None where it is not labelled.
     """
@@ -33,10 +36,14 @@ class Encoded:
     given: int
     step_ends: tuple[int, ...] = ()
     step_labels: tuple[float | None, ...] = ()
+    between: tuple[tuple[int, int], ...] = ()
 
     @property
     def labels(self) -> list[int]:
-        return [IGNORE] * self.given + self.ids[self.given :]
+        labels = [IGNORE] * self.given + self.ids[self.given :]
+        for begin, end in self.between:
+            labels[begin:end] = [IGNORE] * (end - begin)
+        return labels
 
 
 def encode(
@@ -44,25 +51,56 @@ def encode(
     row: Row,
     max_length_tokens: int,
     max_steps_per_example: int = 0,
+    learn: Literal["all", "last"] = "last",
 ) -> list[Encoded]:
-    """A conversation or a solution as one sequence, a text as one or more windows.
+    """A solution as one sequence, a text as one or more windows, a conversation as one sequence
+    where its template allows that.
 
-    A conversation that is too long loses tokens from the middle of its prompt, never from its
-    answer. The list is empty where the answer alone is too long, or where no labelled step fits;
-    the caller counts such rows.
+    learn: which answers of a conversation are learned.   The list is empty where every answer alone
+    is too long, or where no labelled step fits; the caller counts such rows.
     """
     if "completions" in row:
         solution = scored_steps(tokenizer, row, max_length_tokens, max_steps_per_example)
         return [solution] if any(label is not None for label in solution.step_labels) else []
     if "messages" not in row:
         return list(windows(tokenizer, row, max_length_tokens, stride=max_length_tokens - 1))
-    prompt = prompt_ids(tokenizer, row["messages"][:-1])
-    answer = answer_ids(tokenizer, row["messages"], prompt)
-    room = max_length_tokens - len(answer)
-    if room < 2:
-        return []
-    prompt = _shortened(prompt, room)
-    return [Encoded(row["id"], prompt + answer, given=len(prompt))]
+    return _conversation(tokenizer, row, max_length_tokens, learn)
+
+
+def _conversation(
+    tokenizer: "PreTrainedTokenizerBase", row: Row, max_length_tokens: int, learn: str
+) -> list[Encoded]:
+    """One sequence in which all answers are learned, if what is written before each of them is how
+    the whole conversation begins, and if it fits. Otherwise further sequences, that each end with
+    an answer: some templates write an earlier turn differently from the last one (Qwen 3 leaves out
+    its reasoning).
+
+    What is too long loses tokens from the middle of the prompt, never from the answer.
+    """
+    messages, tools = row["messages"], row.get("tools", ())
+    turns = [
+        turn
+        for turn, message in enumerate(messages)
+        if message["role"] == "assistant" and message.get("train", True)
+    ]
+    sequences: list[tuple[list[int], list[int]]] = []  # (ids, where answers begin and end)
+    for turn in reversed(turns[-1:] if learn == "last" else turns):
+        prompt = prompt_ids(tokenizer, messages[:turn], tools)
+        answer = answer_ids(tokenizer, messages[: turn + 1], prompt, tools)
+        for ids, edges in sequences:
+            if ids[: len(prompt) + len(answer)] == prompt + answer:
+                edges[:0] = [len(prompt), len(prompt) + len(answer)]
+                break
+        else:
+            if (room := max_length_tokens - len(answer)) >= 2:
+                prompt = _shortened(prompt, room)
+                sequences.append((prompt + answer, [len(prompt), len(prompt) + len(answer)]))
+    return [
+        Encoded(
+            row["id"], ids, edges[0], between=tuple(zip(edges[1:-1:2], edges[2::2], strict=True))
+        )
+        for ids, edges in reversed(sequences)
+    ]
 
 
 def scored_steps(
@@ -83,7 +121,7 @@ def scored_steps(
     for step in row["completions"][: max_steps_per_example or None]:
         # Tokenized one by one: otherwise the tokenizer could merge the end of a step with the
         # beginning of the next into one token.
-        tokens = tokenizer(step + "\n", add_special_tokens=False)["input_ids"]
+        tokens = rendering.plain_ids(tokenizer, step + "\n")
         if len(ids) + len(tokens) > max_length_tokens:
             break
         ids = ids + tokens
@@ -111,7 +149,7 @@ def windows(
     """
     ids = [
         *opening_ids(tokenizer),
-        *tokenizer(row["text"], add_special_tokens=False)["input_ids"],
+        *rendering.plain_ids(tokenizer, row["text"]),
         tokenizer.eos_token_id,
     ]
     done = 1
@@ -129,28 +167,41 @@ def opening_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     ]
 
 
-def prompt_ids(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> list[int]:
+def prompt_ids(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] = (),
+) -> list[int]:
     """The ids up to where the answer begins: the same in training and in prediction."""
-    return _templated(tokenizer, messages, add_generation_prompt=True)
+    return rendering.ids(tokenizer, rendering.rendered(tokenizer, messages, tools, asks=True))
 
 
 def answer_ids(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], prompt: list[int]
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    prompt: list[int],
+    tools: Sequence[dict[str, Any]] = (),
 ) -> list[int]:
     """The ids of the answer, with its end-of-turn token.
 
     messages: the whole conversation, which ends with the answer.   prompt: the ids before the
     answer. Raises UserError where the template renders the whole conversation with another
-    beginning than the prompt alone, and where it does not end a turn with a special token.
+    beginning than the prompt alone, where it leaves out part of the answer, and where it does not
+    end a turn with a special token.
     """
-    whole = _templated(tokenizer, messages, add_generation_prompt=False)
-    if whole[: len(prompt)] != prompt:
-        raise UserError(
-            f"the chat template of {tokenizer.name_or_path} does not continue its own prompt "
-            f"({tokenizer.decode(prompt)!r} is no beginning of {tokenizer.decode(whole)!r}); "
-            "use another chat_template"
-        )
-    answer = whole[len(prompt) :]
+    text = rendering.rendered(tokenizer, messages, tools)
+    whole = rendering.ids(tokenizer, text)
+    if whole[: len(prompt)] == prompt:
+        answer = whole[len(prompt) :]
+    else:
+        # A token may span the end of the prompt and the beginning of the answer. A model that
+        # answers never makes it, because the prompt's ids are given.
+        answer = rendering.ids(tokenizer, rendering.after_prompt(tokenizer, messages, tools))
+        if tokenizer.decode(prompt + answer) != tokenizer.decode(whole):
+            raise UserError(
+                f"the tokenizer of {tokenizer.name_or_path} writes an answer otherwise after its "
+                "prompt than in the whole conversation; use another chat_template"
+            )
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     # ChatML writes a line break after the end of the turn; it is not learned.
     while answer and answer[-1] not in special:
@@ -170,30 +221,3 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
         {"role": "assistant", "content": "b"},
     ]
     return answer_ids(tokenizer, messages, prompt_ids(tokenizer, messages[:1]))[-1]
-
-
-def _templated(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], add_generation_prompt: bool
-) -> list[int]:
-    """The token ids of messages as the chat template writes them.
-
-    enable_thinking=False: Qwen 3 writes an empty think block into the prompt, so that the block is
-    given and not learned.   date_string: Llama 3.2 writes today's date into every prompt, unless it
-    gets this; with a fixed date a training can be reproduced on another day. Raises UserError for a
-    template that writes the date and does not read date_string.
-    """
-    template = tokenizer.chat_template
-    if isinstance(template, str) and "strftime_now" in template and "date_string" not in template:
-        raise UserError(
-            f"the chat template of {tokenizer.name_or_path} writes today's date into every prompt, "
-            "so that no training comes out twice; use another chat_template"
-        )
-    text: Any = tokenizer.apply_chat_template(
-        [dict(message) for message in messages],
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        enable_thinking=False,
-        date_string="26 Jul 2024",
-    )
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

@@ -13,6 +13,7 @@ import mlx.core as mx
 import torch
 from mlx_lm.generate import batch_generate
 from mlx_lm.sample_utils import make_sampler
+from transformers import PreTrainedTokenizerBase
 
 from stages import backends
 from stages.backends.mlx import refuses
@@ -39,18 +40,21 @@ from stages.text.chat import Encoded, end_of_turn
 @dataclass(frozen=True)
 class Trained(backends.Trained):
     """base: as in params.yaml.   last: the adapter of the last step, where settings.save wants it
-    too.
+    too.   tokenizer: where it writes conversations otherwise than the base's.
     """
 
     model: Any
     base: str
     last: dict[str, torch.Tensor]
+    tokenizer: PreTrainedTokenizerBase | None
 
     def save(self, folder: Path) -> None:
         """As stages.backends.Trained, in the files that the PyTorch backend writes."""
         for place, state in ((folder, peft_state(self.model)), (folder / "last", self.last)):
             if state:
                 adapters.write_peft(place, state, self.model.peft_config, self.base)
+                if self.tokenizer:
+                    model_folders.write_tokenizer(place, self.tokenizer)
 
 
 def train(
@@ -69,7 +73,7 @@ def train(
     settings = settings.model_copy(update={"precision": numbers.name})
     if settings.memory_limit_mb:
         mx.set_memory_limit(settings.memory_limit_mb * 2**20)
-    tokenizer = load_tokenizer(spec.base, spec.base)
+    tokenizer = load_tokenizer(spec.base, spec.base, settings.chat_template)
     encoded, too_long = encode_parts(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
     )
@@ -106,6 +110,7 @@ def train(
         model=model,
         base=spec.base,
         last=loop.last,
+        tokenizer=tokenizer if settings.chat_template else None,
     )
 
 
@@ -149,7 +154,8 @@ class Answerer(ModelAnswerer):
     def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_device(settings.device)
         self.settings, self.generation = settings, settings.generation
-        self.name, self.tokenizer = model, load_tokenizer(model, base)
+        self.name = model
+        self.tokenizer = load_tokenizer(model, base, settings.chat_template)
         if not model_folders.is_adapter(Path(model)):
             self.model = load_weights(model)
         else:

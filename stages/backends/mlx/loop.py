@@ -234,7 +234,7 @@ def row_nats(
         ids, places, wanted = arrays([rows[at] for at in together], pad_id)
         nats = iter(np.array(token_nats(model, ids, places, wanted), dtype=np.float64).tolist())
         for at in together:
-            tokens = len(rows[at].ids) - max(rows[at].given, 1)
+            tokens = sum(label != IGNORE for label in rows[at].labels[1:])
             sums[at] = (math.fsum(next(nats) for _ in range(tokens)), tokens)
         advance(len(together))
     return sums

@@ -58,7 +58,9 @@ class Trained(backends.Trained):
         model: Any = self.model
         if hasattr(model, "peft_config"):
             adapters.write_adapter(folder, model, self.base)
-            if len(self.tokenizer) > len(load_tokenizer(self.base, self.base)):
+            known = load_tokenizer(self.base, self.base)
+            ours = self.tokenizer
+            if len(ours) > len(known) or ours.chat_template != known.chat_template:
                 model_folders.write_tokenizer(folder, self.tokenizer)
         else:
             model_folders.write_weights(folder, model, self.tokenizer)
@@ -86,7 +88,7 @@ def train(
     settings = settings.model_copy(update={"precision": numbers.name})
     if where == "cuda":
         limit_memory(settings.memory_limit_mb)
-    tokenizer = load_tokenizer(spec.base, spec.base)
+    tokenizer = load_tokenizer(spec.base, spec.base, settings.chat_template)
     add_tokens(tokenizer, settings.added_tokens)
     # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of
     # a short training.
@@ -168,7 +170,8 @@ class Answerer(ModelAnswerer):
     def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_threads(settings.threads)
         where = device(settings.device)
-        self.name, self.tokenizer = model, load_tokenizer(model, base)
+        self.name = model
+        self.tokenizer = load_tokenizer(model, base, settings.chat_template)
         quantized = native(settings.exact, where).name if settings.method == "qlora" else ""
         self.model: Any = model_for_answering(model, base, quantized, where).eval()
         self.model.to(where)

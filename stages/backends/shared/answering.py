@@ -15,6 +15,7 @@ from stages.progress_lines import ProgressLines
 from stages.records import Answer, Row
 from stages.settings import Answering
 from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
+from stages.text.rendering import plain_ids
 
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
 
@@ -103,15 +104,14 @@ class ModelAnswerer(ABC):
         first words.
         """
         if "messages" in row:
-            return prompt_ids(self.tokenizer, row["messages"][:-1])
+            return prompt_ids(self.tokenizer, row["messages"][:-1], row.get("tools", ()))
         return next(windows(self.tokenizer, row, OPENING_TOKENS, OPENING_TOKENS)).ids
 
     def _question(self, row: Row) -> list[int]:
         """All of a row that has no reference."""
         if "messages" in row:
-            return prompt_ids(self.tokenizer, row["messages"])
-        text: list[int] = self.tokenizer(row["text"], add_special_tokens=False)["input_ids"]
-        return opening_ids(self.tokenizer) + text
+            return prompt_ids(self.tokenizer, row["messages"], row.get("tools", ()))
+        return opening_ids(self.tokenizer) + plain_ids(self.tokenizer, row["text"])
 
 
 def step_nats(scores: Sequence[float], labels: Sequence[float | None]) -> tuple[float, int]:

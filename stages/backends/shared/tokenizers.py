@@ -6,12 +6,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stages.backends.shared import model_folders
 from stages.errors import UserError
+from stages.text import chat_templates
 
 
-def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str, base: str, chat_template: str = "") -> PreTrainedTokenizerBase:
     """The tokenizer that a run brings with it, else its base's.
 
-    Raises UserError for one that is code of the checkpoint.
+    chat_template: as in stages.settings.   Raises UserError for a tokenizer that is code of the
+    checkpoint.
     """
     own = Path(model, "tokenizer_config.json").is_file()
     folder = Path(model) if own else model_folders.locate(base)
@@ -20,6 +22,8 @@ def load_tokenizer(model: str, base: str) -> PreTrainedTokenizerBase:
     except ValueError as error:
         model_folders.refuse_own_code(folder, error)
         raise
+    if chat_template:
+        tokenizer.chat_template = chat_templates.read(chat_template)
     # padding is never labelled and never attended to, so any id serves
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -58,7 +58,11 @@ def encode_parts(
         with ProgressLines(f"tokenising {part}", len(rows), "rows") as lines:
             for row in rows:
                 sequences = encode(
-                    tokenizer, row, settings.max_length_tokens, settings.max_steps_per_example
+                    tokenizer,
+                    row,
+                    settings.max_length_tokens,
+                    settings.max_steps_per_example,
+                    settings.learn,
                 )
                 encoded[part] += sequences
                 too_long += not sequences

@@ -24,13 +24,14 @@ an example of its own.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats, source_files
+from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
-from stages.corpus.formats import Malformed
+from stages.corpus.fields import Malformed
 from stages.records import Message, Row, Shown
 from stages.tasks.gec.marks import EITHER, MARK, marked, paired
 
@@ -85,20 +86,22 @@ def _lines(path: Path) -> Iterator[Example | BadLine]:
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     """An example for each reference of a record."""
     if parsed := formats.parse(record, FORMATS) if "output" not in record else None:
-        said = parsed.before[-1]["content"]
-        source = record.get("source") or said.removeprefix(INSTRUCTION)
-        yield _pair(line, str(source), parsed.answer, record, parsed.form, parsed.unused, said)
+        source = record.get("source") or parsed.before[-1]["content"].removeprefix(INSTRUCTION)
+        example = _pair(line, str(source), parsed.target, record, parsed.form, parsed.unused)
+        own = [(at["role"], at["content"].strip()) for at in parsed.before]
+        asked = [(at["role"], at["content"]) for at in prompt(example.source)]
+        yield replace(example, prompt=parsed.before if own != asked else (), tools=parsed.tools)
         return
     sources, targets = ([key for key in keys if record.get(key)] for keys in (SOURCES, TARGETS))
     if len(sources) != 1 or len(targets) != 1:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: no source with its target; {FORMATS}")
     references = record[targets[0]]
-    unused = formats.unused(record, {sources[0], targets[0]})
+    unused = fields.unused(record, {sources[0], targets[0]})
     for reference in references if isinstance(references, list) else [references]:
         if not isinstance(reference, str):
-            raise Malformed(f'"{targets[0]}" is {formats.kind(reference)}; it is a text')
-        source = formats.content(record, sources[0], FORMATS)
+            raise Malformed(f'"{targets[0]}" is {fields.kind(reference)}; it is a text')
+        source = fields.content(record, sources[0], FORMATS)
         yield _pair(line, source, reference, record, "sources with their targets", unused)
 
 
@@ -109,16 +112,12 @@ def _pair(
     record: dict[str, Any],
     form: str,
     unused: tuple[str, ...],
-    said: str = "",
 ) -> Example:
-    """said: what asks for the correction, where the record words that itself."""
     source, target = source.strip(), target.strip()
     if not source or not target:
         raise Malformed("an empty sentence before or after correction")
-    category = CORRECT if source == target else formats.category(record) or _edited(source, target)
-    own = said and said.strip() != prompt(source)[0]["content"]
-    messages: tuple[Message, ...] = ({"role": "user", "content": said},) if own else ()
-    example = Example(line, source, target, category, messages, form=form, unused=unused)
+    category = CORRECT if source == target else fields.category(record) or _edited(source, target)
+    example = Example(line, source, target, category, form=form, unused=unused)
     formats.require_encodable(example)
     return example
 
@@ -172,8 +171,7 @@ def _corrected_by_each(line: int, tokens: list[str], edits: list[str]) -> Iterat
 
 def show(example: Example) -> Shown:
     """The conversation that is learned: the instruction with the sentence, and the correction."""
-    messages = list(example.prompt) or prompt(example.source)
-    return {"messages": [*messages, {"role": "assistant", "content": example.target}]}
+    return example.conversation(prompt(example.source))
 
 
 def question(text: str) -> Row:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from stages.corpus.formats import Malformed
+from stages.corpus.fields import Malformed
 
 EITHER = "the marked form has 3, the paired form marks both"
 MARK = re.compile(r"[<＜]([^<>＜＞]*)[>＞][(（]([^()（）]*)[)）]")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats, source_files
+from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.records import Row, Shown
 
@@ -33,9 +33,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
 
 
 def show(example: Example) -> Shown:
-    if example.prompt:
-        return {"messages": [*example.prompt, {"role": "assistant", "content": example.target}]}
-    return {"text": example.target}
+    return example.conversation([]) if example.prompt else {"text": example.target}
 
 
 def question(text: str) -> Row:
@@ -64,7 +62,7 @@ def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
         )
     if not all(parts):
         return BadLine(line, "nothing to learn: its text is empty; remove the line")
-    unused = tuple(key for key in formats.unused(record, used) if key not in formats.PREPARED)
+    unused = tuple(key for key in fields.unused(record, used) if key not in fields.PREPARED)
     category = str(record.get("category") or "text")
     form = "texts" if "text" in record else "questions with their answers"
     return Example(line, "", "\n".join(parts), category, form=form, unused=unused)
@@ -73,13 +71,15 @@ def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
 def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
     try:
         parsed = formats.parse(record, FORMATS)
-    except formats.Malformed as fault:
+    except fields.Malformed as fault:
         return BadLine(line, str(fault))
     assert parsed
     asked = parsed.before[-1]["content"]
     category = str(record.get("category") or "conversation")
-    form, unused = parsed.form, parsed.unused
-    return Example(line, asked, parsed.answer, category, parsed.before, form=form, unused=unused)
+    return Example(
+        line, asked, parsed.target, category, parsed.before, form=parsed.form,
+        unused=parsed.unused, answer=parsed.answer, tools=parsed.tools,
+    )  # fmt: skip
 
 
 def _documents(path: Path) -> Iterator[Example]:

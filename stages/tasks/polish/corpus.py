@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats, source_files
+from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
-from stages.corpus.formats import Malformed
+from stages.corpus.fields import Malformed
 from stages.records import Message, Row, Shown
 
 FORMATS = "see data/polish/README.md#formats"
@@ -49,8 +49,7 @@ def _has_header(path: Path) -> bool:
 
 def show(example: Example) -> Shown:
     """The conversation that is learned."""
-    messages = list(example.prompt) or prompt(example.source)
-    return {"messages": [*messages, {"role": "assistant", "content": example.target}]}
+    return example.conversation(prompt(example.source))
 
 
 def question(text: str) -> Row:
@@ -81,9 +80,11 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     source = "\n".join(
         message["content"].strip() for message in messages if message["role"] == "user"
     )
-    category = formats.category(record) or INSTRUCTION
-    form, unused = parsed.form, parsed.unused
-    example = Example(line, source, parsed.answer, category, messages, form=form, unused=unused)
+    category = fields.category(record) or INSTRUCTION
+    example = Example(
+        line, source, parsed.target, category, messages, form=parsed.form, unused=parsed.unused,
+        answer=parsed.answer, tools=parsed.tools,
+    )  # fmt: skip
     formats.require_encodable(example)
     yield example
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from stages.corpus import formats, source_files
 from stages.corpus.examples import BadLine, Example
-from stages.corpus.formats import Malformed
+from stages.corpus.fields import Malformed
 from stages.errors import UserError
 from stages.records import Row, Shown
 

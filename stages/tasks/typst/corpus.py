@@ -7,12 +7,13 @@ Each record may have a "category"; the default is the most distinctive construct
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats, source_files
+from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
-from stages.corpus.formats import Malformed
+from stages.corpus.fields import Malformed
 from stages.records import Message, Row, Shown
 
 INSTRUCTION = "Convert LaTeX to Typst"
@@ -73,8 +74,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
 
 def show(example: Example) -> Shown:
     """The conversation that is learned: the record's prompt, or the task's, and the Typst."""
-    messages = list(example.prompt) or prompt(example.source)
-    return {"messages": [*messages, {"role": "assistant", "content": example.target}]}
+    return example.conversation(prompt(example.source))
 
 
 def question(text: str) -> Row:
@@ -112,11 +112,12 @@ def construct(latex: str) -> str:
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     messages: tuple[Message, ...] = ()
+    parsed = None
     if record.keys() & {"latex", "typst"}:
-        source, target = (formats.content(record, key, FORMATS) for key in ("latex", "typst"))
-        form, unused = "pairs of LaTeX and Typst", formats.unused(record, {"latex", "typst"})
+        source, target = (fields.content(record, key, FORMATS) for key in ("latex", "typst"))
+        form, unused = "pairs of LaTeX and Typst", fields.unused(record, {"latex", "typst"})
     elif parsed := formats.parse(record, FORMATS):
-        target, form, unused = parsed.answer, parsed.form, parsed.unused
+        target, form, unused = parsed.target, parsed.form, parsed.unused
         if parsed.given or parsed.instruction:
             source, messages = _of_instruction(parsed)
         else:
@@ -124,8 +125,10 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
-    category = formats.category(record) or construct(source)
+    category = fields.category(record) or construct(source)
     example = Example(line, source, target, category, messages, form=form, unused=unused)
+    if parsed:
+        example = replace(example, answer=parsed.answer, tools=parsed.tools)
     formats.require_encodable(example)
     yield example
 

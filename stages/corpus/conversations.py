@@ -1,0 +1,248 @@
+"""Conversations as they are published -> messages in one form (stages/records.py).
+
+OpenAI's chats, with calls of tools and their results; ShareGPT's turns; TRL's prompts with their
+completion; Alpaca's history. Every answer of the assistant is learned but those that the record
+excludes (`"weight": 0`, `"train": false`), and those in a "prompt".
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from stages.corpus.fields import PREPARED, Malformed, kind, unused
+from stages.records import Message
+
+ROLES = {
+    "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
+    "tool": "tool", "function": "tool",
+}  # fmt: skip
+SHAREGPT = {
+    "system": "system", "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant",
+    "assistant": "assistant", "model": "assistant", "bing": "assistant", "bard": "assistant",
+    "function_call": "assistant", "observation": "tool", "tool": "tool",
+}  # fmt: skip
+FOLLOWS = {
+    "system": {""},
+    "user": {"", "system", "assistant"},
+    "assistant": {"user", "tool"},
+    "tool": {"assistant", "tool"},
+}
+"""What a message may come after; "" is the beginning."""
+USED = {"role", "content", "weight", "train", "tool_calls", "function_call", "tool_call_id", "name"}
+
+
+class Conversation(NamedTuple):
+    """before: the messages before the last answer that is learned.   answer: that one.
+    tools: the definitions of those that it may call.   unused: keys without a use.
+    """
+
+    before: tuple[Message, ...]
+    answer: Message
+    tools: tuple[dict[str, Any], ...]
+    unused: tuple[str, ...]
+
+
+def of_record(record: dict[str, Any], see: str) -> Conversation:
+    """A record with "messages", "conversations", or "prompt" and "completion". Raises Malformed.
+
+    see: where the formats are described, for the error.
+    """
+    used = {"tools", "functions"}
+    if "conversations" in record:
+        turns = _from_sharegpt(record["conversations"])
+        if isinstance(record.get("system"), str) and record["system"].strip():
+            turns = [{"role": "system", "content": record["system"]}, *turns]
+        used |= {"conversations", "system"}
+        messages, ignored = _messages({"conversations": turns}, "conversations", see)
+    elif "messages" in record:
+        used |= {"messages"}
+        messages, ignored = _messages(record, "messages", see)
+    else:
+        used |= {"prompt", "completion"}
+        given, of_prompt = _messages(record, "prompt", see)
+        # Only what a completion says is learned, as in TRL.
+        given = [_not_learned(message) for message in given]
+        answers, of_completion = _messages(record, "completion", see)
+        messages, ignored = [*given, *answers], of_prompt | of_completion
+    require_order(messages)
+    learned = [at for at, message in enumerate(messages) if _is_learned(message)]
+    if (last_role := messages[-1]["role"]) != "assistant":
+        raise Malformed(
+            f"the conversation ends with the {last_role}; its last message is the answer of the "
+            "assistant"
+        )
+    if not learned:
+        raise Malformed("every answer has weight 0, so that nothing is learned of the conversation")
+    last = learned[-1]  # what comes after it teaches nothing
+    used |= set() if "conversations" in record else set(PREPARED)
+    left = unused(record, used)
+    return Conversation(
+        tuple(messages[:last]), messages[last], _tools(record), (*left, *sorted(ignored))
+    )
+
+
+def history(turns: Any) -> tuple[Message, ...]:
+    """Alpaca's earlier turns, each [question, answer]. Raises Malformed."""
+    messages: list[Message] = []
+    if not isinstance(turns or [], list):
+        raise Malformed(f'"history" is {kind(turns)}; it is a list of [question, answer]')
+    for place, turn in enumerate(turns or [], start=1):
+        texts = turn if isinstance(turn, list) else []
+        if len(texts) != 2 or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise Malformed(f'"history" turn {place} is no [question, answer] of two texts')
+        messages.append({"role": "user", "content": texts[0]})
+        messages.append({"role": "assistant", "content": texts[1]})
+    return tuple(messages)
+
+
+def require_order(messages: Sequence[Message]) -> None:
+    """Raise Malformed where a message comes after one that it cannot follow."""
+    before, called = "", False
+    for place, message in enumerate(messages, start=1):
+        role = message["role"]
+        if before not in FOLLOWS[role] or (role == "tool" and not called):
+            after = f"after the {before}'s" if before else "first"
+            reason = {
+                "assistant": "put before it what it answers",
+                "tool": "a result comes after the answer that calls the tool",
+                "system": "only the first message is the system's",
+                "user": "join them, or put the answer between them",
+            }[role]
+            raise Malformed(f"message {place}, the {role}'s, comes {after}; {reason}")
+        before, called = role, role == "tool" or "tool_calls" in message
+
+
+def _is_learned(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get("train", True)
+
+
+def _not_learned(message: Message) -> Message:
+    return {**message, "train": False} if message["role"] == "assistant" else message
+
+
+def _messages(record: dict[str, Any], key: str, see: str) -> tuple[list[Message], set[str]]:
+    """(messages, their keys without a use) of a record's list. Raises Malformed."""
+    value = record.get(key)
+    if value is None:
+        raise Malformed(f'no "{key}"; {see}')
+    if isinstance(value, str):
+        value = [{"role": "user" if key == "prompt" else "assistant", "content": value}]
+    if not isinstance(value, list):
+        raise Malformed(f'"{key}" is {kind(value)}; it is a list of messages, or a text')
+    if not value:
+        raise Malformed(f'"{key}" is empty')
+    messages = [_message(item, key, place) for place, item in enumerate(value, start=1)]
+    if key == "completion" and messages[0]["role"] != "assistant":
+        raise Malformed(
+            f'"completion" begins with the {messages[0]["role"]}; the answer is the assistant\'s'
+        )
+    return messages, {name for item in value for name in unused(item, USED, f"{key}.")}
+
+
+def _message(item: Any, key: str, place: int) -> Message:
+    where = f'"{key}" message {place}'
+    if not isinstance(item, dict):
+        raise Malformed(f"{where} is {kind(item)}; a message has a role and a content")
+    role = ROLES.get(str(item.get("role")))
+    if role is None:
+        known = ", ".join(ROLES)
+        raise Malformed(f"{where}: role {repr(item.get('role'))[:40]}; roles are {known}")
+    said = _text(item.get("content"), where, item)
+    message = Message(role=role, content=said.strip() if role == "assistant" else said)
+    calls = item.get("tool_calls") or [
+        {"function": call} for call in (item.get("function_call"),) if call
+    ]
+    if calls:
+        if role != "assistant" or not isinstance(calls, list):
+            raise Malformed(f"{where}: tool_calls is a list, in a message of the assistant")
+        message["tool_calls"] = [_call(call, where) for call in calls]
+    if not message["content"].strip() and not calls and role != "tool":
+        raise Malformed(f'"{key}" is empty' if key == "completion" else f"{where} is empty")
+    for name in ("tool_call_id", "name") if role == "tool" else ():
+        if isinstance(item.get(name), str):
+            message[name] = item[name]
+    if (weight := item.get("weight", 1)) not in (0, 1):
+        raise Malformed(f"{where}: weight {repr(weight)[:40]}; an answer is learned, 1, or not, 0")
+    if role == "assistant" and (weight == 0 or item.get("train") is False):
+        message["train"] = False
+    return message
+
+
+def _text(content: Any, where: str, item: dict[str, Any]) -> str:
+    """A content, which may be a list of parts that are texts. Raises Malformed."""
+    if content is None and (item.get("tool_calls") or item.get("function_call")):
+        return ""
+    if isinstance(content, list):
+        parts = [part if isinstance(part, dict) else {} for part in content]
+        if other := next((part for part in parts if part.get("type") != "text"), None):
+            raise Malformed(
+                f"{where}: a part of type {repr(other.get('type'))[:40]}; only texts are read here"
+            )
+        content = "".join(str(part.get("text", "")) for part in parts)
+    if not isinstance(content, str):
+        raise Malformed(f"{where}: content is {kind(content)}; it is a text")
+    return content
+
+
+def _call(call: Any, where: str) -> dict[str, Any]:
+    """A call of a tool, its arguments as an object: templates write them as they need.
+    Raises Malformed.
+    """
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Malformed(f"{where}: a call of a tool has a function with a name and arguments")
+    arguments = _from_json(function.get("arguments", {}))
+    if not isinstance(arguments, dict):
+        raise Malformed(f"{where}: the arguments of {function['name']} are no JSON object")
+    made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return {"id": call["id"], **made} if isinstance(call.get("id"), str) else made
+
+
+def _tools(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The definitions of tools, which may be a text of JSON, and bare. Raises Malformed."""
+    tools = _from_json(record.get("tools") or record.get("functions") or [])
+    if not isinstance(tools, list):
+        raise Malformed(f'"tools" is {kind(tools)}; it is a list of definitions')
+    made = []
+    for place, tool in enumerate(tools, start=1):
+        function = tool.get("function", tool) if isinstance(tool, dict) else {}
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise Malformed(f'"tools" definition {place} has no function with a name')
+        made.append({"type": "function", "function": function})
+    return tuple(made)
+
+
+def _from_json(value: Any) -> Any:
+    """A value that may be written as a text of JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _from_sharegpt(turns: Any) -> list[Any]:
+    """ShareGPT's turns as messages. Raises Malformed."""
+    if not isinstance(turns, list):
+        raise Malformed(f'"conversations" is {kind(turns)}; it is a list of turns')
+    messages = []
+    for place, turn in enumerate(turns, start=1):
+        if not isinstance(turn, dict):
+            raise Malformed(f'"conversations" turn {place} is {kind(turn)}; it has from and value')
+        if "role" in turn:  # the name is ShareGPT's, what is in it is not
+            messages.append(turn)
+            continue
+        if (role := SHAREGPT.get(str(turn.get("from")))) is None:
+            known = ", ".join(SHAREGPT)
+            raise Malformed(
+                f'"conversations" turn {place}: from {repr(turn.get("from"))[:40]}; it is one of '
+                f"{known}"
+            )
+        said: dict[str, Any] = {"content": turn.get("value")}
+        if turn["from"] == "function_call":
+            calls = _from_json(turn.get("value"))
+            said = {"content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+        others = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        messages.append({"role": role, **said, **others})
+    return messages

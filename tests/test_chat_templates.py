@@ -1,0 +1,291 @@
+"""Conversations of several turns in real chat templates: those of TRL's package, which is nowhere
+else offline."""
+
+import copy
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken
+
+from stages import prepare
+from stages.backends.mlx import loop
+from stages.backends.mlx import models as mlx_models
+from stages.backends.pytorch import loss, models
+from stages.backends.shared.tokenizers import load_tokenizer
+from stages.backends.shared.training_plan import encode_parts
+from stages.corpus import clean
+from stages.errors import UserError
+from stages.records import read_rows
+from stages.settings import Run
+from stages.text import batches, chat, chat_templates, rendering, tokenizer
+from stages.text.chat import IGNORE
+from tests.test_prepare import enter
+from tests.test_source_files import CALL, TOOL
+from tests.test_traps import MISTRAL
+from tests.tiny import SETTINGS, TEXTS, checkpoint
+
+FOLDER = Path(find_spec("trl").submodule_search_locations[0], "chat_templates")
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.jinja"))
+SPECIAL = re.compile(r"<\|?[A-Za-z_｜▁/|]+?\|?>|\[/?[A-Z_]+\]|<[｜][^>]*[｜]>")
+
+NO_END = ("glm4moe",)
+"""Templates that end a turn with what begins the next one."""
+THINK_FIRST = ("deepseek_r1_distill", "deepseekv3")
+"""Templates whose generation prompt opens a think block that they leave out of the conversation."""
+
+NO_TOOLS = [
+    "cohere",
+    "cohere2",
+    "deepseek_r1_distill",
+    "deepseekv3",
+    "gemma",
+    "gemma3",
+    "idefics3",
+    "lfm2",
+    "llama3",
+    "llava_next",
+    "phi3",
+    "phi3_5",
+    "qwen2_5_vl",
+    "smolvlm",
+]
+"""Templates that leave out tools, their calls or their results, or refuse them."""
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "first question"},
+    {"role": "assistant", "content": "first answer"},
+    {"role": "user", "content": "second question"},
+    {"role": "assistant", "content": "second answer"},
+]
+TOOL_TURNS = [
+    {"role": "user", "content": "What is it like in Kyoto?"},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "abcdefghi", **CALL}]},
+    {"role": "tool", "content": "rain", "tool_call_id": "abcdefghi", "name": "weather"},
+    {"role": "assistant", "content": "It is wet there."},
+]
+
+
+def with_template(template: str):
+    """A tokenizer that has what the template writes as special tokens."""
+    fast = tokenizer.train(TEXTS, 400, "gpt2")
+    special = [AddedToken(token, special=True) for token in sorted(set(SPECIAL.findall(template)))]
+    fast.add_special_tokens({"additional_special_tokens": special})
+    fast.chat_template = template
+    return fast
+
+
+def row(messages, **others):
+    return {"id": "1", "category": "", "source": "", "messages": messages, **others}
+
+
+def learned(fast, sequences) -> list[str]:
+    """The text of each stretch of labels."""
+    found = []
+    for sequence in sequences:
+        stretch: list[int] = []
+        for label in [*sequence.labels, IGNORE]:
+            if label != IGNORE:
+                stretch.append(label)
+            elif stretch:
+                found.append(fast.decode(stretch))
+                stretch = []
+    return found
+
+
+def words(fast, text: str) -> str:
+    """Without special tokens and spaces around."""
+    return fast.decode(fast(text, add_special_tokens=False)["input_ids"], True).strip()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_answer_is_learned_with_its_end_and_nothing_else_in_every_template_of_trl(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    if name.removesuffix("_training") in THINK_FIRST:
+        with pytest.raises(UserError, match="does not continue its own prompt"):
+            chat.encode(fast, row(TURNS), 5000, learn="all")
+        return
+    if name in NO_END:
+        with pytest.raises(UserError, match="ends no turn with a special token"):
+            chat.encode(fast, row(TURNS), 5000, learn="all")
+        return
+    sequences = chat.encode(fast, row(TURNS), 5000, learn="all")
+    found = learned(fast, sequences)
+    headers = r"^(final|to=user)?"  # of GPT-OSS and Muse, which name who is spoken to
+    assert [re.sub(headers, "", words(fast, text)) for text in found] == [
+        "first answer",
+        "second answer",
+    ]
+    special = set(fast.all_special_tokens)
+    assert all(any(text.endswith(token) for token in special) for text in found)
+    # What an answer is learned after is what a model that answers is given.
+    for sequence, turn in zip(reversed(sequences), (4, 2), strict=False):
+        given = chat.prompt_ids(fast, TURNS[:turn])
+        last = sequence.between[-1][1] if sequence.between else sequence.given
+        assert sequence.ids[:last] == given
+    whole = fast.decode(sequences[-1].ids)
+    assert all(whole.count(turn["content"]) == 1 for turn in TURNS)
+    assert learned(fast, chat.encode(fast, row(TURNS), 5000, learn="last")) == found[-1:]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_call_of_a_tool_is_learned_in_the_templates_form_or_the_row_is_refused(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    conversation = row(TOOL_TURNS, tools=[TOOL])
+    if name in NO_END or name.removesuffix("_training") in NO_TOOLS:
+        with pytest.raises(UserError, match=r"cannot write a conversation|ends no turn with"):
+            chat.encode(fast, conversation, 5000, learn="all")
+        return
+    sequences = chat.encode(fast, conversation, 5000, learn="all")
+    first, second = learned(fast, sequences)
+    assert "weather" in first
+    assert "Kyoto" in first
+    assert "rain" not in first + second
+    assert words(fast, second).endswith("It is wet there.")
+
+
+def test_what_a_template_refuses_or_leaves_out_is_told():
+    fast = with_template((FOLDER / "llama3.jinja").read_text(encoding="utf-8"))
+    with pytest.raises(
+        UserError, match=r"cannot write .*: it leaves out the definitions of the to"
+    ):
+        chat.encode(fast, row(TOOL_TURNS, tools=[TOOL]), 5000, learn="all")
+    fast.chat_template = (FOLDER / "lfm2.jinja").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="it leaves out the calls of tools; use another chat_templ"):
+        chat.encode(fast, row(TOOL_TURNS, tools=[TOOL]), 5000, learn="all")
+    fast.chat_template = "{{ raise_exception('I write nothing') }}"
+    with pytest.raises(UserError, match="system, user: it says: I write nothing; use another"):
+        chat.prompt_ids(fast, TURNS[:2])
+    fast.chat_template = "{% for m in messages %}{{ m['role'] }}{% endfor %}"
+    with pytest.raises(UserError, match="of user: it leaves out what the user says"):
+        chat.prompt_ids(fast, TURNS[1:2])
+    fast.chat_template = None
+    with pytest.raises(UserError, match="no chat template; set chat_template: to one of stages/te"):
+        chat.prompt_ids(fast, TURNS[1:2])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [(FOLDER / "gemma.jinja").read_text(encoding="utf-8"), MISTRAL],
+    ids=["gemma", "mistral"],
+)
+def test_what_the_system_says_stands_before_the_users_first_words_where_it_has_no_role(template):
+    fast = with_template(template)
+    assert "Be brief.\n\nfirst question" in rendering.rendered(fast, TURNS[:2], asks=True)
+    assert rendering.rendered(fast, TURNS).count("Be brief.") == 1
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3"])
+def test_a_special_token_in_what_is_said_is_its_characters(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    end = "<|im_end|>" if name == "qwen2_5" else "<|eot_id|>"
+    messages = [{**turn, "content": f"{turn['content']} {end}{end} and {end}"} for turn in TURNS]
+    (sequence,) = chat.encode(fast, row(messages), 5000, learn="all")
+    ends = sequence.ids.count(fast.convert_tokens_to_ids(end))
+    (usual,) = chat.encode(fast, row(TURNS), 5000, learn="all")
+    assert ends == usual.ids.count(fast.convert_tokens_to_ids(end))
+    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    assert learned(fast, [sequence]) == [answer + end for answer in answers]
+    text = {"id": "1", "category": "", "source": "", "text": f"a {end} b"}
+    (window,) = chat.windows(fast, text, 200, 100)
+    assert fast.convert_tokens_to_ids(end) not in window.ids[1:-1]
+    assert fast.decode(window.ids[1:-1]) == f"a {end} b"
+    solution = {**text, "prompt": f"q {end}", "completions": [f"s {end}"], "labels": [1.0]}
+    scored = chat.scored_steps(fast, solution, 500)
+    of_template = chat.prompt_ids(fast, [{"role": "user", "content": "q"}])
+    assert scored.ids.count(fast.convert_tokens_to_ids(end)) == of_template.count(
+        fast.convert_tokens_to_ids(end)
+    )
+
+
+def test_turns_that_do_not_fit_together_become_sequences_of_their_own():
+    fast = with_template((FOLDER / "qwen2_5.jinja").read_text(encoding="utf-8"))
+    (whole,) = chat.encode(fast, row(TURNS), 5000, learn="all")
+    assert len(whole.between) == 1
+    limit = len(whole.ids) - 1
+    first, second = chat.encode(fast, row(TURNS), limit, learn="all")
+    assert learned(fast, [first, second]) == learned(fast, [whole])
+    assert len(second.ids) == limit  # its prompt lost what it had to lose, and no more
+    assert not first.between + second.between
+
+
+def test_an_answer_that_is_excluded_is_no_label():
+    fast = with_template((FOLDER / "qwen2_5.jinja").read_text(encoding="utf-8"))
+    messages = copy.deepcopy(TURNS)
+    messages[2]["train"] = False
+    (sequence,) = chat.encode(fast, row(messages), 1000, learn="all")
+    assert learned(fast, [sequence]) == ["second answer<|im_end|>"]
+
+
+def test_labels_of_several_answers_are_those_of_a_batch():
+    fast = with_template((FOLDER / "qwen2_5.jinja").read_text(encoding="utf-8"))
+    sequences = chat.encode(fast, row(TURNS), 5000, learn="all") * 3
+    for packed in (False, True):
+        batch = batches.pad(sequences, 0, packed=packed)
+        labels = [label for line in batch["labels"].tolist() for label in line if label != IGNORE]
+        assert labels == [label for each in sequences for label in each.labels if label != IGNORE]
+        assert (batch["input_ids"][batch["labels"] != IGNORE].tolist()) == labels
+
+
+def test_a_run_says_whether_all_answers_are_learned_or_the_last():
+    fast = with_template((FOLDER / "qwen2_5.jinja").read_text(encoding="utf-8"))
+    run = Run(task="polish", corpus="c", base="b", parent="b")
+    found = {}
+    for learn in ("all", "last"):
+        settings = SETTINGS.model_copy(update={"learn": learn, "max_length_tokens": 900})
+        encoded, _ = encode_parts(fast, run, settings, {"train": [row(TURNS)]})
+        found[learn] = learned(fast, encoded["train"])
+    assert found == {"all": ["first answer<|im_end|>", *found["last"]], "last": found["all"][1:]}
+
+
+def test_what_several_answers_cost_is_counted_alike_by_both_backends(tmp_path):
+    folder = checkpoint(tmp_path / "base", "llama")
+    fast = load_tokenizer(folder, folder)
+    (sequence,) = chat.encode(fast, row(TURNS), 500, learn="all")
+    (torchs,) = loss.row_nats(models.load_weights(Path(folder)).eval(), [sequence], 1, 0)
+    (mlxs,) = loop.row_nats(mlx_models.load_weights(folder), [sequence], 1, 0)
+    assert torchs[1] == mlxs[1] == sum(label != IGNORE for label in sequence.labels)
+    assert torchs[0] == pytest.approx(mlxs[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", chat_templates.names())
+def test_a_base_without_a_template_learns_by_one_of_ours(tmp_path, name):
+    folder = checkpoint(tmp_path / "base", "llama")
+    (tmp_path / "base/chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="has no chat template"):
+        chat.prompt_ids(load_tokenizer(folder, folder), TURNS[:2])
+    fast = load_tokenizer(folder, folder, name)
+    if name == "chatml":
+        fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    (sequence,) = chat.encode(fast, row(TURNS), 500, learn="all")
+    end = "<|im_end|>" if name == "chatml" else fast.eos_token
+    assert learned(fast, [sequence]) == [f"first answer{end}", f"second answer{end}"]
+
+
+def test_a_conversation_whose_earlier_question_is_tested_is_not_trained_on(inside):
+    def turns(*questions):
+        return [
+            message
+            for question in questions
+            for message in (
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": f"answer to {question}"},
+            )
+        ]
+
+    alone = [turns(f"question {n}") for n in range(40)]
+    after = [turns(f"question {n}", f"more {n}") for n in range(40)]
+    lines = [{"messages": messages} for messages in alone + after]
+    written = "\n".join(json.dumps(line) for line in lines)
+    enter("polish", written.encode(), "jsonl", max_drop_fraction=0.9)
+    prepare.main("polish-001")
+    held_out, trained = set(), set()
+    for part, asked in (("test", held_out), ("valid", held_out), ("train", trained)):
+        for each in read_rows(Path(f"data/prepared/polish/{part}/polish-001.jsonl")):
+            questions = clean.question_digests(each)
+            asked.update(questions if part == "train" else questions[-1:])
+    assert held_out
+    assert trained
+    assert not held_out & trained
