@@ -43,12 +43,12 @@ def make(folder: Path) -> None:
 
 
 @cache
-def options() -> Options:
+def options(batch: int = BATCH) -> Options:
     from stages.backends.shared.devices import device
     from stages.backends.shared.precision import settled
 
     chosen = {
-        "per_device_train_batch_size": BATCH,
+        "per_device_train_batch_size": batch,
         "num_train_epochs": 1,
         "learning_rate": 1e-3,
         "eval_steps": 0,
@@ -77,11 +77,12 @@ def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
     model.eval().float()
     sums = row_nats(model, sequences, BATCH, tokenizer.pad_token_id)
     loss = math.fsum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums)
-    work.done, work.same = ROWS, {"labelled tokens": labels, "held-out loss": round(loss, 4)}
+    work.done = len(load(folder)[0])
+    work.same = {"labelled tokens": labels, "held-out loss": round(loss, 4)}
     return work
 
 
-def ours(folder: Path) -> Work:
+def ours(folder: Path, batch: int = BATCH) -> Work:
     from stages.backends.pytorch import backend as pytorch
     from stages.backends.pytorch import trainer  # noqa: F401 - imported before the clock starts
     from stages.text.chat import encode
@@ -92,8 +93,9 @@ def ours(folder: Path) -> Work:
     spec = Run(task="gec", corpus="gec-002", base=base, parent=base)
     # it also looks at a validation row, once, and writes a checkpoint: a training without is not
     # offered
+    chosen = options(batch)
     with work.timed():
-        trained = pytorch.train("bench", spec, options(), train, valid[:1], folder / "checkpoints")
+        trained = pytorch.train("bench", spec, chosen, train, valid[:1], folder / "checkpoints")
     encoded = [
         sequence
         for row in train
@@ -102,14 +104,14 @@ def ours(folder: Path) -> Work:
     return report(work, folder, trained.model, sum(len(row.ids) - row.given for row in encoded))
 
 
-def shared(folder: Path) -> dict[str, Any]:
+def shared(folder: Path, batch: int = BATCH) -> dict[str, Any]:
     """The Trainer's arguments that make the other sides' work the same."""
-    chosen = options()
-    steps = math.ceil(ROWS / BATCH)
+    chosen = options(batch)
+    steps = math.ceil(len(load(folder)[0]) / batch)
     return {
         "output_dir": str(folder / "theirs"),
         "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
+        "per_device_train_batch_size": batch,
         "learning_rate": chosen.learning_rate,
         "lr_scheduler_type": chosen.lr_scheduler_type,
         "warmup_steps": min(chosen.warmup_steps, steps),
@@ -125,7 +127,7 @@ def shared(folder: Path) -> dict[str, Any]:
     }
 
 
-def trl(folder: Path, **more: Any) -> Work:
+def trl(folder: Path, batch: int = BATCH, **more: Any) -> Work:
     """SFTTrainer as its documentation has it: the model by its path, prompt and completion,
     everything else its default.
     """
@@ -138,7 +140,7 @@ def trl(folder: Path, **more: Any) -> Work:
     data, _ = load(folder)
     pairs = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in data]
     chosen = (
-        shared(folder)
+        shared(folder, batch)
         | {"max_length": options().max_length_tokens, "gradient_checkpointing": False}
         | more
     )

@@ -43,7 +43,8 @@ def prompts(folder: Path) -> list[list[Message]]:
     return json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
 
 
-def base() -> str:
+def of_run() -> str:
+    """The base of the run."""
     return str(stage_config.load("predict", "gec-002")["base"])
 
 
@@ -65,16 +66,16 @@ def asked(prompt: list[Message]) -> Row:
     return {"id": "", "category": "", "source": "", "messages": prompt}
 
 
-def ours(folder: Path) -> Work:
+def ours(folder: Path, model: str = str(RUN), base: str = "") -> Work:
     from stages.backends.pytorch.backend import Answerer
 
-    answerer, work = Answerer(str(RUN), base(), options()), Work()
+    answerer, work = Answerer(model, base or of_run(), options()), Work()
     with work.timed():
         answers = answerer.respond([asked(prompt) for prompt in prompts(folder)])
     return report(work, folder, answers)
 
 
-def generate(folder: Path, size: int) -> Work:
+def generate(folder: Path, size: int, model: str = str(RUN), base: str = "") -> Work:
     """transformers and PEFT as their documentation has it: padded on the left, in the file's
     order."""
     import torch
@@ -84,9 +85,13 @@ def generate(folder: Path, size: int) -> Work:
     from stages.text.chat import end_of_turn
 
     torch.set_num_threads(THREADS)
-    tokenizer = AutoTokenizer.from_pretrained(base(), padding_side="left")
+    base = base or of_run()
+    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base()), RUN).eval()
+    weights: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if model != base:
+        weights = PeftModel.from_pretrained(weights, model)
+    weights.eval()
     asked, answers, work = prompts(folder), [], Work()
     with work.timed(), torch.inference_mode():
         for at in range(0, len(asked), size):
@@ -97,7 +102,7 @@ def generate(folder: Path, size: int) -> Work:
                 return_tensors="pt",
                 return_dict=True,
             )
-            output = model.generate(
+            output = weights.generate(
                 **batch,
                 max_new_tokens=NEW_TOKENS,
                 do_sample=False,
@@ -128,7 +133,7 @@ def mlx(folder: Path) -> Work:
     exported = folder / "mlx"
     if not exported.exists():
         export.export("gec-002", exported, export.Form.mlx)
-    model, tokenizer = mlx_lm.load(base(), adapter_path=str(exported))
+    model, tokenizer = mlx_lm.load(of_run(), adapter_path=str(exported))
     tokenizer.add_eos_token(tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer._tokenizer)))
     asked, work = prompts(folder), Work()
     with work.timed():
