@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from stages.backends.pytorch import attention, trainer
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.pytorch import fused, trainer
 from stages.backends.shared import memory, model_folders
 from stages.params import load_params
 from stages.settings import Options, Run, Settings
@@ -243,7 +243,7 @@ def planned(architecture: str, options: Settings) -> memory.Need:
             AutoConfig.for_model(**ARCHITECTURES[architecture])
         )
     rows, tokens = options.per_device_train_batch_size, options.max_length_tokens
-    return memory.need(model, options, rows, tokens, WHERE, fused.attention_is_plain(model))
+    return memory.need(model, options, rows, tokens, WHERE, attention.attention_is_plain(model))
 
 
 def failed(number: int, stderr: str) -> dict[str, Any]:

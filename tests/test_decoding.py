@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from stages.backends.pytorch import decoding, fused
+from stages.backends.pytorch import attention, decoding
 
 PAD, NEW_TOKENS = 0, 24
 SHAPE = {
@@ -105,7 +105,7 @@ def test_answers_in_batches_are_those_of_generate_one_by_one(name, shared):
     for kind in ("transformers' own attention", "the one that answers on a CPU"):
         for size in (1, 8, 64):
             assert in_batches(model, prompts, size, options(end)) == slow, kind
-        fused.fuse_attention(model, "cpu")
+        attention.fuse(model, "cpu")
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OTHER, *UNTOLD])

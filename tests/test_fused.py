@@ -1,10 +1,13 @@
 """The fast norms and attention on a CPU beside transformers' own, which they replace."""
 
+import random
 from copy import deepcopy
+from functools import partial
 from statistics import mean
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
     Gemma2Config,
@@ -20,11 +23,11 @@ from transformers import (
 )
 from transformers.models.llama import modeling_llama
 
+from stages.backends.pytorch import attention, fused, models, step_head
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.pytorch import fused, models
 from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, outputs, summed_nats
 from stages.text import batches
-from stages.text.chat import Encoded
+from stages.text.chat import IGNORE, Encoded
 from tests import tiny
 from tests.tiny import SETTINGS, checkpoint
 
@@ -83,7 +86,7 @@ def test_loss_and_gradients_are_those_of_transformers_own_layers(architecture, p
     assert (
         sum(isinstance(module, fused.RMSNorm) for module in fast.modules()) == NORMS[architecture]
     )
-    assert fast.config._attn_implementation == fused.NAME
+    assert fast.config._attn_implementation == attention.NAME
     (wanted, of_slow), (found, of_fast) = gradients(slow, batch), gradients(fast, batch)
     assert found == pytest.approx(wanted, rel=1e-5)
     assert distance(of_fast, of_slow) < 1e-5
@@ -104,6 +107,99 @@ def test_in_bfloat16_they_are_no_further_from_float32_than_what_they_replace(arc
 
 def test_rows_of_a_line_do_not_see_each_other():
     assert isolates_packed_rows(pair("llama")[1])
+
+
+def rows_that_begin_alike(shared, seed=0):
+    rng = random.Random(seed)
+    opening = [rng.randrange(1, 97) for _ in range(shared)]
+    return [
+        Encoded(
+            str(n), [*opening, *(rng.randrange(1, 97) for _ in range(2 + 9 * n % 31))], shared + 1
+        )
+        for n in range(11)
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("shared", [0, 1, 13])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_rows_joined_in_one_line_give_the_loss_and_gradients_of_each_alone(
+    architecture, shared, autocast
+):
+    slow, fast = pair(architecture)
+    assert attention.joins_rows(fast)
+    rows = rows_that_begin_alike(shared)
+    batch = batches.joined(rows, 0)
+    assert batches.shared_ids(rows) == shared
+    assert (batch["labels"] != IGNORE).sum() == sum(len(row.ids) - row.given for row in rows)
+    wanted, of_slow = 0.0, None
+    for row in rows:
+        nats, found = gradients(slow, batches.pad([row], 0))
+        wanted += nats
+        of_slow = (
+            found if of_slow is None else {name: of_slow[name] + found[name] for name in found}
+        )
+    found, of_fast = gradients(fast, batch, autocast)
+    assert found == pytest.approx(wanted, rel=0.02 if autocast else 1e-5)
+    assert distance(of_fast, of_slow) < (0.05 if autocast else 1e-5)
+
+
+def test_joined_rows_take_no_more_tokens_than_there_are():
+    rows = rows_that_begin_alike(13)
+    rows += [Encoded("long", [*rows[0].ids[:13], *range(1, 97), *range(1, 97)], 14)]
+    tokens = 13 + sum(len(row.ids) - 13 for row in rows)
+    batch = batches.joined(rows, 0)
+    assert batch["input_ids"].shape == (1, batches.round_up(tokens))
+    assert len(batch["joined"].groups) > 1  # rows of like length attend together
+    assert sum(group.numel() for group in batch["joined"].groups) < len(rows) * max(
+        len(row.ids) for row in rows
+    )
+
+
+def test_models_whose_layers_would_see_other_rows_are_not_given_joined_ones():
+    assert not attention.joins_rows(pair("mistral")[1])  # a window
+    slow, fast = pair("llama")
+    assert not attention.joins_rows(slow)  # its own attention
+    fast.config.attention_dropout = 0.1
+    assert not attention.joins_rows(fast)
+
+
+@pytest.mark.parametrize("shared", [0, 1, 6])
+def test_what_rows_begin_with_is_shared_only_as_far_as_it_is_not_learned(shared):
+    rows = [
+        Encoded("a", [1, 2, 3, 4, 5, 6, 7, 8], given=shared + 1),
+        Encoded("b", [1, 2, 3, 4, 5, 6, 7, 9], given=7),
+    ]
+    assert batches.shared_ids(rows) == shared
+    assert batches.shared_ids(rows[:1]) == 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_joined_rows_come_out_alike_where_layers_are_computed_again(checkpointing):
+    _, fast = pair("llama")
+    exact = gradients(fast, batches.joined(rows_that_begin_alike(5), 0))
+    if checkpointing:
+        fast.activation_checkpointing_enable({"use_reentrant": False})
+    found = gradients(fast, batches.joined(rows_that_begin_alike(5), 0))
+    assert found[0] == exact[0]
+    assert distance(found[1], exact[1]) < 1e-6
+
+
+def test_steps_are_scored_alike_in_one_line_and_each_in_its_own():
+    _, model = pair("llama")
+    step_head.attach(model)
+    rows = [
+        Encoded(str(n), [1, 2, 3, *range(4, 14 + n)], 4, (8, 12 + n), (1.0, None)) for n in range(5)
+    ]
+    together = step_head.step_scores(model, rows, 5, 0, joins=True)
+    alone = [step_head.step_scores(model, [row], 1, 0)[0] for row in rows]
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone))
+    batch = batches.joined(rows, 0)
+    assert batch["step_labels"].isnan().tolist() == [False, True] * 5
+    assert step_head.summed_step_nats(model, batch).item() == pytest.approx(
+        sum(step_head.summed_step_nats(model, batches.pad([row], 0)).item() for row in rows),
+        rel=1e-5,
+    )
 
 
 def test_frozen_norms_get_no_gradient():
@@ -212,15 +308,17 @@ def test_adapters_dropout_is_replaced_too(tmp_path):
         isinstance(module, fused.Dropout) and module.share == SETTINGS.lora.lora_dropout
         for module in dropouts
     )
-    assert causal_model(model).config._attn_implementation == fused.NAME
+    assert causal_model(model).config._attn_implementation == attention.NAME
 
 
 def test_what_answers_has_the_fused_attention_and_says_the_same(tmp_path):
     base = checkpoint(tmp_path / "base", "qwen3")
     answerer = pytorch.Answerer(base, base, SETTINGS.model_copy(update={"device": "cpu"}))
-    assert answerer.model.config._attn_implementation == fused.NAME
+    assert answerer.model.config._attn_implementation == attention.NAME
     answers = answerer.predict(tiny.ROWS)
     answerer.model.set_attn_implementation("eager")
+    assert answerer.joins
+    answerer.joins = False
     own = answerer.predict(tiny.ROWS)
     assert [answer.answer for answer in answers] == [answer.answer for answer in own]
     assert [answer.nats for answer in answers] == pytest.approx(
@@ -268,11 +366,59 @@ def test_attention_that_is_told_more_than_is_known_here_is_the_models_own():
         modeling_llama.eager_attention_forward,
     )
     try:
-        fused.attention(
+        attention.attention(
             layer, query, key, value, None, 0.5, position_ids=torch.arange(3), softcap=None
         )
         assert not told
-        fused.attention(layer, query, key, value, None, 0.5, softcap=50.0)
+        attention.attention(layer, query, key, value, None, 0.5, softcap=50.0)
     finally:
         modeling_llama.eager_attention_forward = kept
     assert told == [{"scaling": 0.5, "dropout": 0.0, "softcap": 50.0}]
+
+
+def grafted(**more):
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **more
+    )
+    model = get_peft_model(MADE["llama"](), config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "lora_B" in name:  # which begin at zero, where an adapter adds nothing
+                weights.normal_(0, 0.1)
+    return model
+
+
+def test_merged_adapters_give_pefts_loss_and_gradients():
+    slow, fast = grafted(), grafted()
+    fused.fuse(fast, "cpu")
+    batch = batches.pad(ROWS, 0)
+    merged = [module for module in fast.modules() if "forward" in vars(module)]
+    assert len(merged) == 14  # seven matrices in each of two layers
+    (wanted, of_slow), (found, of_fast) = gradients(slow, batch), gradients(fast, batch)
+    learned = [name for name, gradient in of_slow.items() if gradient is not None]
+    assert len(learned) == 28
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert distance(*({name: one[name] for name in learned} for one in (of_fast, of_slow))) < 1e-5
+
+
+def test_in_half_the_precision_an_adapter_stays_beside_its_matrix():
+    slow, fast = grafted(), grafted()
+    for model in (slow, fast):
+        attention.fuse(model, "cpu")
+    for module in fast.modules():
+        if fused.adds_a_product_alone(module):
+            module.forward = partial(fused.adapted, module)
+    batch = batches.pad(ROWS, 0)
+    assert gradients(fast, batch, autocast=True)[0] == gradients(slow, batch, autocast=True)[0]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"lora_dropout": 0.1}, {"use_dora": True}, {"init_lora_weights": "mica"}],
+    ids=str,
+)
+def test_adapters_that_are_more_than_a_product_are_left_to_peft(more):
+    model = grafted(**more)
+    fused.fuse(model, "cpu")
+    assert not [module for module in model.modules() if "forward" in vars(module)]

@@ -14,8 +14,8 @@ import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench import memory as bench_memory
+from stages.backends.pytorch import attention, refuses
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.pytorch import fused, refuses
 from stages.backends.shared import memory, model_folders
 from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
@@ -70,7 +70,7 @@ def test_what_is_planned_is_what_was_measured(monkeypatch, table, cases, where, 
             options.per_device_train_batch_size,
             options.max_length_tokens,
             where,
-            fused.attention_is_plain(model),
+            attention.attention_is_plain(model),
         )
         assert planned.total / memory.MIB == pytest.approx(float(row[measured]), rel=0.10), row
         assert row["planned_mb"] == str(round(planned.total / memory.MIB))
@@ -245,7 +245,7 @@ def test_what_the_backend_refuses_is_not_advised(inside):
     settings = settings_with(per_device_train_batch_size=64, memory_limit_mb=800)
 
     def advised(refuses):
-        return memory.plan(base, settings, 64, 512, fused.attention_is_plain, refuses).change
+        return memory.plan(base, settings, 64, 512, attention.attention_is_plain, refuses).change
 
     assert not advised(lambda *_: []).keys() & {"gradient_checkpointing"}
     assert advised(lambda changed, _: [] if changed.gradient_checkpointing else ["no"])[

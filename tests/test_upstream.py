@@ -18,6 +18,7 @@ import torch
 import transformers
 from mlx_lm.generate import batch_generate
 from mlx_lm.tuner.trainer import grad_checkpoint
+from peft.tuners.lora import layer as lora_layer
 from peft.utils import save_and_load
 from transformers import cache_utils, masking_utils
 from transformers.models.llama import modeling_llama
@@ -125,19 +126,33 @@ USED = [
         lambda: hasattr(cache_utils.DynamicLayer, "batch_select_indices"),
     ),
     (
-        "pytorch/fused.py",
+        "pytorch/attention.py",
         "eager_attention_forward",
         "a model's own attention, which the faster one is compared with and falls back on",
         lambda: callable(modeling_llama.eager_attention_forward),
     ),
     (
-        "pytorch/fused.py",
+        "pytorch/attention.py",
         "eager_mask",
         "the form of the mask that the faster attention adds",
         lambda: callable(masking_utils.eager_mask),
     ),
     (
+        "pytorch/attention.py",
+        "_attn_implementation",
+        "which kind of attention a model has",
+        lambda: (
+            modeling_llama.LlamaConfig(attn_implementation="eager")._attn_implementation == "eager"
+        ),
+    ),
+    (
         "pytorch/fused.py",
+        "lora_variant",
+        "PEFT's sign of an adapter that is more than a product",
+        lambda: lora_layer.LoraLayer(torch.nn.Linear(2, 2)).lora_variant == {},
+    ),
+    (
+        "pytorch/attention.py",
         "_softmax_backward_data",
         "the gradient of a softmax from its result",
         lambda: callable(torch._softmax_backward_data),

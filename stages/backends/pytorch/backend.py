@@ -14,7 +14,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from stages import backends
-from stages.backends.pytorch import decoding, fused, refuses, step_head
+from stages.backends.pytorch import attention, decoding, fused, refuses, step_head
 from stages.backends.pytorch.loss import causal_model, row_nats, step_likelihoods
 from stages.backends.pytorch.models import model_for_answering, model_for_training
 from stages.backends.shared import adapters, memory, model_folders
@@ -147,7 +147,7 @@ def precision(settings: Settings) -> Precision:
 def plan_memory(folder: Path, settings: Settings, rows: int, tokens: int) -> memory.MemoryPlan:
     """As stages.backends.Backend."""
     settings = settled(settings, device(settings.device))
-    return memory.plan(folder, settings, rows, tokens, fused.attention_is_plain, refuses)
+    return memory.plan(folder, settings, rows, tokens, attention.attention_is_plain, refuses)
 
 
 def limit_memory(megabytes: int) -> None:
@@ -175,14 +175,15 @@ class Answerer(ModelAnswerer):
         quantized = native(settings.exact, where).name if settings.method == "qlora" else ""
         self.model: Any = model_for_answering(model, base, quantized, where).eval()
         self.model.to(where)
-        fused.fuse_attention(self.model, where)
+        attention.fuse(self.model, where)
+        self.joins = attention.joins_rows(self.model)
         self.settings, self.generation = settings, settings.generation
 
     def nats(
         self, sequences: Sequence[Encoded], advance: Callable[[int], None]
     ) -> list[tuple[float, int]]:
         size, pad = self.generation.batch_size, self.tokenizer.pad_token_id
-        return row_nats(self.model, sequences, size, pad, advance)
+        return row_nats(self.model, sequences, size, pad, advance, self.joins)
 
     def step_scores(
         self, solutions: Sequence[Encoded], advance: Callable[[int], None]
@@ -191,7 +192,7 @@ class Answerer(ModelAnswerer):
         has_head = hasattr(causal_model(self.model), model_folders.STEP_HEAD)
         score = step_head.step_scores if has_head else step_likelihoods
         size, pad = self.generation.batch_size, self.tokenizer.pad_token_id
-        return score(self.model, solutions, size, pad, advance)
+        return score(self.model, solutions, size, pad, advance, self.joins)
 
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
         torch.manual_seed(self.settings.seed)  # what is sampled twice with one seed is the same

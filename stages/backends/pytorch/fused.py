@@ -1,13 +1,11 @@
-"""Norms, attention and dropout in fewer passes over memory than transformers makes of the same
-formulas.
+"""Norms, adapters and dropout in fewer passes over memory than transformers and PEFT make of the
+same formulas.
 
 A small model's step on a CPU is mostly operations that move more than they compute: bench/NOTES.md,
 W2.
 """
 
-import sys
-from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,27 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
-from stages.backends.pytorch.loss import causal_model
-
-NAME = "tsugiki_fused"  # among transformers' kinds of attention
-
-
-HARMLESS = {
-    "cache_position",
-    "is_causal",
-    "output_attentions",
-    "position_ids",
-    "sliding_window",
-    "use_cache",
-}
-"""What layers tell their attention that changes nothing here: windows are in the mask."""
+from stages.backends.pytorch import attention
 
 
 def fuse(model: nn.Module, where: str) -> None:
-    """Replaces the norms and, on a CPU, the attention that compute what those here do, and dropout.
+    """Replaces the norms and, on a CPU, the attention and the adapters that compute what those here
+    do, and dropout.
 
     What adds something, as Gemma's norms or the sinks of gpt-oss do, stays as it is.
 
@@ -48,17 +32,9 @@ def fuse(model: nn.Module, where: str) -> None:
             model.set_submodule(name, RMSNorm(module.weight, module.variance_epsilon))
         if where == "cpu" and type(module) is nn.Dropout:
             model.set_submodule(name, Dropout(module.p).train(module.training))
-    fuse_attention(model, where)
-
-
-def fuse_attention(model: nn.Module, where: str) -> None:
-    """The attention alone, which answers sooner too: keys and values that heads share are not
-    copied (bench/NOTES.md, W3).
-    """
-    if where == "cpu" and attention_is_plain(causal_model(model)):
-        AttentionInterface.register(NAME, attention)
-        AttentionMaskInterface.register(NAME, eager_mask)
-        causal_model(model).set_attn_implementation(NAME)
+        if where == "cpu" and adds_a_product_alone(module):
+            module.forward = partial(adapted, module)
+    attention.fuse(model, where)
 
 
 @torch.no_grad()
@@ -78,39 +54,6 @@ def is_rms_norm(module: nn.Module) -> bool:
     rows = rows.to(weight.device, weight.dtype)
     tolerance = 1e-5 if weight.dtype == torch.float32 else 0.02
     return torch.allclose(module(rows), RMSNorm(weight, eps)(rows), rtol=tolerance, atol=tolerance)
-
-
-@torch.no_grad()
-def attention_is_plain(model: nn.Module) -> bool:
-    """Whether a model's attention computes what `attention` does, tried on a few numbers; its
-    weights are not looked at.
-
-    What a layer tells it beside, such as sinks or a cap of the scores, `attention` leaves to the
-    model's own.
-    """
-    own = eager_attention(model)
-    if own is None:
-        return False
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(1, heads, 3, 4, generator=generator) for heads in (2, 1, 1))
-    mask = torch.full((1, 1, 3, 3), torch.finfo(torch.float32).min).triu(1)
-    layer: Any = SimpleNamespace(num_key_value_groups=2, training=False)
-    try:
-        theirs, _ = own(layer, query, key, value, mask, scaling=0.5, dropout=0.0)
-    except (
-        AttributeError,
-        TypeError,
-        RuntimeError,
-    ):
-        # it wants more of a layer, as gpt-oss its sinks
-        return False
-    ours, _ = attention(layer, query, key, value, mask, scaling=0.5)
-    return theirs.shape == ours.shape and torch.allclose(theirs, ours, rtol=1e-5, atol=1e-6)
-
-
-def eager_attention(module: nn.Module) -> Callable[..., Any] | None:
-    """A model's own attention, of the file that its layers are in."""
-    return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
 class RMSNorm(nn.Module):
@@ -220,58 +163,71 @@ class Thinned(torch.autograd.Function):
         return torch.where(kept, gradient, 0).mul_(ctx.scale), None, None
 
 
-def attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **others: Any,
-) -> tuple[Tensor, None]:
-    """transformers' attention interface: (B, H, T, D), (B, G, S, D), (B, G, S, E) -> (B, T, H, E),
-    and no weights.
-
-    attention_mask: (B, 1, T, S), 0 or so low that nothing is left.   scaling: of the scores.
+def adds_a_product_alone(module: Any) -> bool:
+    """Whether a module is PEFT's LoRA as Hu et al. 2021 have it (section 4.1), on a matrix in
+    float32: one adapter, without dropout, bias of its own, or a variant.
     """
-    others_matter = any(value is not None for name, value in others.items() if name not in HARMLESS)
-    if (dropout or others_matter) and (own := eager_attention(module)):
-        return own(
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **others
-        )
-    attended: Tensor = Attended.apply(query, key, value, attention_mask, scaling)
-    return attended.transpose(1, 2).contiguous(), None
+    if type(module).__module__ != "peft.tuners.lora.layer" or len(module.active_adapters) != 1:
+        return False
+    name: str = module.active_adapters[0]
+    return (
+        name in module.lora_A
+        and type(module.base_layer) is nn.Linear
+        and module.base_layer.weight.dtype == torch.float32
+        and not module.base_layer.weight.requires_grad
+        and name not in module.lora_variant
+        and type(module.lora_dropout[name]) is nn.Identity
+        and module.lora_A[name].bias is None
+        and module.lora_B[name].bias is None
+    )
 
 
-class Attended(torch.autograd.Function):
-    """softmax(scaling · Q Kᵀ + mask) V (Vaswani et al. 2017, equation 1). The H / G heads that
-    share a key are one product, the scores are masked in place, and of them only the weights are
-    kept; softmax computes in float32 whatever it is given.
+def adapted(module: Any, hidden: Tensor, *others: Any, **options: Any) -> Tensor:
+    """PEFT's `forward` of such a module, in float32; under autocast its own, because what an
+    adapter adds would be rounded away in half the precision.
+    """
+    plain = not (others or options or module.merged or module.disable_adapters)
+    if not plain or hidden.dtype != torch.float32 or torch.is_autocast_enabled(hidden.device.type):
+        own: Tensor = type(module).forward(module, hidden, *others, **options)
+        return own
+    (name,) = module.active_adapters
+    base, down, up = module.base_layer, module.lora_A[name], module.lora_B[name]
+    made: Tensor = Adapted.apply(
+        hidden, base.weight, base.bias, down.weight, up.weight, module.scaling[name]
+    )
+    return made
+
+
+class Adapted(torch.autograd.Function):
+    """x (W + s B A)ᵀ. Merging costs as much as the product of r rows; the adapter's part of what
+    comes out, its scaling and its sum with the base's part would be three more passes over memory
+    that as many rows of output fill, and two more in the backward pass.
     """
 
     @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # no other half type on a CPU
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scaling: float,
     ) -> Tensor:
-        rows, heads, length, size = query.shape
-        shared = (query * scaling).reshape(rows, key.shape[1], -1, size)  # (B, G, H/G · T, D)
-        scores = shared @ key.mT  # (B, G, H/G · T, S)
-        if mask is not None:
-            scores.unflatten(2, (-1, length)).add_(mask.unsqueeze(2))
-        weights = torch.softmax(scores, -1)
-        ctx.save_for_backward(shared, key, value, weights)
+        """(..., I), (O, I), (O,), (R, I), (O, R) -> (..., O)."""
+        ctx.save_for_backward(hidden, weight, down, up)
         ctx.scaling = scaling
-        return (weights @ value).view(rows, heads, length, -1)
+        return F.linear(hidden, torch.addmm(weight, up, down, alpha=scaling), bias)
 
     @staticmethod
-    @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        shared, key, value, weights = ctx.saved_tensors
-        rows, heads, length, _ = gradient.shape
-        of_answer = gradient.reshape(*weights.shape[:3], -1)  # (B, G, H/G · T, E)
-        of_scores = torch._softmax_backward_data(of_answer @ value.mT, weights, -1, weights.dtype)
-        of_query = (of_scores @ key).mul_(ctx.scaling).view(rows, heads, length, -1)
-        return of_query, of_scores.mT @ shared, weights.mT @ of_answer, None, None
+        hidden, weight, down, up = ctx.saved_tensors
+        flat, given = gradient.flatten(0, -2), hidden.flatten(0, -2)  # (N, O), (N, I)
+        of_hidden = None
+        if ctx.needs_input_grad[0]:
+            merged = torch.addmm(weight, up, down, alpha=ctx.scaling)
+            of_hidden = (flat @ merged).view_as(hidden)
+        scaled = (flat @ up).mul_(ctx.scaling)  # (N, R)
+        of_up = (flat.T @ (given @ down.T)).mul_(ctx.scaling)
+        return of_hidden, None, None, scaled.T @ given, of_up, None

@@ -67,7 +67,7 @@ def causal_parts(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     return causal.get_decoder(), causal.get_output_embeddings()
 
 
-def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def summed_nats(model: nn.Module, batch: dict[str, Any]) -> Tensor:
     """Summed cross-entropy of a batch. Causal attention never looks right, so padding needs no
     mask.
 
@@ -77,10 +77,19 @@ def summed_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return token_nats(outputs(model, batch), causal_parts(model)[1], batch["labels"]).sum()
 
 
-def outputs(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def outputs(model: nn.Module, batch: dict[str, Any]) -> Tensor:
     """(B, T, D), the decoder's last layer at every token of a batch."""
+    # A mask in four dimensions is handed on to attention as it is.
+    apart = (
+        {"joined": batch["joined"], "attention_mask": batch["joined"].mask}
+        if "joined" in batch
+        else {}
+    )
     hidden: Tensor = causal_parts(model)[0](
-        input_ids=batch["input_ids"], position_ids=batch.get("position_ids"), use_cache=False
+        input_ids=batch["input_ids"],
+        position_ids=batch.get("position_ids"),
+        use_cache=False,
+        **apart,
     ).last_hidden_state
     return hidden
 
@@ -141,20 +150,21 @@ def row_nats(
     batch_size: int,
     pad_id: int,
     advance: Callable[[int], None] = lambda rows: None,
+    joins: bool = False,
 ) -> list[tuple[float, int]]:
     """(summed nats, labelled tokens) of each row, in order.
 
-    advance: told how many more rows are done.
+    advance: told how many more rows are done.   joins: whether the model keeps joined rows apart.
     """
     training = model.training
     model.eval()
     head = causal_parts(model)[1]
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for together in batches.by_length([len(row.ids) for row in rows], batch_size):
-        batch = batches.pad([rows[at] for at in together], pad_id)
-        batch = {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
+        batch = batches.laid_out([rows[at] for at in together], pad_id, joins)
+        batch = batches.moved(batch, next(model.parameters()).device)
         nats = token_nats(outputs(model, batch), head, batch["labels"])
-        counts = (batch["labels"][:, 1:] != IGNORE).sum(dim=1).tolist()
+        counts = [sum(label != IGNORE for label in rows[at].labels[1:]) for at in together]
         for at, part in zip(together, torch.split(nats, counts), strict=True):
             sums[at] = (part.sum().item(), len(part))
         advance(len(together))
@@ -169,6 +179,7 @@ def step_likelihoods(
     batch_size: int,
     pad_id: int,
     advance: Callable[[int], None],
+    joins: bool = False,
 ) -> list[list[float]]:
     """What an untuned model says of a step: the geometric mean of its tokens' probabilities.
 
@@ -184,7 +195,7 @@ def step_likelihoods(
         scores.append(
             [
                 math.exp(-nats / tokens)
-                for nats, tokens in row_nats(model, steps, batch_size, pad_id)
+                for nats, tokens in row_nats(model, steps, batch_size, pad_id, joins=joins)
             ]
         )
         advance(1)

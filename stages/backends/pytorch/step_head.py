@@ -66,7 +66,7 @@ def load(model: nn.Module, folder: Path) -> None:
     model.get_submodule(STEP_HEAD).load_state_dict(load_file(folder / HEAD))
 
 
-def summed_step_nats(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def summed_step_nats(model: nn.Module, batch: dict[str, Any]) -> Tensor:
     """Summed binary cross-entropy at the labelled steps of a batch, in nats.
 
     Labels are shares of rightness and stay floats: 0.7 draws the score to 0.7 (a proper scoring
@@ -85,20 +85,19 @@ def step_scores(
     batch_size: int,
     pad_id: int,
     advance: Callable[[int], None] = lambda rows: None,
+    joins: bool = False,
 ) -> list[list[float]]:
     """The score of each step of each row, labelled or not.
 
-    advance: told how many more rows are done.
+    advance: told how many more rows are done.   joins: as in `loss.row_nats`.
     """
     training = model.training
     model.eval()
     scores: list[list[float]] = [[] for _ in rows]
     device = next(model.parameters()).device
     for together in batches.by_length([len(row.ids) for row in rows], batch_size):
-        batch = {
-            key: tensor.to(device)
-            for key, tensor in batches.pad([rows[at] for at in together], pad_id).items()
-        }
+        batch = batches.laid_out([rows[at] for at in together], pad_id, joins)
+        batch = batches.moved(batch, device)
         found = torch.sigmoid(_logits(model, batch)).tolist() if "steps" in batch else []
         for at in together:
             count = len(rows[at].step_ends)
@@ -108,7 +107,7 @@ def step_scores(
     return scores
 
 
-def _logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def _logits(model: nn.Module, batch: dict[str, Any]) -> Tensor:
     """(S,) logits of a batch's steps."""
     causal = causal_model(model)
     hidden = outputs(model, batch)  # (B, T, D)

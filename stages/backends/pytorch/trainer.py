@@ -19,6 +19,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from stages.backends.pytorch import attention
 from stages.backends.pytorch.callback import Reports
 from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, row_nats, summed_nats
 from stages.backends.pytorch.muon import MuonAdamW, groups
@@ -74,7 +75,8 @@ class LabelledTrainer(Trainer):
         self.watch, self.kept = watch, kept
         self.last: dict[str, Tensor] = {}
         with self.autocast():
-            self.packs = isolates_packed_rows(self.model)
+            self.joins = attention.joins_rows(self.model)
+            self.packs = self.joins or isolates_packed_rows(self.model)
         self.lengths = [len(row.ids) for row in self.train_dataset]
         self.plan = planned.batches
         if self.packs:
@@ -90,13 +92,15 @@ class LabelledTrainer(Trainer):
             self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad
         )
 
-    def _pad(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+    def _pad(self, rows: Sequence[Encoded]) -> dict[str, Any]:
+        if self.joins and rows:
+            return batches.joined(rows, self.pad_id)
         return batches.pad(rows, self.pad_id, self.packs, self.plan.room)
 
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
@@ -126,7 +130,7 @@ class LabelledTrainer(Trainer):
         )
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         before = self.state.global_step
         position = self.computed[1] if self.computed[0] == before else 0
@@ -148,7 +152,7 @@ class LabelledTrainer(Trainer):
         return loss
 
     def _pass(
-        self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Tensor] | None, labels: Any
+        self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Any] | None, labels: Any
     ) -> Tensor:
         """Forward and backward over a micro-batch, whole or in parts.
 
@@ -255,13 +259,17 @@ class LabelledTrainer(Trainer):
         lines = ProgressLines("validation", len(self.valid), "rows", self.progress.say)
         with self.autocast(), lines:
             if self.valid[0].step_ends:
-                scores = step_scores(self.model, self.valid, size, self.pad_id, lines.advance)
+                scores = step_scores(
+                    self.model, self.valid, size, self.pad_id, lines.advance, self.joins
+                )
                 sums = [
                     step_nats(found, row.step_labels)
                     for found, row in zip(scores, self.valid, strict=True)
                 ]
             else:
-                sums = row_nats(self.model, self.valid, size, self.pad_id, lines.advance)
+                sums = row_nats(
+                    self.model, self.valid, size, self.pad_id, lines.advance, self.joins
+                )
         nats, tokens = math.fsum(nats for nats, _ in sums), sum(tokens for _, tokens in sums)
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)

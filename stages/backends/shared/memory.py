@@ -110,7 +110,7 @@ def need(
     """What training takes with micro-batches of so many rows of so many tokens each.
 
     model: of `outline`.   where: "cuda", "mps" or "cpu".   fused_attention: whether it is computed
-    as backends/pytorch/fused.py does, where a device makes attention weights.
+    as backends/pytorch/attention.py does, where a device makes attention weights.
     """
     config, full = model.config, settings.method == "full"
     linear = {
