@@ -84,7 +84,7 @@ def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
 
 def ours(folder: Path, batch: int = BATCH) -> Work:
     from stages.backends.pytorch import backend as pytorch
-    from stages.backends.pytorch import trainer  # noqa: F401 - imported before the clock starts
+    from stages.backends.pytorch import fit  # noqa: F401 - imported before the clock starts
     from stages.text.chat import encode
 
     train, valid = load(folder)

@@ -59,7 +59,7 @@ def report(work: Work, folder: Path, model: Any, tokens: int) -> Work:
 
 def ours(folder: Path) -> Work:
     from stages.backends.pytorch import backend as pytorch
-    from stages.backends.pytorch import trainer  # noqa: F401 - imported before the clock starts
+    from stages.backends.pytorch import fit  # noqa: F401 - imported before the clock starts
 
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     spec, work = Run(task="lm", corpus="lm-001", base=BASE, parent=BASE), Work()

@@ -24,11 +24,9 @@ def digest(*texts: str) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
 
 
-def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line) of a UTF-8 text file without its byte-order mark, one line in memory at a
-    time.
-
-    blank: whether lines of white space are told too.
+    time; none of white space alone.
     """
     if not path.is_file():
         raise UserError(
@@ -43,7 +41,7 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[tuple[int, str]]:
                     f"{path} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
                     f"convert the file, for example `iconv -f CP932 -t UTF-8`"
                 ) from None
-            if blank or line.strip():
+            if line.strip():
                 yield number, line
 
 

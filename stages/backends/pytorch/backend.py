@@ -79,7 +79,7 @@ def train(
     """As stages.backends.Backend."""
     # Here, because transformers' Trainer takes three seconds to import and prediction goes without
     # it.
-    from stages.backends.pytorch import trainer
+    from stages.backends.pytorch.fit import fit
     from stages.backends.shared.progress import Progress
 
     use_threads(settings.threads)
@@ -112,7 +112,7 @@ def train(
     progress.memory_is_planned(
         planned.need.total, settings.memory_limit_mb if where == "cpu" else 0
     )
-    fitted = trainer.fit(
+    fitted = fit(
         model,
         encoded["train"],
         encoded["valid"],
