@@ -8,8 +8,15 @@ from pathlib import Path
 
 from stages import command_line, stage_config
 from stages.corpus import clean, repetition
+from stages.errors import UserError
 from stages.files import write_lines
 from stages.records import Row, read_rows
+
+NEEDED = {
+    "train": "nothing is learned",
+    "valid": "the best weights cannot be chosen",
+    "test": "nothing is scored",
+}
 
 
 def main(run: str) -> None:
@@ -20,6 +27,7 @@ def main(run: str) -> None:
         for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
         for row in read_rows(path)
     }
+    require_some(len(held_out), run, "test")
     for part in ("valid", "train"):
         kept = (
             row
@@ -28,7 +36,17 @@ def main(run: str) -> None:
         )
         count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
         print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")
+        require_some(count, run, part)
         held_out |= {clean.question_digest(row) for row in read_rows(path)}
+
+
+def require_some(rows: int, run: str, part: str) -> None:
+    """Raise UserError before a training that would begin with nothing, or end in vain."""
+    if not rows:
+        raise UserError(
+            f"{run}: its corpora have no row for {part}, without which {NEEDED[part]}; add rows: "
+            "`python -m stages new` says how many most likely have some"
+        )
 
 
 def mixed(task: str, part: str, shares: dict[str, float], seed: int) -> Iterator[Row]:

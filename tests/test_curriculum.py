@@ -279,6 +279,26 @@ def mixed(run: str) -> dict[str, list]:
     }
 
 
+@pytest.mark.parametrize(
+    ("missing", "without"),
+    [
+        ("test", "nothing is scored"),
+        ("valid", "the best weights cannot be chosen"),
+        ("train", "nothing is learned"),
+    ],
+)
+def test_a_run_without_rows_of_a_part_stops_before_it_is_trained(inside, missing, without):
+    enter(gec_001={})
+    prepared("gec-001")
+    Path(f"data/prepared/gec/{missing}/gec-001.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        mixed("gec-001")
+    assert str(error.value) == (
+        f"gec-001: its corpora have no row for {missing}, without which {without}; add rows: "
+        "`python -m stages new` says how many most likely have some"
+    )
+
+
 def test_an_epoch_has_each_row_as_often_as_its_weight_says(inside):
     enter(
         gec_001={},

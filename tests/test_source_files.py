@@ -161,6 +161,20 @@ def test_published_forms_become_turns_and_what_has_no_use_is_named(tmp_path, rec
     assert (example.target, example.form, example.unused) == (answer, form, unused)
 
 
+def test_nested_columns_of_parquet_are_records_inside_records(tmp_path):
+    turns = [
+        {"role": "user", "content": "q", "tool_calls": None},
+        {"role": "assistant", "content": "a", "tool_calls": None},
+    ]
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame([{"messages": turns, "meta": {"n": 1}}]).to_parquet(path)
+    (example,) = tasks.corpus("polish").read(path, {})
+    assert (example.source, example.target, example.unused) == ("q", "a", ("meta",))
+    pandas.DataFrame([{"instruction": {"text": "q"}, "output": "a"}]).to_parquet(path)
+    (bad,) = tasks.corpus("polish").read(path, {})
+    assert bad.reason == '"instruction" is an object; it is a text'
+
+
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Kyoto"}}}
 TOOL = {
     "type": "function",
