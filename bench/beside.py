@@ -77,7 +77,8 @@ def main() -> None:
     for run in chain(options.run):
         made = read_predictions(Path("data/predictions", f"{run}.jsonl"))
         own = {(record.corpus, record.id): record for record in made if record.by == "run"}
-        tell(run, [own[key] for key in keys])
+        if all(key in own for key in keys):
+            tell(run, [own[key] for key in keys])
 
 
 def chain(run: str) -> list[str]:

@@ -43,12 +43,13 @@ def make(folder: Path) -> None:
 
 
 @cache
-def options(batch: int = BATCH) -> Options:
+def options(batch: int = BATCH, limit: int = 192) -> Options:
     from stages.backends.shared.devices import device
     from stages.backends.shared.precision import settled
 
     chosen = {
         "per_device_train_batch_size": batch,
+        "max_length_tokens": limit,
         "num_train_epochs": 1,
         "learning_rate": 1e-3,
         "eval_steps": 0,
@@ -62,18 +63,14 @@ def load(folder: Path) -> tuple[list[Row], list[Row]]:
     return read_rows(folder / "train.jsonl"), read_rows(folder / "valid.jsonl")
 
 
-def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
+def report(work: Work, folder: Path, model: Any, labels: float, limit: int = 192) -> Work:
     """Labelled tokens trained on, and the loss on held-out rows, in float32."""
     from stages.backends.pytorch.loss import row_nats
     from stages.backends.shared.tokenizers import load_tokenizer
     from stages.text.chat import encode
 
     tokenizer = load_tokenizer(str(folder / "base"), str(folder / "base"))
-    sequences = [
-        sequence
-        for row in load(folder)[1]
-        for sequence in encode(tokenizer, row, options().max_length_tokens)
-    ]
+    sequences = [sequence for row in load(folder)[1] for sequence in encode(tokenizer, row, limit)]
     model.eval().float()
     sums = row_nats(model, sequences, BATCH, tokenizer.pad_token_id)
     loss = math.fsum(nats for nats, _ in sums) / sum(tokens for _, tokens in sums)
@@ -82,7 +79,7 @@ def report(work: Work, folder: Path, model: Any, labels: float) -> Work:
     return work
 
 
-def ours(folder: Path, batch: int = BATCH) -> Work:
+def ours(folder: Path, **chosen: int) -> Work:
     from stages.backends.pytorch import backend as pytorch
     from stages.backends.pytorch import fit  # noqa: F401 - imported before the clock starts
     from stages.text.chat import encode
@@ -93,20 +90,26 @@ def ours(folder: Path, batch: int = BATCH) -> Work:
     spec = Run(task="gec", corpus="gec-002", base=base, parent=base)
     # it also looks at a validation row, once, and writes a checkpoint: a training without is not
     # offered
-    chosen = options(batch)
+    settings = options(**chosen)
     with work.timed():
-        trained = pytorch.train("bench", spec, chosen, train, valid[:1], folder / "checkpoints")
+        trained = pytorch.train("bench", spec, settings, train, valid[:1], folder / "checkpoints")
     encoded = [
         sequence
         for row in train
-        for sequence in encode(trained.tokenizer, row, options().max_length_tokens)
+        for sequence in encode(trained.tokenizer, row, settings.max_length_tokens)
     ]
-    return report(work, folder, trained.model, sum(len(row.ids) - row.given for row in encoded))
+    return report(
+        work,
+        folder,
+        trained.model,
+        sum(len(row.ids) - row.given for row in encoded),
+        settings.max_length_tokens,
+    )
 
 
-def shared(folder: Path, batch: int = BATCH) -> dict[str, Any]:
+def shared(folder: Path, chosen: Options) -> dict[str, Any]:
     """The Trainer's arguments that make the other sides' work the same."""
-    chosen = options(batch)
+    batch = chosen.per_device_train_batch_size
     steps = math.ceil(len(load(folder)[0]) / batch)
     return {
         "output_dir": str(folder / "theirs"),
@@ -127,7 +130,7 @@ def shared(folder: Path, batch: int = BATCH) -> dict[str, Any]:
     }
 
 
-def trl(folder: Path, batch: int = BATCH, **more: Any) -> Work:
+def trl(folder: Path, batch: int = BATCH, limit: int = 192, **more: Any) -> Work:
     """SFTTrainer as its documentation has it: the model by its path, prompt and completion,
     everything else its default.
     """
@@ -140,8 +143,8 @@ def trl(folder: Path, batch: int = BATCH, **more: Any) -> Work:
     data, _ = load(folder)
     pairs = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in data]
     chosen = (
-        shared(folder, batch)
-        | {"max_length": options().max_length_tokens, "gradient_checkpointing": False}
+        shared(folder, options(batch, limit))
+        | {"max_length": limit, "gradient_checkpointing": False}
         | more
     )
     work = Work()
@@ -155,7 +158,7 @@ def trl(folder: Path, batch: int = BATCH, **more: Any) -> Work:
         trainer.train()
     labels = trainer.train_dataset["labels"]
     return report(
-        work, folder, trainer.model, sum(label != -100 for row in labels for label in row)
+        work, folder, trainer.model, sum(label != -100 for row in labels for label in row), limit
     )
 
 
@@ -209,7 +212,7 @@ def plain(folder: Path) -> Work:
         model = get_peft_model(
             weights, LoraConfig(task_type="CAUSAL_LM", **options().lora.model_dump())
         )
-        arguments = TrainingArguments(**shared(folder))
+        arguments = TrainingArguments(**shared(folder, options()))
         collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
         Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator).train()
     return report(work, folder, model, sum(len(row.ids) - row.given for row in encoded))

@@ -28,12 +28,14 @@ def make(folder: Path) -> None:
     (folder / "answers.json").unlink(missing_ok=True)
 
 
-def options() -> Answering:
+def options(limit: int = 0) -> Answering:
+    """limit: the most tokens of a prompt, if not those of the run."""
     chosen = Answering.model_validate(stage_config.load("predict", "gec-002")["settings"])
     return chosen.model_copy(
         update={
             "threads": THREADS,
             "exact": "machine",
+            "max_length_tokens": limit or chosen.max_length_tokens,
             "generation": chosen.generation.model_copy(update={"max_new_tokens": NEW_TOKENS}),
         }
     )
@@ -66,10 +68,10 @@ def asked(prompt: list[Message]) -> Row:
     return {"id": "", "category": "", "source": "", "messages": prompt}
 
 
-def ours(folder: Path, model: str = str(RUN), base: str = "") -> Work:
+def ours(folder: Path, model: str = str(RUN), base: str = "", limit: int = 0) -> Work:
     from stages.backends.pytorch.backend import Answerer
 
-    answerer, work = Answerer(model, base or of_run(), options()), Work()
+    answerer, work = Answerer(model, base or of_run(), options(limit)), Work()
     with work.timed():
         answers = answerer.respond([asked(prompt) for prompt in prompts(folder)])
     return report(work, folder, answers)

@@ -19,7 +19,8 @@ from bench.turns import Workload
 from stages.records import Row, read_rows
 
 CHECKPOINT = Path(".scratch/bench/smollm2").absolute()
-ROWS, HELD_OUT, BATCH, ASKED = 300, 32, 8, 64
+ROWS, HELD_OUT, ASKED = 64, 8, 64
+CHOSEN = {"batch": 8, "limit": 1024}
 PROMPT_TOKENS, ANSWER_TOKENS = (68, 32), (48, 26)
 """Mean and standard deviation of what follows the opening, and of the answer."""
 
@@ -97,21 +98,22 @@ def answering(folder: Path) -> dict[str, Any]:
 
 WORKLOADS = {
     "pretrained": Workload(
-        "LoRA on a model as large as SmolLM2-135M, 300 rows as long as real formulas, rank 16 on "
+        "LoRA on a model as large as SmolLM2-135M, 64 rows as long as real formulas, rank 16 on "
         "all linear layers, 8 rows a step, one epoch",
         "examples",
         make,
-        {"ours": partial(finetune.ours, batch=BATCH), "TRL": partial(finetune.trl, batch=BATCH)},
+        {"ours": partial(finetune.ours, **CHOSEN), "TRL": partial(finetune.trl, **CHOSEN)},
         {"TRL": 2.5},
         memory_goal=0.6,
-        tolerance={"labelled tokens": 0.0, "held-out loss": 0.1},
+        # TRL also learns the line break that ChatML writes after the end of a turn.
+        tolerance={"labelled tokens": 0.03, "held-out loss": 0.1},
     ),
     "pretrained-answers": Workload(
         "64 rows answered by a model as large as SmolLM2-135M",
         "rows",
         make,
         {
-            "ours": lambda folder: predict.ours(folder, **answering(folder)),
+            "ours": lambda folder: predict.ours(folder, **answering(folder), limit=CHOSEN["limit"]),
             "generate, by 64 in file order": lambda folder: predict.generate(
                 folder, ASKED, **answering(folder)
             ),

@@ -13,6 +13,7 @@ from bench import __main__ as bench
 from bench import qlora_step, repro
 from bench import turns as bench_turns
 from bench.turns import Turn, Work, Workload, in_turn, process, section, take
+from tests.conftest import run
 from tests.tiny import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -178,3 +179,21 @@ def test_the_table_of_make_repro_is_that_of_its_summary():
         "| evaluate | 1 | 3 s | evaluate@a-001, 3 s |",
     ]
     assert "cores of" in told
+
+
+def test_a_run_is_set_beside_what_could_be_had_without_it(whole_graph):
+    options = ("--rows", "4", "--shots", "1", "--program", "cat")
+    told = run(whole_graph, "python", "-m", "bench.beside", "gec-002", *options).stdout
+    assert told.startswith("4 test rows\n")
+    cells = [line.split(" | ") for line in told.splitlines() if re.match(r"\| \w", line)]
+    named = [cell[0].removeprefix("| ") for cell in cells]
+    wanted = [
+        "the input as it is",
+        "cat",
+        "untuned base",
+        "base with 1 examples",
+        "gec-001",
+        "gec-002",
+    ]
+    assert named == wanted
+    assert cells[0][1:] == cells[1][1:]  # what writes what it reads answers with its input
