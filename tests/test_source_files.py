@@ -93,7 +93,7 @@ def test_a_json_file_may_hold_its_list_under_a_key_or_be_json_lines(tmp_path):
         ("a.csv", b'a,b\n"1,2\n', "a.csv line 2: unexpected end of data; correct the quotes there"),
         ("a.jsonl", "é".encode("latin-1"), "a.jsonl line 1: not UTF-8 (byte 1 of the line); convert the file"),
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: cannot be read: Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:-9], "a.jsonl.gz: cannot be read: "),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "a.jsonl.gz: cannot be read: "),
         ("a.parquet", b"no parquet", "a.parquet: no Parquet file: "),
         ("a.parquet", None, "a.parquet: no such file; write the corpus there"),
         ("a.csv", None, "a.csv: no such file; write the corpus there"),
