@@ -86,6 +86,15 @@ def target(row: Row) -> str:
     return answer_text(row["messages"][-1]) if "messages" in row else row["text"]
 
 
+def learned_turns(messages: Sequence[Message]) -> list[int]:
+    """The places of the answers that are learned."""
+    return [
+        place
+        for place, message in enumerate(messages)
+        if message["role"] == "assistant" and message.get("train", True)
+    ]
+
+
 def answer_text(message: Message) -> str:
     """What an answer says, and each call of a tool as a line of JSON."""
     calls = (

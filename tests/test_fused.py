@@ -26,7 +26,7 @@ from transformers.models.llama import modeling_llama
 from stages.backends.pytorch import attention, fused, models, step_head
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch.loss import causal_model, isolates_packed_rows, outputs, summed_nats
-from stages.text import batches
+from stages.text import batches, joined_rows
 from stages.text.chat import IGNORE, Encoded
 from tests import tiny
 from tests.tiny import SETTINGS, checkpoint
@@ -129,8 +129,8 @@ def test_rows_joined_in_one_line_give_the_loss_and_gradients_of_each_alone(
     slow, fast = pair(architecture)
     assert attention.joins_rows(fast)
     rows = rows_that_begin_alike(shared)
-    batch = batches.joined(rows, 0)
-    assert batches.shared_ids(rows) == shared
+    batch = joined_rows.joined(rows, 0)
+    assert joined_rows.shared_ids(rows) == shared
     assert (batch["labels"] != IGNORE).sum() == sum(len(row.ids) - row.given for row in rows)
     wanted, of_slow = 0.0, None
     for row in rows:
@@ -148,7 +148,7 @@ def test_joined_rows_take_no_more_tokens_than_there_are():
     rows = rows_that_begin_alike(13)
     rows += [Encoded("long", [*rows[0].ids[:13], *range(1, 97), *range(1, 97)], 14)]
     tokens = 13 + sum(len(row.ids) - 13 for row in rows)
-    batch = batches.joined(rows, 0)
+    batch = joined_rows.joined(rows, 0)
     assert batch["input_ids"].shape == (1, batches.round_up(tokens))
     assert len(batch["joined"].groups) > 1  # rows of like length attend together
     assert sum(group.numel() for group in batch["joined"].groups) < len(rows) * max(
@@ -170,17 +170,17 @@ def test_what_rows_begin_with_is_shared_only_as_far_as_it_is_not_learned(shared)
         Encoded("a", [1, 2, 3, 4, 5, 6, 7, 8], given=shared + 1),
         Encoded("b", [1, 2, 3, 4, 5, 6, 7, 9], given=7),
     ]
-    assert batches.shared_ids(rows) == shared
-    assert batches.shared_ids(rows[:1]) == 0
+    assert joined_rows.shared_ids(rows) == shared
+    assert joined_rows.shared_ids(rows[:1]) == 0
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_joined_rows_come_out_alike_where_layers_are_computed_again(checkpointing):
     _, fast = pair("llama")
-    exact = gradients(fast, batches.joined(rows_that_begin_alike(5), 0))
+    exact = gradients(fast, joined_rows.joined(rows_that_begin_alike(5), 0))
     if checkpointing:
         fast.activation_checkpointing_enable({"use_reentrant": False})
-    found = gradients(fast, batches.joined(rows_that_begin_alike(5), 0))
+    found = gradients(fast, joined_rows.joined(rows_that_begin_alike(5), 0))
     assert found[0] == exact[0]
     assert distance(found[1], exact[1]) < 1e-6
 
@@ -194,7 +194,7 @@ def test_steps_are_scored_alike_in_one_line_and_each_in_its_own():
     together = step_head.step_scores(model, rows, 5, 0, joins=True)
     alone = [step_head.step_scores(model, [row], 1, 0)[0] for row in rows]
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone))
-    batch = batches.joined(rows, 0)
+    batch = joined_rows.joined(rows, 0)
     assert batch["step_labels"].isnan().tolist() == [False, True] * 5
     assert step_head.summed_step_nats(model, batch).item() == pytest.approx(
         sum(step_head.summed_step_nats(model, batches.pad([row], 0)).item() for row in rows),

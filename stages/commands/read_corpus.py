@@ -59,6 +59,7 @@ def shrinking_runs(params: Params, task: str, tests: set[int]) -> dict[str, int]
     for run, spec in params.runs.items():
         path = Path("data/mixed", run, "train.jsonl")
         if spec.task == task and path.is_file():
-            count = sum(clean.question_digest(row) in tests for row in read_rows(path))
+            asked = (clean.question_digests(row) for row in read_rows(path))
+            count = sum(not tests.isdisjoint(questions) for questions in asked)
             found |= {run: count} if count else {}
     return found

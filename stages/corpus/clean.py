@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.files import digest
-from stages.records import Message, Row, answer_text
+from stages.records import Message, Row, answer_text, learned_turns
 from stages.settings import Corpus
 
 # U+FFFD, and the control characters (category Cc) except tab and line ends.
@@ -205,16 +205,13 @@ def question_digests(row: Row) -> list[int]:
     if "messages" not in row:
         return [digest(row["text"])]
     said = [answer_text(message) for message in row["messages"]]
-    return [
-        digest(*said[:turn])
-        for turn, message in enumerate(row["messages"])
-        if message["role"] == "assistant" and message.get("train", True)
-    ]
+    return [digest(*said[:turn]) for turn in learned_turns(row["messages"])]
 
 
 def _unsound(example: Example) -> str:
     """What is damaged in the example's texts, as a phrase for an error; "" where nothing is."""
-    for text in (example.source, example.target):
+    said = (message["content"] for message in example.prompt)
+    for text in (example.source, example.target, *said):
         if found := UNSOUND.search(text):
             if found[0] == "\ufffd":
                 return (

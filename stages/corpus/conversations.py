@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from stages.corpus.fields import PREPARED, Malformed, kind, unused
-from stages.records import Message
+from stages.records import Message, learned_turns
 
 ROLES = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
@@ -55,17 +55,17 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
         used |= {"conversations", "system"}
         messages, ignored = _messages({"conversations": turns}, "conversations", see)
     elif "messages" in record:
-        used |= {"messages"}
+        used |= {"messages", *PREPARED}
         messages, ignored = _messages(record, "messages", see)
     else:
-        used |= {"prompt", "completion"}
+        used |= {"prompt", "completion", *PREPARED}
         given, of_prompt = _messages(record, "prompt", see)
         # Only what a completion says is learned, as in TRL.
         given = [_not_learned(message) for message in given]
         answers, of_completion = _messages(record, "completion", see)
         messages, ignored = [*given, *answers], of_prompt | of_completion
     require_order(messages)
-    learned = [at for at, message in enumerate(messages) if _is_learned(message)]
+    learned = learned_turns(messages)
     if (last_role := messages[-1]["role"]) != "assistant":
         raise Malformed(
             f"the conversation ends with the {last_role}; its last message is the answer of the "
@@ -74,7 +74,6 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     if not learned:
         raise Malformed("every answer has weight 0, so that nothing is learned of the conversation")
     last = learned[-1]  # what comes after it teaches nothing
-    used |= set() if "conversations" in record else set(PREPARED)
     left = unused(record, used)
     return Conversation(
         tuple(messages[:last]), messages[last], _tools(record), (*left, *sorted(ignored))
@@ -110,10 +109,6 @@ def require_order(messages: Sequence[Message]) -> None:
             }[role]
             raise Malformed(f"message {place}, the {role}'s, comes {after}; {reason}")
         before, called = role, role == "tool" or "tool_calls" in message
-
-
-def _is_learned(message: Message) -> bool:
-    return message["role"] == "assistant" and message.get("train", True)
 
 
 def _not_learned(message: Message) -> Message:

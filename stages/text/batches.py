@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from stages.text.chat import IGNORE, Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch import device as Device
 
 # A line that holds several rows may be wider than the longest row, but only up to this width:
 # attention is computed over whole lines, and its cost grows with the square of the width.
@@ -24,8 +22,6 @@ MAX_WIDENED_TOKENS = 256
 # Widths are multiples of this. The first product of each shape costs time and memory; with free
 # widths nearly every batch had a new shape, which took a sixth of short steps (bench/NOTES.md).
 WIDTH_MULTIPLE = 16
-# Of a line of joined rows, where it is long.
-JOINED_MULTIPLE = 64
 # The fixed cost of one pass through a model, expressed in tokens. Where rows cannot be packed,
 # a micro-batch is split into passes only if that saves more padding than the passes cost.
 PASS_OVERHEAD_TOKENS = 64
@@ -220,115 +216,6 @@ def batch_shape(
         (begin + length for length, (_, begin) in zip(lengths, places, strict=True)), default=1
     )
     return max((line for line, _ in places), default=-1) + 1, round_up(width, multiple)
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Where the rows of a batch stand in one line of T tokens, for an attention that looks at each
-    row alone.
-
-    shared: how many tokens all rows begin with; they stand in the line once, at its front.
-    groups: of each group of rows, (rows, L) places of their tokens in the line; behind a row's last
-    token, any place.   answers_from: (T,), for each place of the line, where its token
-    is among those of the groups, one group after the other; how many these are, where the line is
-    padded.   gradients_from: of each group, (rows, L) places whose gradient the token there has, T
-    where it has none: the shared tokens count in one row.   mask: (1, 1, L, L) for the longest row,
-    0 where a token may look, else so low that nothing is left.
-    """
-
-    shared: int
-    groups: list["Tensor"]
-    answers_from: "Tensor"
-    gradients_from: list["Tensor"]
-    mask: "Tensor"
-
-
-def joined(rows: Sequence[Encoded], pad_id: int) -> dict[str, Any]:
-    """The rows in one line, end to end: as `pad`, with B = 1, and no padding but at the end of the
-    line. What all rows begin with stands there once, as far as it is not learned.
-
-    "joined": a `Joined`, by which attention keeps the rows apart.
-    """
-    import torch
-
-    shared = shared_ids(rows)
-    lengths = [len(row.ids) for row in rows]
-    total = shared + sum(length - shared for length in lengths)
-    width = round_up(total, JOINED_MULTIPLE if total > JOINED_MULTIPLE**2 // 8 else WIDTH_MULTIPLE)
-    ids, labels = np.full((1, width), pad_id), np.full((1, width), IGNORE)
-    positions, steps = np.zeros((1, width), dtype=int), np.full((1, width), -1)
-    ids[0, :shared], positions[0, :shared] = rows[0].ids[:shared], range(shared)
-    places: list[Any] = []
-    begin, scored = shared, list[float]()
-    for row in rows:
-        end = begin + len(row.ids) - shared
-        ids[0, begin:end] = row.ids[shared:]
-        positions[0, begin:end] = range(shared, len(row.ids))
-        places.append(np.concatenate([np.arange(shared), np.arange(begin, end)]))
-        lay_out_labels(row, labels[0], steps[0], begin - shared, scored, shared)
-        begin = end
-    order = split_by_length(lengths, attention_cost)
-
-    def widest(group: list[int]) -> int:
-        # Softmax's gradient in rows of another width has other bits with another number of threads.
-        return round_up(max(lengths[row] for row in group))
-
-    groups, gradients, before = [], [], 0
-    answers_from = np.full(width, sum(widest(group) * len(group) for group in order))
-    for group in order:
-        longest = widest(group)
-        of_group = np.zeros((len(group), longest), dtype=int)
-        of_gradient = np.full((len(group), longest), width)
-        for line, at in enumerate(group):
-            own = slice(0 if before + line == 0 else shared, lengths[at])
-            of_group[line, : lengths[at]] = places[at]
-            of_gradient[line, own] = places[at][own]
-            answers_from[places[at][own]] = before + line * longest + np.arange(lengths[at])[own]
-        before += of_group.size
-        groups.append(torch.from_numpy(of_group))
-        gradients.append(torch.from_numpy(of_gradient))
-    longest = round_up(max(lengths))
-    mask = torch.full((longest, longest), torch.finfo(torch.float32).min).triu(1)[None, None]
-    batch: dict[str, Any] = {
-        "input_ids": torch.from_numpy(ids),
-        "labels": torch.from_numpy(labels),
-        "position_ids": torch.from_numpy(positions),
-        "joined": Joined(shared, groups, torch.from_numpy(answers_from), gradients, mask),
-    }
-    if scored:
-        batch["steps"], batch["step_labels"] = torch.from_numpy(steps), torch.tensor(scored)
-    return batch
-
-
-def laid_out(rows: Sequence[Encoded], pad_id: int, joins: bool) -> dict[str, Any]:
-    """joins: whether the model that they are for keeps joined rows apart."""
-    return joined(rows, pad_id) if joins and rows else pad(rows, pad_id)
-
-
-def moved(batch: dict[str, Any], place: "Device") -> dict[str, Any]:
-    """The batch on another device; joined rows are for a CPU and stay there."""
-    return {
-        key: value if isinstance(value, Joined) else value.to(place) for key, value in batch.items()
-    }
-
-
-def shared_ids(rows: Sequence[Encoded]) -> int:
-    """How many ids all rows begin with, and none of them is learned: nor is the one after them,
-    which is predicted at the last of them.
-    """
-    if len(rows) < 2:
-        return 0
-    ids = [row.ids for row in rows]
-    first, last = min(ids), max(ids)  # as words in a dictionary: what these two begin with, all do
-    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return max(0, min(sum(1 for _ in alike), min(row.given for row in rows) - 1))
-
-
-def attention_cost(rows: int, longest: int) -> int:
-    """Of rows that attend together: the square of their length, and for each group as much as its
-    operations cost that are not computation.
-    """
-    return rows * round_up(longest) ** 2 + 128**2
 
 
 def lay_out_labels(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.errors import UserError
-from stages.records import Message, Row
+from stages.records import Message, Row, learned_turns
 from stages.text import rendering
 
 if TYPE_CHECKING:
@@ -78,11 +78,7 @@ def _conversation(
     What is too long loses tokens from the middle of the prompt, never from the answer.
     """
     messages, tools = row["messages"], row.get("tools", ())
-    turns = [
-        turn
-        for turn, message in enumerate(messages)
-        if message["role"] == "assistant" and message.get("train", True)
-    ]
+    turns = learned_turns(messages)
     sequences: list[tuple[list[int], list[int]]] = []  # (ids, where answers begin and end)
     for turn in reversed(turns[-1:] if learn == "last" else turns):
         prompt = prompt_ids(tokenizer, messages[:turn], tools)

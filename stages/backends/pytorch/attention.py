@@ -18,9 +18,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from stages.backends.pytorch.loss import causal_model, outputs
-from stages.text import batches
-from stages.text.batches import Joined
+from stages.text import joined_rows
 from stages.text.chat import Encoded
+from stages.text.joined_rows import Joined
 
 NAME = "tsugiki_fused"  # among transformers' kinds of attention
 
@@ -239,7 +239,7 @@ def joins_rows(model: nn.Module) -> bool:
     training = model.training
     model.eval()
     try:
-        one, two = (outputs(model, batches.joined(each, 0))[0] for each in (rows, other))
+        one, two = (outputs(model, joined_rows.joined(each, 0))[0] for each in (rows, other))
         alone = [
             outputs(model, {"input_ids": torch.tensor([row.ids], device=place)})[0] for row in rows
         ]

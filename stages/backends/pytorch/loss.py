@@ -15,7 +15,7 @@ from stages.backends.pytorch import cross_entropy
 from stages.backends.shared.devices import LOGITS_AT_ONCE
 from stages.backends.shared.model_folders import HEAD_NOT_PLAIN, NOT_NUMBERS
 from stages.errors import UserError
-from stages.text import batches
+from stages.text import batches, joined_rows
 from stages.text.chat import IGNORE, Encoded
 
 LABELS = 64
@@ -161,8 +161,8 @@ def row_nats(
     head = causal_parts(model)[1]
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for together in batches.by_length([len(row.ids) for row in rows], batch_size):
-        batch = batches.laid_out([rows[at] for at in together], pad_id, joins)
-        batch = batches.moved(batch, next(model.parameters()).device)
+        batch = joined_rows.laid_out([rows[at] for at in together], pad_id, joins)
+        batch = joined_rows.moved(batch, next(model.parameters()).device)
         nats = token_nats(outputs(model, batch), head, batch["labels"])
         counts = [sum(label != IGNORE for label in rows[at].labels[1:]) for at in together]
         for at, part in zip(together, torch.split(nats, counts), strict=True):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages.backends.pytorch.loss import causal_model, outputs, token_nats
 from stages.backends.shared.model_folders import HEAD, STEP_HEAD
-from stages.text import batches
+from stages.text import batches, joined_rows
 from stages.text.chat import IGNORE, Encoded
 
 
@@ -96,8 +96,8 @@ def step_scores(
     scores: list[list[float]] = [[] for _ in rows]
     device = next(model.parameters()).device
     for together in batches.by_length([len(row.ids) for row in rows], batch_size):
-        batch = batches.laid_out([rows[at] for at in together], pad_id, joins)
-        batch = batches.moved(batch, device)
+        batch = joined_rows.laid_out([rows[at] for at in together], pad_id, joins)
+        batch = joined_rows.moved(batch, device)
         found = torch.sigmoid(_logits(model, batch)).tolist() if "steps" in batch else []
         for at in together:
             count = len(rows[at].step_ends)

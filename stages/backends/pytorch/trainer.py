@@ -30,6 +30,7 @@ from stages.progress_lines import ProgressLines
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
+from stages.text.joined_rows import laid_out
 
 
 class LabelledTrainer(Trainer):
@@ -74,9 +75,7 @@ class LabelledTrainer(Trainer):
         )
 
     def _pad(self, rows: Sequence[Encoded]) -> dict[str, Any]:
-        if self.joins and rows:
-            return batches.joined(rows, self.pad_id)
-        return batches.pad(rows, self.pad_id, self.packs, self.plan.room)
+        return laid_out(rows, self.pad_id, self.joins, self.packs, self.plan.room)
 
     def compute_loss(
         self,
