@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as models_of_tokens
+from transformers import PreTrainedTokenizerFast
 
 from stages import prepare
 from stages.backends.mlx import loop
@@ -198,6 +200,39 @@ def test_a_special_token_in_what_is_said_is_its_characters(name):
     assert scored.ids.count(fast.convert_tokens_to_ids(end)) == of_template.count(
         fast.convert_tokens_to_ids(end)
     )
+
+
+def test_a_token_that_would_span_prompt_and_answer_is_cut_where_the_prompt_ends():
+    fast = tokenizer.train(["questionfirst answer"] * 9, 400, "gpt2")
+    fast.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{{ eos_token if m['role'] == 'assistant' }}"
+        "{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "question"}, TURNS[2]]
+    whole = rendering.ids(fast, rendering.rendered(fast, messages))
+    prompt = chat.prompt_ids(fast, messages[:1])
+    assert whole[: len(prompt)] != prompt
+    (sequence,) = chat.encode(fast, row(messages), 500)
+    assert sequence.ids[: sequence.given] == prompt
+    assert learned(fast, [sequence]) == [f"first answer{fast.eos_token}"]
+
+
+def test_an_answer_that_a_tokenizer_writes_otherwise_after_its_prompt_is_refused():
+    """One that puts a space before whatever it is given, as SentencePiece's do."""
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models_of_tokens.BPE()), eos_token="</s>"
+    )
+    backend = fast.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="never")
+    trainer = trainers.BpeTrainer(special_tokens=["</s>"], show_progress=False)
+    backend.train_from_iterator(["q:first questionfirst answer"] * 9, trainer)
+    fast.chat_template = (
+        "{% for m in messages %}{{ 'q:' if m['role'] == 'user' }}{{ m['content'] }}"
+        "{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
+    )
+    with pytest.raises(UserError, match="writes an answer otherwise after its prompt than in the"):
+        chat.encode(fast, row(TURNS[1:3]), 500)
 
 
 def test_turns_that_do_not_fit_together_become_sequences_of_their_own():

@@ -169,6 +169,7 @@ def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
         ("runs/gec-001/corpus", "lm-001", "`runs.gec-001.corpus`: lm-001 belongs to task lm, the run to gec"),
         ("runs/gec-001/task", "gecc", "`runs.gec-001.task`: no task `gecc`; did you mean `gec`?"),
         ("runs/gec-001/parent", "models/gec-003", "no model `models/gec-003`; did you mean `models/gec-00"),
+        ("runs/gec-001/chat_template", "chatlm", "`runs.gec-001`: no chat template `chatlm` in stages/text/chat_templates; did you mean `chatml`?"),
         ("runs/gec-001/backend", "pytorsh", "`runs.gec-001`: no backend `pytorsh`; did you mean `pytorch`?"),
         ("runs/gec-002/preset", "larg", "`runs.gec-002.preset`: no preset `larg`; did you mean `large`?"),
         ("tasks/poetry", {}, "`tasks.poetry`: there is no folder stages/tasks/poetry"),

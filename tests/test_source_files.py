@@ -244,6 +244,19 @@ def test_calls_of_tools_come_out_in_one_form_and_are_read_back_from_what_prepare
     assert corpus.show(again)["tools"] == [TOOL]
 
 
+def test_damage_in_an_earlier_answer_is_found_because_it_is_learned(inside):
+    said = ["q", "wrongly decoded \ufffd", "q", "a"]
+    roles = ["user", "assistant"] * 2
+    record = {
+        "messages": [
+            {"role": role, "content": text} for role, text in zip(roles, said, strict=True)
+        ]
+    }
+    report = clean.Report(inside / "a.jsonl")
+    assert not [*clean.readable(tasks.corpus("polish")._examples(1, record), report)]
+    assert report.bad[0].reason.startswith("U+FFFD in it: the text was decoded wrongly before")
+
+
 def test_an_answer_that_only_calls_a_tool_has_its_call_as_its_text():
     call = {**CALL, "id": "c1"}
     record = {
