@@ -13,6 +13,7 @@ class Message(TypedDict, total=False):
     """A turn of a conversation, in OpenAI's form.
 
     role: system, user, assistant or tool.   content: "" in an answer that only calls tools.
+    reasoning_content: what the assistant thought before.
     tool_calls: `{"type": "function", "function": {"name": …, "arguments": {…}}}`, with an "id"
     where the record has one.   tool_call_id, name: of a tool's result.   train: false for an answer
     that is not learned.
@@ -20,6 +21,7 @@ class Message(TypedDict, total=False):
 
     role: Required[str]
     content: Required[str]
+    reasoning_content: str
     tool_calls: list[dict[str, Any]]
     tool_call_id: str
     name: str

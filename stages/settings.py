@@ -77,6 +77,11 @@ class Common(Strict):
         description="how conversations are written: a file of stages/text/chat_templates, in place "
         "of the base's own template",
     )
+    enable_thinking: bool = Field(
+        False,
+        description="let the model reason before it answers, where its chat template has a choice "
+        "(Qwen 3); a run that learns reasoning needs it there",
+    )
     threads: int = Field(
         0,
         ge=0,

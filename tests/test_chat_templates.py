@@ -16,7 +16,7 @@ from stages import prepare
 from stages.backends.mlx import loop
 from stages.backends.mlx import models as mlx_models
 from stages.backends.pytorch import loss, models
-from stages.backends.shared.tokenizers import load_tokenizer
+from stages.backends.shared.tokenizers import THINKING, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.corpus import clean
 from stages.errors import UserError
@@ -24,6 +24,7 @@ from stages.records import read_rows
 from stages.settings import Run
 from stages.text import batches, chat, chat_templates, rendering, tokenizer
 from stages.text.chat import IGNORE
+from stages.text.spoken import Speech
 from tests.test_prepare import enter
 from tests.test_source_files import CALL, TOOL
 from tests.test_traps import MISTRAL
@@ -62,6 +63,14 @@ TURNS = [
     {"role": "user", "content": "second question"},
     {"role": "assistant", "content": "second answer"},
 ]
+THOUGHTS = [
+    *TURNS[1:2],
+    {**TURNS[2], "reasoning_content": "first thought"},
+    *TURNS[3:4],
+    {**TURNS[4], "reasoning_content": "second thought"},
+]
+FORGETS_THOUGHTS = ("deepseek_r1_distill", "deepseekv3", "deepseekv3_training")
+"""Templates that take what was thought out of every answer."""
 TOOL_TURNS = [
     {"role": "user", "content": "What is it like in Kyoto?"},
     {"role": "assistant", "content": "", "tool_calls": [{"id": "abcdefghi", **CALL}]},
@@ -146,6 +155,86 @@ def test_a_call_of_a_tool_is_learned_in_the_templates_form_or_the_row_is_refused
     assert "Kyoto" in first
     assert "rain" not in first + second
     assert words(fast, second).endswith("It is wet there.")
+
+
+def thinks(template: str):
+    fast = with_template(template)
+    fast.chat_template = THINKING + template
+    return fast
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_was_thought_is_learned_in_the_templates_form_and_is_no_part_of_the_answer(name):
+    fast = thinks((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    if name in FORGETS_THOUGHTS or name in NO_END:
+        with pytest.raises(UserError, match=r"leaves out what the assistant thinks|ends no turn w"):
+            chat.encode(fast, row(THOUGHTS), 5000, learn="all")
+        return
+    sequences = chat.encode(fast, row(THOUGHTS), 5000, learn="all")
+    first, second = learned(fast, sequences)
+    for text, which in ((first, "first"), (second, "second")):
+        assert re.search(rf"{which} thought.*{which} answer", text, re.DOTALL)
+        assert "question" not in text
+    speech, last = Speech(fast), sequences[-1]
+    answer = last.ids[last.between[-1][1] if last.between else last.given :]
+    assert speech.text(answer) == "second answer"
+    # Stopped while it thinks.
+    thought = next(
+        count for count in range(len(answer)) if "thought" in fast.decode(answer[:count])
+    )
+    assert speech.text(answer[:thought]) == ""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_an_answer_without_thought_is_read_as_it_was_written(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    if name.removesuffix("_training") in THINK_FIRST or name in NO_END:
+        return
+    (sequence,) = chat.encode(fast, row(TURNS), 5000)
+    assert Speech(fast).text(sequence.ids[sequence.given :]).strip() == "second answer"
+
+
+def test_reasoning_that_the_prompt_excludes_is_refused_with_what_to_set():
+    fast = with_template((FOLDER / "qwen3.jinja").read_text(encoding="utf-8"))
+    with pytest.raises(UserError, match="set enable_thinking: true, because its answer comes afte"):
+        chat.encode(fast, row(THOUGHTS), 5000)
+
+
+def test_a_run_that_may_think_is_asked_so_and_keeps_a_template_that_says_so(tmp_path):
+    folder = checkpoint(tmp_path / "base", "llama")
+    (tmp_path / "base/chat_template.jinja").write_text(
+        (FOLDER / "qwen3.jinja").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    prompts = {}
+    for on in (False, True):
+        settings = SETTINGS.model_copy(update={"enable_thinking": on})
+        fast = load_tokenizer(folder, folder, settings)
+        prompts[on] = rendering.rendered(fast, THOUGHTS[:1], asks=True)
+        fast.save_pretrained(tmp_path / f"kept-{on}")
+        kept = load_tokenizer(str(tmp_path / f"kept-{on}"), folder, settings)
+        assert rendering.rendered(kept, THOUGHTS[:1], asks=True) == prompts[on]
+        assert kept.chat_template == fast.chat_template
+    assert prompts[False] == prompts[True] + "<think>\n\n</think>\n\n"
+
+
+def test_a_template_whose_end_is_followed_by_more_than_spaces_ends_no_turn():
+    fast = with_template("<end><think>")
+    fast.chat_template = (
+        "{% for m in messages %}{{ '<think>' if m['role'] == 'assistant' }}{{ m['content'] }}"
+        "{% endfor %}"
+    )
+    with pytest.raises(UserError, match="ends no turn with a special token"):
+        chat.encode(fast, row(TURNS[1:3]), 500)
+
+
+def test_a_word_that_a_template_has_of_its_own_does_not_hide_that_it_leaves_one_out():
+    fast = with_template("<end>")
+    fast.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: "
+        "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}<end>{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "ist"}, {"role": "assistant", "content": "ass"}]
+    assert rendering.rendered(fast, messages) == "user: ist<end>assistant: ass<end>"
 
 
 def test_what_a_template_refuses_or_leaves_out_is_told():
@@ -291,7 +380,7 @@ def test_a_base_without_a_template_learns_by_one_of_ours(tmp_path, name):
     (tmp_path / "base/chat_template.jinja").unlink()
     with pytest.raises(UserError, match="has no chat template"):
         chat.prompt_ids(load_tokenizer(folder, folder), TURNS[:2])
-    fast = load_tokenizer(folder, folder, name)
+    fast = load_tokenizer(folder, folder, SETTINGS.model_copy(update={"chat_template": name}))
     if name == "chatml":
         fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     (sequence,) = chat.encode(fast, row(TURNS), 500, learn="all")

@@ -109,7 +109,7 @@ def test_what_is_evaluated_is_what_is_applied(tmp_path):
     applied = answering(params.resolve("gec-002"))
     assert settings.Answering.model_validate(evaluated) == applied
     assert applied.seed == 5
-    neutral = {"max_steps_per_example", "chat_template"}
+    neutral = {"max_steps_per_example", "chat_template", "enable_thinking"}
     assert set(evaluated) == set(settings.Answering.model_fields) - neutral
 
 

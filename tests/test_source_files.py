@@ -147,8 +147,8 @@ def test_columns_of_other_names_are_named(tmp_path):
             [("user", "q"), ("assistant", "a"), ("user", "i")], "o", "instruction records", (),
         ),
         (
-            {"messages": [{"role": "user", "content": "q", "name": "n"}, {"role": "assistant", "content": "w", "weight": 0}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "r"}], "parallel_tool_calls": True, "images": []},
-            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("parallel_tool_calls", "messages.reasoning_content"),
+            {"messages": [{"role": "user", "content": "q", "name": "n"}, {"role": "assistant", "content": "w", "weight": 0}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "refusal": "r"}], "parallel_tool_calls": True, "images": []},
+            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("parallel_tool_calls", "messages.refusal"),
         ),
         ({"prompt": "q", "completion": "a", "source": "q", "score": 0.5}, [("user", "q")], "a", "prompts with their completion", ("score",)),
     ],
@@ -159,6 +159,48 @@ def test_published_forms_become_turns_and_what_has_no_use_is_named(tmp_path, rec
     (example,) = tasks.corpus("polish").read(path, {})
     assert [(turn["role"], turn["content"]) for turn in example.prompt] == prompt
     assert (example.target, example.form, example.unused) == (answer, form, unused)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "t"}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a ", "reasoning": "t "}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "t"}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nt\n</think>\n\na"}]},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "<think>t</think>a"}]},
+        {"prompt": "q", "completion": " <think>t</think>a"},
+        {"instruction": "q", "output": "<think>\nt</think>\na"},
+    ],
+)  # fmt: skip
+def test_what_was_thought_is_kept_apart_from_the_answer(tmp_path, record):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    for task in ("polish",) if "instruction" in record else ("polish", "gec", "typst"):
+        (example,) = tasks.corpus(task).read(path, {})
+        shown = tasks.corpus(task).show(example)["messages"]
+        assert shown[-1] == {"role": "assistant", "content": "a", "reasoning_content": "t"}
+        assert (example.target, example.unused) == ("a", ())
+        again = tmp_path / "b.jsonl"
+        again.write_text(json.dumps({"messages": shown}), encoding="utf-8")
+        (read_back,) = tasks.corpus(task).read(again, {})
+        assert tasks.corpus(task).show(read_back)["messages"] == shown
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"messages": [{"role": "user", "content": "q", "reasoning": "t"}, {"role": "assistant", "content": "a"}]}, '"messages" message 1: its reasoning is a text, in a message of the assistant'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": ["t"]}]}, '"messages" message 2: its reasoning is a text, in a message of the assistant'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>t</think>"}]}, '"messages" message 2 is empty'),
+        ({"instruction": "q", "output": "<think>t</think>\n"}, '"output" ends with its reasoning; the answer comes after it'),
+    ],
+)  # fmt: skip
+def test_reasoning_without_an_answer_or_elsewhere_is_refused(tmp_path, record, reason):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    (bad,) = tasks.corpus("polish").read(path, {})
+    assert bad.reason == reason
 
 
 def test_nested_columns_of_parquet_are_records_inside_records(tmp_path):

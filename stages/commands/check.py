@@ -61,7 +61,7 @@ def check(
             (f"corpus {name}", partial(corpus_of, name, params.corpora[name], params))
             for name in params.shares(run)
         ),
-        ("base", partial(base_of, spec.base, run_settings.chat_template)),
+        ("base", partial(base_of, spec.base, run_settings)),
         ("parent", partial(parent_of, spec, run_settings)),
         ("precision", partial(precision_of, run_settings)),
         ("memory", partial(memory_of, spec.base, run_settings)),
@@ -146,14 +146,14 @@ def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
     return "; ".join(parts)
 
 
-def base_of(base: str, chat_template: str) -> str:
+def base_of(base: str, run_settings: settings.Options) -> str:
     """Architecture, size and chat template of the base."""
     from stages.backends.shared import memory, model_folders
     from stages.backends.shared.tokenizers import load_tokenizer
     from stages.text.chat import end_of_turn
 
     folder = model_folders.locate(base)
-    tokenizer = load_tokenizer(str(folder), base, chat_template)
+    tokenizer = load_tokenizer(str(folder), base, run_settings)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     model = memory.outline(folder)
     sizes = f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens"

@@ -2,7 +2,8 @@
 
 OpenAI's chats, with calls of tools and their results; ShareGPT's turns; TRL's prompts with their
 completion; Alpaca's history. Every answer of the assistant is learned but those that the record
-excludes (`"weight": 0`, `"train": false`), and those in a "prompt".
+excludes (`"weight": 0`, `"train": false`), and those in a "prompt". What the assistant thinks
+before it answers has a key of its own, one of REASONING, or stands before the answer in `<think>`.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from stages.corpus.fields import PREPARED, Malformed, kind, unused
 from stages.records import Message, learned_turns
+from stages.text import reasoning
 
 ROLES = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
@@ -28,7 +30,12 @@ FOLLOWS = {
     "tool": {"assistant", "tool"},
 }
 """What a message may come after; "" is the beginning."""
-USED = {"role", "content", "weight", "train", "tool_calls", "function_call", "tool_call_id", "name"}
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Keys for what the assistant thinks, as DeepSeek and Qwen, OpenRouter, and GPT-OSS name it."""
+USED = {
+    "role", "content", "weight", "train", "tool_calls", "function_call", "tool_call_id", "name",
+    *REASONING,
+}  # fmt: skip
 
 
 class Conversation(NamedTuple):
@@ -80,6 +87,14 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     )
 
 
+def answer_of(said: str, thought: str = "") -> Message:
+    """An answer of the assistant.   thought: what it thinks before, if `said` does not say that."""
+    if not thought:
+        thought, said = reasoning.divided(said)
+    message = Message(role="assistant", content=said.strip())
+    return {**message, "reasoning_content": thought.strip()} if thought.strip() else message
+
+
 def history(turns: Any) -> tuple[Message, ...]:
     """Alpaca's earlier turns, each [question, answer]. Raises Malformed."""
     messages: list[Message] = []
@@ -90,7 +105,7 @@ def history(turns: Any) -> tuple[Message, ...]:
         if len(texts) != 2 or not all(isinstance(text, str) and text.strip() for text in texts):
             raise Malformed(f'"history" turn {place} is no [question, answer] of two texts')
         messages.append({"role": "user", "content": texts[0]})
-        messages.append({"role": "assistant", "content": texts[1]})
+        messages.append(answer_of(texts[1]))
     return tuple(messages)
 
 
@@ -143,7 +158,12 @@ def _message(item: Any, key: str, place: int) -> Message:
         known = ", ".join(ROLES)
         raise Malformed(f"{where}: role {repr(item.get('role'))[:40]}; roles are {known}")
     said = _text(item.get("content"), where, item)
-    message = Message(role=role, content=said.strip() if role == "assistant" else said)
+    thoughts = [item[name] for name in REASONING if item.get(name)]
+    if thoughts and not (role == "assistant" and all(isinstance(each, str) for each in thoughts)):
+        raise Malformed(f"{where}: its reasoning is a text, in a message of the assistant")
+    message = (
+        answer_of(said, *thoughts[:1]) if role == "assistant" else Message(role=role, content=said)
+    )
     calls = item.get("tool_calls") or [
         {"function": call} for call in (item.get("function_call"),) if call
     ]

@@ -94,7 +94,9 @@ def parse(record: dict[str, Any], see: str) -> Parsed | None:
         content(parts, key, see, needed=False) for key in ("system", "instruction")
     )
     given = content(parts, "input", see, needed=not instruction)
-    answer = Message(role="assistant", content=content(parts, "output", see))
+    answer = conversations.answer_of(content(parts, "output", see))
+    if not answer["content"]:
+        raise Malformed('"output" ends with its reasoning; the answer comes after it')
     before = (Message(role="system", content=system),) if system else ()
     before += conversations.history(parts.get("history"))
     left = unused(record, used)

@@ -200,14 +200,13 @@ def answer_ids(
             )
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     # ChatML writes a line break after the end of the turn; it is not learned.
-    while answer and answer[-1] not in special:
-        answer.pop()
-    if not answer:
+    end = next((at for at in range(len(answer), 0, -1) if answer[at - 1] in special), 0)
+    if not end or tokenizer.decode(answer[end:]).strip():
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} ends no turn with a special token, "
             "so generation would never stop; use another chat_template"
         )
-    return answer
+    return answer[:end]
 
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:

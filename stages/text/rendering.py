@@ -10,11 +10,13 @@ from jinja2 import TemplateError
 
 from stages.errors import UserError
 from stages.records import Message
+from stages.text import reasoning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARK = "\U0010fffe"  # of the private use area
+SHORT = 16  # characters
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError)
 """What a template raises for messages that it was not written for."""
 TODAY = date(2024, 7, 26)
@@ -42,7 +44,9 @@ def rendered(
     The messages are given to it in the first of these forms in which it writes all that they say:
     as they are; each content as a list of parts, as templates of models that also see images ask;
     what the system says at the beginning of the user's first message, where Gemma's and Mistral's
-    authors put it; the arguments of a call as a text. Raises UserError where it does so in no form.
+    authors put it; the arguments of a call as a text; what is thought at the beginning of what is
+    said, in `<think>`, for templates that know nothing of it. Raises UserError where it does so in
+    no form.
     What reads as a special token in what is said has MARK around it, by which `ids` knows it.
     """
     name = tokenizer.name_or_path
@@ -52,13 +56,17 @@ def rendered(
             "(plain needs no token that the base lacks)"
         )
     reasons, messages = [], _marked(tokenizer, messages)
-    for form in _forms(messages):
+    probe = _unmistakable(messages)
+    for form, of_probe in zip(_forms(messages), _forms(probe), strict=True):
         try:
             text = _applied(tokenizer, form, tools, asks)
+            missing = _missing(text, messages, tools)
+            if probe is not messages and not missing:
+                missing = _missing(_applied(tokenizer, of_probe, tools, asks), probe, tools)
         except REFUSALS as error:
             reasons.append(f"it says: {error}")
             continue
-        if not (missing := _missing(text, messages, tools)):
+        if not missing:
             if not _leaves_out_calls(tokenizer, form, tools, asks, text):
                 return text
             missing = "the calls of tools"
@@ -106,9 +114,14 @@ def after_prompt(
     whole = rendered(tokenizer, messages, tools)
     prompt = rendered(tokenizer, messages[:-1], tools, asks=True)
     if not whole.startswith(prompt):
+        remedy = (
+            "set enable_thinking: true, because its answer comes after reasoning"
+            if "reasoning_content" in messages[-1]
+            else "use another chat_template"
+        )
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} does not continue its own prompt "
-            f"({prompt!r} is no beginning of {whole!r}); use another chat_template"
+            f"({prompt!r} is no beginning of {whole!r}); {remedy}"
         )
     return whole[len(prompt) :]
 
@@ -120,7 +133,8 @@ def _applied(
     asks: bool,
 ) -> str:
     """enable_thinking=False: Qwen 3 writes an empty think block into the prompt, so that the block
-    is given and not learned.   date_string: what Llama 3.2 writes in place of today's date.
+    is given and not learned. A template to which `load_tokenizer` gave the setting says otherwise.
+    date_string: what Llama 3.2 writes in place of today's date.
     """
     template = tokenizer.get_chat_template(tools=list(tools) or None)
     if "strftime_now" in template:
@@ -139,29 +153,67 @@ def _applied(
 
 
 def _marked(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> Sequence[Message]:
-    said = "\n".join(message["content"] for message in messages)
+    said = "\n".join(text for message in messages for text in _texts(message).values())
     tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     if not (there := [token for token in tokens if token in said]):
         return messages
-    pattern = "|".join(map(re.escape, sorted(there, key=len, reverse=True)))
-    return [
-        {**message, "content": re.sub(pattern, rf"{MARK}\g<0>{MARK}", message["content"])}
-        for message in messages
-    ]
+    pattern = re.compile("|".join(map(re.escape, sorted(there, key=len, reverse=True))))
+    marked = []
+    for message in messages:
+        copy = message.copy()
+        copy["content"] = pattern.sub(rf"{MARK}\g<0>{MARK}", copy["content"])
+        if thought := copy.get("reasoning_content"):
+            copy["reasoning_content"] = pattern.sub(rf"{MARK}\g<0>{MARK}", thought)
+        marked.append(copy)
+    return marked
+
+
+def _unmistakable(messages: Sequence[Message]) -> Sequence[Message]:
+    """The same messages with other words, where one is so short that a template may have it in its
+    own: "a" is in "Assistant".
+    """
+    texts = [text for message in messages for text in _texts(message).values()]
+    if all(len(text) > SHORT for text in texts if text):
+        return messages
+    made = [message.copy() for message in messages]
+    for place, message in enumerate(made):
+        message["content"] = f"said-{place}-7c1f" if message["content"] else ""
+        if "reasoning_content" in message:
+            message["reasoning_content"] = f"thought-{place}-7c1f"
+    return made
+
+
+def _texts(message: Message) -> dict[str, str]:
+    """What is written in a message, and what is thought."""
+    texts = {"content": message["content"]}
+    if thought := message.get("reasoning_content"):
+        texts["reasoning_content"] = thought
+    return texts
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
     plain: list[dict[str, Any]] = [
         {key: value for key, value in message.items() if key != "train"} for message in messages
     ]
-    yield plain
-    yield _in_parts(plain)
-    if len(plain) > 1 and plain[0]["role"] == "system":
-        first = {**plain[1], "content": f"{plain[0]['content']}\n\n{plain[1]['content']}"}
-        yield [first, *plain[2:]]
-        yield _in_parts([first, *plain[2:]])
-    if any("tool_calls" in message for message in plain):
-        yield [_with_arguments_as_text(message) for message in plain]
+    for message in plain:
+        if thought := message.get("reasoning_content"):
+            message["thinking"] = thought  # as GPT-OSS's template names it
+    yield from _in_other_words(plain)
+    if thought := plain[-1].get("reasoning_content"):
+        # Of earlier answers templates leave out what was thought.
+        said = reasoning.joined(thought, plain[-1]["content"])
+        yield from _in_other_words([*plain[:-1], {**plain[-1], "content": said}])
+
+
+def _in_other_words(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    yield messages
+    yield _in_parts(messages)
+    if len(messages) > 1 and messages[0]["role"] == "system":
+        first = {**messages[1], "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
+        yield [first, *messages[2:]]
+        yield _in_parts([first, *messages[2:]])
+    if any("tool_calls" in message for message in messages):
+        yield [_with_arguments_as_text(message) for message in messages]
 
 
 def _with_arguments_as_text(message: dict[str, Any]) -> dict[str, Any]:
@@ -212,12 +264,12 @@ def _missing(text: str, messages: Sequence[Message], tools: Sequence[dict[str, A
     """
     written = _without_spaces(text)
     for place, message in enumerate(messages, start=1):
-        said = _without_spaces(message["content"])
-        in_json = _without_spaces(json.dumps(message["content"], ensure_ascii=False)[1:-1])
         if message["role"] == "assistant" and place < len(messages):
             continue
-        if said not in written and in_json not in written:
-            return f"what the {message['role']} says"
+        for key, said in _texts(message).items():
+            in_json = json.dumps(said, ensure_ascii=False)[1:-1]
+            if not any(_without_spaces(form) in written for form in (said, in_json)):
+                return f"what the {message['role']} {'says' if key == 'content' else 'thinks'}"
     if not all(tool["function"]["name"] in text for tool in tools):
         return "the definitions of the tools"
     return ""

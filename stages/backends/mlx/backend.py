@@ -35,6 +35,7 @@ from stages.errors import UserError
 from stages.records import Row
 from stages.settings import Answering, Lora, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
+from stages.text.spoken import Speech
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def train(
     settings = settings.model_copy(update={"precision": numbers.name})
     if settings.memory_limit_mb:
         mx.set_memory_limit(settings.memory_limit_mb * 2**20)
-    tokenizer = load_tokenizer(spec.base, spec.base, settings.chat_template)
+    tokenizer = load_tokenizer(spec.base, spec.base, settings)
     encoded, too_long = encode_parts(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
     )
@@ -110,7 +111,7 @@ def train(
         model=model,
         base=spec.base,
         last=loop.last,
-        tokenizer=tokenizer if settings.chat_template else None,
+        tokenizer=tokenizer if settings.chat_template or settings.enable_thinking else None,
     )
 
 
@@ -155,7 +156,7 @@ class Answerer(ModelAnswerer):
         use_device(settings.device)
         self.settings, self.generation = settings, settings.generation
         self.name = model
-        self.tokenizer = load_tokenizer(model, base, settings.chat_template)
+        self.tokenizer = load_tokenizer(model, base, settings)
         if not model_folders.is_adapter(Path(model)):
             self.model = load_weights(model)
         else:
@@ -182,7 +183,7 @@ class Answerer(ModelAnswerer):
         room = self.settings.max_length_tokens
         tokenizer: Any = SimpleNamespace(
             eos_token_ids=[end_of_turn(self.tokenizer)],
-            decode=lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True),
+            decode=Speech(self.tokenizer).text,
         )
         sampler = make_sampler(temp=self.generation.temperature, top_p=self.generation.top_p)
         size = self.generation.batch_size

@@ -5,7 +5,6 @@ makes.
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from stages.backends.shared.training_plan import encode_parts
 from stages.records import Row
 from stages.settings import Answering, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
+from stages.text.spoken import Speech
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train(
     settings = settings.model_copy(update={"precision": numbers.name})
     if where == "cuda":
         limit_memory(settings.memory_limit_mb)
-    tokenizer = load_tokenizer(spec.base, spec.base, settings.chat_template)
+    tokenizer = load_tokenizer(spec.base, spec.base, settings)
     add_tokens(tokenizer, settings.added_tokens)
     # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of
     # a short training.
@@ -171,7 +171,7 @@ class Answerer(ModelAnswerer):
         use_threads(settings.threads)
         where = device(settings.device)
         self.name = model
-        self.tokenizer = load_tokenizer(model, base, settings.chat_template)
+        self.tokenizer = load_tokenizer(model, base, settings)
         quantized = native(settings.exact, where).name if settings.method == "qlora" else ""
         self.model: Any = model_for_answering(model, base, quantized, where).eval()
         self.model.to(where)
@@ -197,14 +197,13 @@ class Answerer(ModelAnswerer):
     def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
         torch.manual_seed(self.settings.seed)  # what is sampled twice with one seed is the same
         ids = [prompt[-self.settings.max_length_tokens :] for prompt in prompts]
-        answers = [""] * len(ids)
+        answers, spoken = [""] * len(ids), Speech(self.tokenizer)
         config = self._generation_config(end_of_turn(self.tokenizer), self.tokenizer.pad_token_id)
-        decode = partial(self.tokenizer.decode, skip_special_tokens=True)
         for rows, continued in decoding.continuations(
             self.model, ids, self.generation.batch_size, config
         ):
             for row, tokens in zip(rows, continued, strict=True):
-                answers[row] = decode(tokens)
+                answers[row] = spoken.text(tokens)
             advance(len(rows))
         return answers
 

@@ -6,14 +6,20 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stages.backends.shared import model_folders
 from stages.errors import UserError
+from stages.settings import Common
 from stages.text import chat_templates
 
+THINKING = "{%- set enable_thinking = true %}"
+"""Before a template it has the last word, also in programs that load the tokenizer of the run."""
 
-def load_tokenizer(model: str, base: str, chat_template: str = "") -> PreTrainedTokenizerBase:
-    """The tokenizer that a run brings with it, else its base's.
 
-    chat_template: as in stages.settings.   Raises UserError for a tokenizer that is code of the
-    checkpoint.
+def load_tokenizer(
+    model: str, base: str, settings: Common | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that a run brings with it, else its base's, with the chat template that the
+    settings ask for.
+
+    Raises UserError for a tokenizer that is code of the checkpoint.
     """
     own = Path(model, "tokenizer_config.json").is_file()
     folder = Path(model) if own else model_folders.locate(base)
@@ -22,8 +28,14 @@ def load_tokenizer(model: str, base: str, chat_template: str = "") -> PreTrained
     except ValueError as error:
         model_folders.refuse_own_code(folder, error)
         raise
-    if chat_template:
-        tokenizer.chat_template = chat_templates.read(chat_template)
+    if settings and settings.chat_template:
+        tokenizer.chat_template = chat_templates.read(settings.chat_template)
+    if settings and settings.enable_thinking and (template := tokenizer.chat_template):
+        tokenizer.chat_template = (
+            {name: THINKING + each for name, each in template.items()}
+            if isinstance(template, dict)
+            else THINKING + template.removeprefix(THINKING)
+        )
     # padding is never labelled and never attended to, so any id serves
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

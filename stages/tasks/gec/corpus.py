@@ -90,7 +90,8 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         example = _pair(line, str(source), parsed.target, record, parsed.form, parsed.unused)
         own = [(at["role"], at["content"].strip()) for at in parsed.before]
         asked = [(at["role"], at["content"]) for at in prompt(example.source)]
-        yield replace(example, prompt=parsed.before if own != asked else (), tools=parsed.tools)
+        before = parsed.before if own != asked else ()
+        yield replace(example, prompt=before, answer=parsed.answer, tools=parsed.tools)
         return
     sources, targets = ([key for key in keys if record.get(key)] for keys in (SOURCES, TARGETS))
     if len(sources) != 1 or len(targets) != 1:
