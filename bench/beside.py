@@ -63,7 +63,10 @@ def main() -> None:
     tell("the input as it is", answered(lambda row: row["source"]))
     if options.program:
         command = shlex.split(options.program)
-        tell(command[0], answered(lambda row: converted(command, row["source"], options.around)))
+        tell(
+            Path(command[0]).name,
+            answered(lambda row: converted(command, row["source"], options.around)),
+        )
     tell("untuned base", [of_model["base"][key] for key in keys])
     if options.shots:
         settings = Answering.model_validate(config["settings"] | {"threads": 0})

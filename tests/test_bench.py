@@ -2,17 +2,24 @@
 workloads that there are."""
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench import __main__ as bench
 from bench import qlora_step, repro
 from bench import turns as bench_turns
+from bench.real import formulas, steps
 from bench.turns import Turn, Work, Workload, in_turn, process, section, take
+from stages import tasks
+from stages.records import read_rows
 from tests.conftest import run
 from tests.tiny import checkpoint
 
@@ -197,3 +204,70 @@ def test_a_run_is_set_beside_what_could_be_had_without_it(whole_graph):
     ]
     assert named == wanted
     assert cells[0][1:] == cells[1][1:]  # what writes what it reads answers with its input
+
+
+NODE = """#!{python}
+import json, sys
+for latex in sys.stdin.read().split("\\n"):
+    if "?" not in latex:
+        print(json.dumps({{"latex": latex, "typst": "#(" if "bad" in latex else "x"}}))
+"""
+
+
+def test_published_formulas_become_corpora_of_pairs_that_compile(inside, monkeypatch, capsys):
+    (inside / "bin").mkdir()
+    (inside / "bin/node").write_text(NODE.format(python=sys.executable), encoding="utf-8")
+    (inside / "bin/node").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{inside / 'bin'}:{os.environ['PATH']}")
+    formulas.FOLDER.mkdir(parents=True)
+    lines = ["a", "b", "a", "bad", "?", "", "c" * 201, "d", "e"]
+    Path("formulas.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    formulas.main("formulas.txt", "2", "1")
+    made = {
+        name: [row["latex"] for row in read_rows(formulas.FOLDER / name)]
+        for name in ("001.jsonl", "002.jsonl")
+    }
+    assert made == {"001.jsonl": ["a", "b"], "002.jsonl": ["d"]}
+    assert "1 further pairs of 8 formulas" in capsys.readouterr().out
+
+
+def test_of_each_problem_two_rated_solutions_are_drawn(inside, capsys):
+    def path(problem: str, count: int) -> str:
+        rated = [{"text": f"step {n}", "rating": n % 2, "flagged": False} for n in range(count)]
+        last = {"completions": rated, "human_completion": None, "chosen_completion": 0}
+        question = {"problem": problem, "ground_truth_answer": None}
+        label = {"steps": [last], "finish_reason": "solution"}
+        return json.dumps({"question": question, "label": label})
+
+    lines = [path("first?", 5), path("second?", 1)]
+    Path("published.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    steps.main("published.jsonl")
+    assert "3 solutions of 2 problems" in capsys.readouterr().out
+    drawn = list(tasks.corpus("reward").read(steps.WRITTEN, {}))
+    assert [example.source for example in drawn] == ["first?", "first?", "second?"]
+    assert all(example.steps[0].startswith("step ") for example in drawn)
+    first = steps.WRITTEN.read_bytes()
+    steps.main("published.jsonl")
+    assert steps.WRITTEN.read_bytes() == first
+
+
+def test_the_commands_of_the_real_cases_are_commands_that_there_are():
+    """What they need cannot be had in a test: it is their modules, verbs, options and presets."""
+    text = (ROOT / "docs/real.md").read_text(encoding="utf-8")
+    lines = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    commands = [shlex.split(line)[2:] for line in lines if line.startswith("python -m ")]
+    assert len(commands) >= 9
+    presets = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["presets"]
+    for module, *words in commands:
+        assert find_spec(module), module
+        options = {word for word in words if word.startswith("--")}
+        if options:
+            verb = words[:1] if module == "stages" else []
+            told = run(ROOT, sys.executable, "-m", module, *verb, "--help").stdout
+            assert {option for option in options if option not in told} == set()
+        if "--preset" in words:
+            assert words[words.index("--preset") + 1] in presets

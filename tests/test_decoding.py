@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from stages.backends.pytorch import attention, decoding
+from stages.text import batches
 
 PAD, NEW_TOKENS = 0, 24
 SHAPE = {
@@ -119,7 +120,8 @@ def test_what_all_prompts_begin_with_is_computed_once_where_that_is_exact(name):
     assert decoding.shared_prefix(model, [])[0] == 0
 
 
-def test_a_row_that_has_ended_is_computed_no_more():
+def test_a_row_that_has_ended_is_computed_no_more(monkeypatch):
+    monkeypatch.setattr(batches, "PASS_OVERHEAD_TOKENS", 1)
     model, prompts = model_of(PLAIN["llama"]), prompts_of(15)
     end = ending(one_by_one(model, prompts, None))
     computed = []
@@ -131,12 +133,33 @@ def test_a_row_that_has_ended_is_computed_no_more():
     )
     answers = in_batches(model, prompts, 64, options(end))
     assert computed[0] == (1, 15)
-    assert computed[1] == (len(prompts), max(map(len, prompts)) - 15)
+    # Prompts of like length together, but for their last token, with which answering begins.
+    first = computed.index((len(prompts), 1))
+    own = sum(len(prompt) - 16 for prompt in prompts)
+    assert sum(rows * tokens for rows, tokens in computed[1:first]) == own
     needed = sum(len(answer) for answer in answers)
-    spent = sum(rows for rows, _ in computed[2:])
+    spent = sum(rows for rows, _ in computed[first + 1 :])
     longest = max(map(len, answers))
     assert needed <= spent < needed + len(prompts) * longest * decoding.COMPACTED_SHARE + longest
     assert spent < 0.8 * len(prompts) * longest
+
+
+def test_a_token_copies_its_own_keys_and_not_those_before(monkeypatch):
+    model, prompts = model_of(PLAIN["llama"]), prompts_of(15)
+    monkeypatch.setattr(decoding, "ROOM_TOKENS", 5)
+    places: dict[int, int] = {}
+    own_update = decoding.Roomy.update
+
+    def update(self, *states):
+        keys, _ = own_update(self, *states)
+        places[keys.data_ptr()] = places.get(keys.data_ptr(), 0) + 1
+        return keys, self.values
+
+    monkeypatch.setattr(decoding.Roomy, "update", update)
+    in_batches(model, prompts, 64, options(None))
+    layers = len(model.get_decoder().layers)
+    assert sum(places.values()) == NEW_TOKENS * layers
+    assert len(places) <= (NEW_TOKENS // 5 + 1) * layers
 
 
 def test_sampling_draws_what_generate_draws():

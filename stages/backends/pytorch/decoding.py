@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformers import Cache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
@@ -21,6 +22,7 @@ from stages.text import batches
 SHORTEST_PREFIX_TOKENS = 8  # the shortest beginning that is worth a computation of its own
 # of a batch: when as many rows have ended, the keys and values of the others are copied together
 COMPACTED_SHARE = 1 / 8
+ROOM_TOKENS = 32  # what keys and values get room for at once
 
 
 @torch.no_grad()
@@ -36,23 +38,17 @@ def continuations(
     pad, end = config.pad_token_id, config.eos_token_id
     for together in batches.by_length([len(prompt) for prompt in prompts], batch_size):
         longest = len(prompts[together[0]])
-        padding = [longest - len(prompts[at]) for at in together]
         own = [prompts[at][shared:] for at in together]
-        ids = [
-            prompts[at][:shared] + [pad] * count + rest
-            for at, count, rest in zip(together, padding, own, strict=True)
-        ]
-        mask = [
-            [1] * shared + [0] * count + [1] * len(rest)
-            for count, rest in zip(padding, own, strict=True)
-        ]
+        ids, mask = padded(own, longest - shared, pad)
+        beginning = [prompts[together[0]][:shared]] * len(together)
         options: dict[str, Any] = {}
         if start is not None:
-            options["past_key_values"] = copy.deepcopy(start)
-            options["past_key_values"].batch_repeat_interleave(len(together))
+            options["past_key_values"] = computed(model, own, start, pad)
         output = model.generate(
-            torch.tensor(ids, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
+            torch.tensor([*map(list.__add__, beginning, ids)], device=model.device),
+            attention_mask=torch.tensor(
+                [[1] * shared + of_row for of_row in mask], device=model.device
+            ),
             generation_config=config,
             custom_generate=decode,
             **options,
@@ -62,6 +58,87 @@ def continuations(
             together,
             [answer[: answer.index(end)] if end in answer else answer for answer in answers],
         )
+
+
+def padded(
+    rows: Sequence[list[int]], width: int, pad: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """(ids, mask) of rows that are padded on the left."""
+    missing = [width - len(row) for row in rows]
+    ids = [[pad] * count + row for count, row in zip(missing, rows, strict=True)]
+    return ids, [[0] * count + [1] * (width - count) for count in missing]
+
+
+def computed(model: Any, own: Sequence[list[int]], start: Cache, pad: int) -> Cache:
+    """The keys and values of prompts up to their last token, in room for the first answered ones.
+
+    own: what each has after what all begin with; rows of like length are computed together.
+    start: the keys and values of what all begin with.
+    """
+    lengths = [len(row) - 1 for row in own]
+    width, shared = max(lengths), start.get_seq_length()
+    cache = Cache(layers=[Roomy(layer, len(own), shared + width) for layer in start.layers])
+    for together in batches.split_by_length(lengths):
+        if not (longest := max(lengths[at] for at in together)):
+            continue
+        ids, mask = padded([own[at][:-1] for at in together], longest, pad)
+        seen = torch.tensor([[1] * shared + of_row for of_row in mask], device=model.device)
+        past = copy.deepcopy(start)
+        past.batch_repeat_interleave(len(together))
+        causal_parts(model)[0](
+            torch.tensor(ids, device=model.device),
+            attention_mask=seen,
+            position_ids=(seen.cumsum(1) - 1).clamp(min=0)[:, shared:],
+            past_key_values=past,
+            use_cache=True,
+        )
+        for whole, part in zip(cache.layers, past.layers, strict=True):
+            whole.put(part, together, longest)
+    return cache
+
+
+class Roomy(DynamicLayer):
+    """Keys and values with room for those of the next tokens: a token copies its own into it,
+    where transformers copies all that there are.
+    """
+
+    def __init__(self, start: Any, rows: int, length: int) -> None:
+        """start: of what all rows begin with, (1, heads, tokens, size).   length: in tokens."""
+        super().__init__()
+        self.lazy_initialization(start.keys, start.values)
+        self.rooms = [
+            states.new_zeros(rows, states.shape[1], length + ROOM_TOKENS, states.shape[3])
+            for states in (start.keys, start.values)
+        ]
+        for room, states in zip(self.rooms, (start.keys, start.values), strict=True):
+            room[:, :, : states.shape[2]] = states
+        self._show(length)
+
+    def put(self, part: Any, rows: list[int], tokens: int) -> None:
+        """The last `tokens` of these rows, at the end of what is shown."""
+        for shown, states in ((self.keys, part.keys), (self.values, part.values)):
+            shown[rows, :, shown.shape[2] - tokens :] = states[:, :, states.shape[2] - tokens :]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As transformers' cache layers."""
+        before, new = self.keys.shape[2], key_states.shape[2]
+        if before + new > self.rooms[0].shape[2]:
+            more = [0, 0, 0, new + ROOM_TOKENS]
+            self.rooms = [F.pad(room, more) for room in self.rooms]
+        for room, states in zip(self.rooms, (key_states, value_states), strict=True):
+            room[:, :, before : before + new] = states
+        self._show(before + new)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """As transformers' cache layers."""
+        self.rooms = [room[indices] for room in self.rooms]
+        self._show(self.keys.shape[2])
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (room[:, :, :length] for room in self.rooms)
 
 
 def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache | None]:
@@ -96,7 +173,8 @@ def is_plain(cache: Any) -> bool:
 
     That is so without a window of attention, a recurrent state or quantised values.
     """
-    return isinstance(cache, Cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+    kinds = (DynamicLayer, Roomy)
+    return isinstance(cache, Cache) and all(type(layer) in kinds for layer in cache.layers)
 
 
 def decode(
