@@ -16,7 +16,7 @@ from stages import prepare
 from stages.backends.mlx import loop
 from stages.backends.mlx import models as mlx_models
 from stages.backends.pytorch import loss, models
-from stages.backends.shared.tokenizers import THINKING, load_tokenizer
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
 from stages.corpus import clean
 from stages.errors import UserError
@@ -24,6 +24,7 @@ from stages.records import read_rows
 from stages.settings import Run
 from stages.text import batches, chat, chat_templates, rendering, tokenizer
 from stages.text.chat import IGNORE
+from stages.text.rendering import THINKING
 from stages.text.spoken import Speech
 from tests.test_prepare import enter
 from tests.test_source_files import CALL, TOOL
@@ -71,6 +72,8 @@ THOUGHTS = [
 ]
 FORGETS_THOUGHTS = ("deepseek_r1_distill", "deepseekv3", "deepseekv3_training")
 """Templates that take what was thought out of every answer."""
+THINKS_TOO_LATE = ("gemma4_v2", "llama3_1", "llama3_2")
+"""Templates that write what is said, and a thought with it, behind a call, or not beside one."""
 TOOL_TURNS = [
     {"role": "user", "content": "What is it like in Kyoto?"},
     {"role": "assistant", "content": "", "tool_calls": [{"id": "abcdefghi", **CALL}]},
@@ -178,11 +181,44 @@ def test_what_was_thought_is_learned_in_the_templates_form_and_is_no_part_of_the
     speech, last = Speech(fast), sequences[-1]
     answer = last.ids[last.between[-1][1] if last.between else last.given :]
     assert speech.text(answer) == "second answer"
+    assert chat.end_of_turn(fast) in last.ids
     # Stopped while it thinks.
     thought = next(
         count for count in range(len(answer)) if "thought" in fast.decode(answer[:count])
     )
     assert speech.text(answer[:thought]) == ""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_call_that_was_thought_over_is_learned_after_the_thought_or_refused(name):
+    fast = thinks((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    turns = copy.deepcopy(TOOL_TURNS[:2])
+    turns[1]["reasoning_content"] = "I must look at the sky"
+    if name in NO_END:  # a call has an end of its own, but no other answer has
+        return
+    if name.removesuffix("_training") in NO_TOOLS or name in THINKS_TOO_LATE:
+        with pytest.raises(UserError, match="cannot write a conversation"):
+            chat.encode(fast, row(turns, tools=[TOOL]), 5000)
+        return
+    (sequence,) = chat.encode(fast, row(turns, tools=[TOOL]), 5000)
+    (text,) = learned(fast, [sequence])
+    assert text.index("I must look at the sky") < text.index("weather")
+    said = Speech(fast).text(sequence.ids[sequence.given :])
+    assert "sky" not in said
+    assert "weather" in said
+    assert "Kyoto" in said
+
+
+def test_a_tag_in_the_middle_of_an_answer_is_part_of_it():
+    fast = with_template((FOLDER / "qwen2_5.jinja").read_text(encoding="utf-8"))
+    for answer in ("Close it with </think> and go on.", "the tag <think>x</think> is B"):
+        assert Speech(fast).text(fast(answer)["input_ids"]) == answer
+
+
+def test_an_answer_without_reasoning_in_a_template_that_wants_it_is_refused_with_what_it_wants():
+    fast = thinks((FOLDER / "nemotron_3_nano.jinja").read_text(encoding="utf-8"))
+    with pytest.raises(UserError, match="enable_thinking: true it needs reasoning before every a"):
+        chat.encode(fast, row(TURNS), 5000)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -171,12 +171,17 @@ def test_published_forms_become_turns_and_what_has_no_use_is_named(tmp_path, rec
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "<think>t</think>a"}]},
         {"prompt": "q", "completion": " <think>t</think>a"},
         {"instruction": "q", "output": "<think>\nt</think>\na"},
+        {"input": "q", "output": "<think>\nt</think>\na"},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>t</think>a", "reasoning": " t"}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "t\n</think>\n\na", "thinking": " "}]},
+        {"latex": "q", "typst": "<think>t</think>a"},
     ],
 )  # fmt: skip
 def test_what_was_thought_is_kept_apart_from_the_answer(tmp_path, record):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(record), encoding="utf-8")
-    for task in ("polish",) if "instruction" in record else ("polish", "gec", "typst"):
+    of_one = {"instruction": ("polish",), "input": ("polish", "gec"), "latex": ("typst",)}
+    for task in of_one.get(next(iter(record)), ("polish", "gec", "typst")):
         (example,) = tasks.corpus(task).read(path, {})
         shown = tasks.corpus(task).show(example)["messages"]
         assert shown[-1] == {"role": "assistant", "content": "a", "reasoning_content": "t"}
@@ -193,6 +198,9 @@ def test_what_was_thought_is_kept_apart_from_the_answer(tmp_path, record):
         ({"messages": [{"role": "user", "content": "q", "reasoning": "t"}, {"role": "assistant", "content": "a"}]}, '"messages" message 1: its reasoning is a text, in a message of the assistant'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": ["t"]}]}, '"messages" message 2: its reasoning is a text, in a message of the assistant'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>t</think>"}]}, '"messages" message 2 is empty'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "t", "reasoning": "u"}]}, '"messages" message 2: its reasoning is given twice and differs; keep one'),
+        ({"instruction": "q", "output": "a", "history": [["p", "<think>t</think>"]]}, '"history" turn 1 ends with its reasoning; the answer comes after it'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "\ud800"}]}, "half a surrogate pair (\\ud800) in it; write the whole character"),
         ({"instruction": "q", "output": "<think>t</think>\n"}, '"output" ends with its reasoning; the answer comes after it'),
     ],
 )  # fmt: skip

@@ -210,8 +210,10 @@ def question_digests(row: Row) -> list[int]:
 
 def _unsound(example: Example) -> str:
     """What is damaged in the example's texts, as a phrase for an error; "" where nothing is."""
-    said = (message["content"] for message in example.prompt)
-    for text in (example.source, example.target, *said):
+    messages = [*example.prompt, *([example.answer] if example.answer else [])]
+    said = (message["content"] for message in messages)
+    thought = (message.get("reasoning_content", "") for message in messages)
+    for text in (example.source, example.target, *said, *thought):
         if found := UNSOUND.search(text):
             if found[0] == "\ufffd":
                 return (

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from stages.corpus.fields import PREPARED, Malformed, kind, unused
+from stages.corpus.fields import PREPARED, Malformed, content, kind, unused
 from stages.records import Message, learned_turns
 from stages.text import reasoning
 
@@ -87,12 +87,27 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     )
 
 
-def answer_of(said: str, thought: str = "") -> Message:
-    """An answer of the assistant.   thought: what it thinks before, if `said` does not say that."""
-    if not thought:
-        thought, said = reasoning.divided(said)
-    message = Message(role="assistant", content=said.strip())
-    return {**message, "reasoning_content": thought.strip()} if thought.strip() else message
+def answer_of(said: str, where: str, thoughts: Sequence[str] = ()) -> Message:
+    """An answer of the assistant.   where: it stands, for the error.   thoughts: what it thinks
+    before, where that does not stand in `said`. Raises Malformed where they differ.
+    """
+    thought, said = reasoning.divided(said)
+    different = {text.strip() for text in (thought, *thoughts)} - {""}
+    if len(different) > 1:
+        raise Malformed(f"{where}: its reasoning is given twice and differs; keep one")
+    message = Message(role="assistant", content=said)
+    return {**message, "reasoning_content": different.pop()} if different else message
+
+
+def answer_in(record: dict[str, Any], key: str, see: str) -> Message:
+    """The record's answer at this key. Raises Malformed, also where it is only reasoning."""
+    return _with_content(answer_of(content(record, key, see), f'"{key}"'), f'"{key}"')
+
+
+def _with_content(answer: Message, where: str) -> Message:
+    if not answer["content"]:
+        raise Malformed(f"{where} ends with its reasoning; the answer comes after it")
+    return answer
 
 
 def history(turns: Any) -> tuple[Message, ...]:
@@ -105,7 +120,8 @@ def history(turns: Any) -> tuple[Message, ...]:
         if len(texts) != 2 or not all(isinstance(text, str) and text.strip() for text in texts):
             raise Malformed(f'"history" turn {place} is no [question, answer] of two texts')
         messages.append({"role": "user", "content": texts[0]})
-        messages.append(answer_of(texts[1]))
+        where = f'"history" turn {place}'
+        messages.append(_with_content(answer_of(texts[1], where), where))
     return tuple(messages)
 
 
@@ -162,7 +178,9 @@ def _message(item: Any, key: str, place: int) -> Message:
     if thoughts and not (role == "assistant" and all(isinstance(each, str) for each in thoughts)):
         raise Malformed(f"{where}: its reasoning is a text, in a message of the assistant")
     message = (
-        answer_of(said, *thoughts[:1]) if role == "assistant" else Message(role=role, content=said)
+        answer_of(said, where, thoughts)
+        if role == "assistant"
+        else Message(role=role, content=said)
     )
     calls = item.get("tool_calls") or [
         {"function": call} for call in (item.get("function_call"),) if call

@@ -94,9 +94,7 @@ def parse(record: dict[str, Any], see: str) -> Parsed | None:
         content(parts, key, see, needed=False) for key in ("system", "instruction")
     )
     given = content(parts, "input", see, needed=not instruction)
-    answer = conversations.answer_of(content(parts, "output", see))
-    if not answer["content"]:
-        raise Malformed('"output" ends with its reasoning; the answer comes after it')
+    answer = conversations.answer_in(parts, "output", see)
     before = (Message(role="system", content=system),) if system else ()
     before += conversations.history(parts.get("history"))
     left = unused(record, used)
@@ -123,7 +121,7 @@ def require_encodable(example: Example) -> None:
         example.source,
         example.target,
         example.category,
-        json.dumps([*example.prompt, example.tools], ensure_ascii=False),
+        json.dumps([*example.prompt, example.answer, example.tools], ensure_ascii=False),
     )
     for text in texts:
         if half := re.search("[\ud800-\udfff]", text):

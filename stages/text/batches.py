@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +126,13 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [order[at : at + size] for at in range(0, len(order), size)]
+
+
+def common_beginning(rows: Sequence[list[int]]) -> int:
+    """How many ids all rows begin with."""
+    first, last = min(rows), max(rows)  # as words in a dictionary: what these begin with, all do
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return sum(1 for _ in alike)
 
 
 def pass_cost(rows: int, longest: int) -> int:

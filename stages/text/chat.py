@@ -211,8 +211,13 @@ def answer_ids(
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> int:
     """The token with which the chat template ends an answer."""
-    messages: list[Message] = [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"},
-    ]
-    return answer_ids(tokenizer, messages, prompt_ids(tokenizer, messages[:1]))[-1]
+    asked = Message(role="user", content="a")
+    answer = Message(role="assistant", content="b")
+    prompt, faults = prompt_ids(tokenizer, [asked]), []
+    # Some templates write no answer without thought after a prompt that lets the model think.
+    for each in (answer, Message(**answer, reasoning_content="c")):
+        try:
+            return answer_ids(tokenizer, [asked, each], prompt)[-1]
+        except UserError as fault:
+            faults.append(fault)
+    raise faults[0]

@@ -4,7 +4,6 @@ twice but in an attention that looks at each row alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,10 +127,8 @@ def shared_ids(rows: Sequence[Encoded]) -> int:
     """
     if len(rows) < 2:
         return 0
-    ids = [row.ids for row in rows]
-    first, last = min(ids), max(ids)  # as words in a dictionary: what these two begin with, all do
-    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return max(0, min(sum(1 for _ in alike), min(row.given for row in rows) - 1))
+    alike = batches.common_beginning([row.ids for row in rows])
+    return max(0, min(alike, min(row.given for row in rows) - 1))
 
 
 def attention_cost(rows: int, longest: int) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MARK = "\U0010fffe"  # of the private use area
 SHORT = 16  # characters
+THINKING = "{%- set enable_thinking = true %}"
+"""Before a template it has the last word, also in programs that load the tokenizer of the run."""
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError)
 """What a template raises for messages that it was not written for."""
 TODAY = date(2024, 7, 26)
@@ -114,11 +116,14 @@ def after_prompt(
     whole = rendered(tokenizer, messages, tools)
     prompt = rendered(tokenizer, messages[:-1], tools, asks=True)
     if not whole.startswith(prompt):
-        remedy = (
-            "set enable_thinking: true, because its answer comes after reasoning"
-            if "reasoning_content" in messages[-1]
-            else "use another chat_template"
-        )
+        thinks = str(tokenizer.chat_template).startswith(THINKING)
+        remedy = "use another chat_template"
+        if thinks != ("reasoning_content" in messages[-1]):
+            remedy = (
+                "with enable_thinking: true it needs reasoning before every answer"
+                if thinks
+                else "set enable_thinking: true, because its answer comes after reasoning"
+            )
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} does not continue its own prompt "
             f"({prompt!r} is no beginning of {whole!r}); {remedy}"
@@ -133,7 +138,7 @@ def _applied(
     asks: bool,
 ) -> str:
     """enable_thinking=False: Qwen 3 writes an empty think block into the prompt, so that the block
-    is given and not learned. A template to which `load_tokenizer` gave the setting says otherwise.
+    is given and not learned. A template that begins with THINKING says otherwise.
     date_string: what Llama 3.2 writes in place of today's date.
     """
     template = tokenizer.get_chat_template(tools=list(tools) or None)
@@ -270,6 +275,12 @@ def _missing(text: str, messages: Sequence[Message], tools: Sequence[dict[str, A
             in_json = json.dumps(said, ensure_ascii=False)[1:-1]
             if not any(_without_spaces(form) in written for form in (said, in_json)):
                 return f"what the {message['role']} {'says' if key == 'content' else 'thinks'}"
+    last = messages[-1]
+    for call in last.get("tool_calls", ())[:1]:
+        if thought := _without_spaces(last.get("reasoning_content", "")):
+            name = _without_spaces(call["function"]["name"])
+            if written.rfind(name) < written.rfind(thought) + len(thought):
+                return "that the assistant thinks before it calls a tool"
     if not all(tool["function"]["name"] in text for tool in tools):
         return "the definitions of the tools"
     return ""

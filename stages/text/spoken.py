@@ -12,53 +12,71 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ASKED: Message = {"role": "user", "content": "a"}
-SAID, THOUGHT = "said-7c1f", "thought-7c1f"
-"""Of an answer whose parts are looked for in what the template writes."""
+SAID, THOUGHT, CALLED = "said-7c1f", "thought-7c1f", "called_7c1f"
+"""Of answers whose parts are looked for in what the template writes."""
+ANSWER: Message = {"role": "assistant", "content": SAID}
+CALL: Message = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        # Mistral's templates want an id of nine characters.
+        {"id": "called7c1", "type": "function", "function": {"name": CALLED, "arguments": {}}}
+    ],
+}
 
 
 class Speech:
     """How the chat template of a tokenizer writes an answer: some write a header before it (GPT-OSS
     names a channel), and most what was thought.
 
-    header: what stands before an answer without thought.   opening, closing: before and after what
-    is thought.   None where the template writes no such answer.
+    header: what stands before an answer without thought; None where the template writes no such
+    answer.   thoughts: (what stands before, what stands after) a thought, of an answer and of one
+    that calls a tool.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.tokenizer: Any = tokenizer
-        said = Message(role="assistant", content=SAID)
-        self.header = self._before(said, SAID)
-        thoughtful: Message = {**said, "reasoning_content": THOUGHT}
-        self.opening = self._before(thoughtful, THOUGHT)
-        until_said = self._before(thoughtful, SAID)
-        self.closing = until_said.partition(THOUGHT)[2].strip() if until_said else None
+        plain = self._written(ANSWER)
+        self.header = None if plain is None else plain.partition(SAID)[0].strip()
+        self.thoughts = []
+        for answer, follows in ((ANSWER, SAID), (CALL, CALLED)):
+            written = self._written(Message(**answer, reasoning_content=THOUGHT))
+            if written is not None:
+                opening, _, rest = written.partition(THOUGHT)
+                closing = rest.partition(follows)[0].strip()
+                if answer is CALL:  # what begins the call is part of what is said
+                    closing = self._until_token(closing)
+                self.thoughts.append((opening.strip(), closing))
 
-    def _before(self, answer: Message, text: str) -> str | None:
+    def _written(self, answer: Message) -> str | None:
         try:
-            return after_prompt(self.tokenizer, [ASKED, answer]).partition(text)[0].strip()
+            return after_prompt(self.tokenizer, [ASKED, answer])
         except UserError:
             return None
 
+    def _until_token(self, text: str) -> str:
+        tokens = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
+        ends = [text.find(token) + len(token) for token in tokens if token in text]
+        return text[: min(ends)] if ends else text
+
     def text(self, ids: Sequence[int]) -> str:
         """What is said; "" where the model does not come to the end of what it thinks."""
-        written: str = self.tokenizer.decode(ids)
-        if self.closing and self.closing in written:
-            ids = self._after(self.closing, ids)
-        elif self.opening is not None and self._thinks(written.lstrip()):
+        written, thinks = self.tokenizer.decode(ids).lstrip(), False
+        for opening, closing in self.thoughts:
+            # Where the prompt opens a thought, every answer goes on with it.
+            if written.startswith(opening) and (opening or self.header != ""):
+                thinks = True
+                if closing and closing in written:
+                    return self._plain(self._after(closing, ids)).strip()
+        if thinks:
             return ""
-        elif self.header and written.lstrip().startswith(self.header):
-            ids = self._after(self.header, ids)
-        else:
-            return self._plain(ids)
-        return self._plain(ids).strip()
+        if self.header and written.startswith(self.header):
+            return self._plain(self._after(self.header, ids)).strip()
+        return self._plain(ids)
 
     def _plain(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
-
-    def _thinks(self, written: str) -> bool:
-        """Where the prompt opens what is thought (opening is ""), every answer begins so."""
-        return written.startswith(self.opening) if self.opening else self.header != ""
 
     def _after(self, mark: str, ids: Sequence[int]) -> Sequence[int]:
         end = bisect_left(

@@ -7,7 +7,6 @@ as `custom_generate`.
 
 import copy
 import inspect
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -151,21 +150,13 @@ def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache 
     takes_positions = "position_ids" in inspect.signature(causal_model(model).forward).parameters
     if len(prompts) < 2 or not takes_positions:
         return 0, None
-    # as words in a dictionary: what these two begin with, all between them do
-    first, last = (
-        min(prompts),
-        max(prompts),
-    )
-    equal = itertools.takewhile(
-        lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)
-    )
-    shared = [token for token, _ in equal]
-    if len(shared) < SHORTEST_PREFIX_TOKENS:
+    shared = min(batches.common_beginning(prompts), min(map(len, prompts)) - 1)
+    if shared < SHORTEST_PREFIX_TOKENS:
         return 0, None
     start = causal_parts(model)[0](
-        torch.tensor([shared], device=model.device), use_cache=True
+        torch.tensor([prompts[0][:shared]], device=model.device), use_cache=True
     ).past_key_values
-    return (len(shared), start) if is_plain(start) else (0, None)
+    return (shared, start) if is_plain(start) else (0, None)
 
 
 def is_plain(cache: Any) -> bool:

@@ -8,9 +8,7 @@ from stages.backends.shared import model_folders
 from stages.errors import UserError
 from stages.settings import Common
 from stages.text import chat_templates
-
-THINKING = "{%- set enable_thinking = true %}"
-"""Before a template it has the last word, also in programs that load the tokenizer of the run."""
+from stages.text.rendering import THINKING
 
 
 def load_tokenizer(

@@ -29,10 +29,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import fields, formats, source_files
+from stages.corpus import conversations, fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
-from stages.records import Message, Row, Shown
+from stages.records import Message, Row, Shown, answer_text
 from stages.tasks.gec.marks import EITHER, MARK, marked, paired
 
 INSTRUCTION = "次の文の誤りを直してください。"
@@ -87,11 +87,11 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     """An example for each reference of a record."""
     if parsed := formats.parse(record, FORMATS) if "output" not in record else None:
         source = record.get("source") or parsed.before[-1]["content"].removeprefix(INSTRUCTION)
-        example = _pair(line, str(source), parsed.target, record, parsed.form, parsed.unused)
+        example = _pair(line, str(source), parsed.answer, record, parsed.form, parsed.unused)
         own = [(at["role"], at["content"].strip()) for at in parsed.before]
         asked = [(at["role"], at["content"]) for at in prompt(example.source)]
         before = parsed.before if own != asked else ()
-        yield replace(example, prompt=before, answer=parsed.answer, tools=parsed.tools)
+        yield replace(example, prompt=before, tools=parsed.tools)
         return
     sources, targets = ([key for key in keys if record.get(key)] for keys in (SOURCES, TARGETS))
     if len(sources) != 1 or len(targets) != 1:
@@ -103,22 +103,23 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         if not isinstance(reference, str):
             raise Malformed(f'"{targets[0]}" is {fields.kind(reference)}; it is a text')
         source = fields.content(record, sources[0], FORMATS)
-        yield _pair(line, source, reference, record, "sources with their targets", unused)
+        answer = conversations.answer_of(reference, f'"{targets[0]}"')
+        yield _pair(line, source, answer, record, "sources with their targets", unused)
 
 
 def _pair(
     line: int,
     source: str,
-    target: str,
+    answer: Message,
     record: dict[str, Any],
     form: str,
     unused: tuple[str, ...],
 ) -> Example:
-    source, target = source.strip(), target.strip()
+    source, target = source.strip(), answer_text(answer)
     if not source or not target:
         raise Malformed("an empty sentence before or after correction")
     category = CORRECT if source == target else fields.category(record) or _edited(source, target)
-    example = Example(line, source, target, category, form=form, unused=unused)
+    example = Example(line, source, target, category, form=form, unused=unused, answer=answer)
     formats.require_encodable(example)
     return example
 
@@ -167,7 +168,8 @@ def _corrected_by_each(line: int, tokens: list[str], edits: list[str]) -> Iterat
         target = between.join([*corrected, *tokens[at:]])
         kinds = {kind for _, _, kind, _ in made}
         record = {"category": kinds.pop() if len(kinds) == 1 else ""}
-        yield _pair(line, between.join(tokens), target, record, "M2 blocks", ())
+        answer = conversations.answer_of(target, "the correction")
+        yield _pair(line, between.join(tokens), answer, record, "M2 blocks", ())
 
 
 def show(example: Example) -> Shown:

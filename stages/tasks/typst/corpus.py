@@ -7,11 +7,10 @@ Each record may have a "category"; the default is the most distinctive construct
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import fields, formats, source_files
+from stages.corpus import conversations, fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
 from stages.records import Message, Row, Shown
@@ -112,12 +111,15 @@ def construct(latex: str) -> str:
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     messages: tuple[Message, ...] = ()
-    parsed = None
+    tools: tuple[dict[str, Any], ...] = ()
     if record.keys() & {"latex", "typst"}:
-        source, target = (fields.content(record, key, FORMATS) for key in ("latex", "typst"))
+        source = fields.content(record, "latex", FORMATS)
+        answer = conversations.answer_in(record, "typst", FORMATS)
+        target = answer["content"]
         form, unused = "pairs of LaTeX and Typst", fields.unused(record, {"latex", "typst"})
     elif parsed := formats.parse(record, FORMATS):
         target, form, unused = parsed.target, parsed.form, parsed.unused
+        answer, tools = parsed.answer, parsed.tools
         if parsed.given or parsed.instruction:
             source, messages = _of_instruction(parsed)
         else:
@@ -126,9 +128,10 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
     category = fields.category(record) or construct(source)
-    example = Example(line, source, target, category, messages, form=form, unused=unused)
-    if parsed:
-        example = replace(example, answer=parsed.answer, tools=parsed.tools)
+    example = Example(
+        line, source, target, category, messages, form=form, unused=unused, answer=answer,
+        tools=tools,
+    )  # fmt: skip
     formats.require_encodable(example)
     yield example
 
