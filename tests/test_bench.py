@@ -174,12 +174,18 @@ def test_the_table_of_make_repro_is_that_of_its_summary():
         "│ evaluate │ 1      │ 3 s           │ evaluate@a-001, 3 s │\n",
         "│ gec-001 │ 0.521 │ 0.48 to 0.55 │\n",
     ]
-    told = repro.report(said, 130, 700, " M dvc.lock\n?? a file\n")
+    told = repro.report(said, 130, 700, " M dvc.lock\n?? a file\n", {})
+    assert told.startswith("## As it is committed\n")
     assert (
         "12 min in all, 2 min of it the installation. `git status` afterwards: dvc.lock, a file."
         in told
     )
-    assert "`git status` afterwards: empty." in repro.report(said, 130, 700, "")
+    assert "`git status` afterwards: empty." in repro.report(said, 130, 700, "", {})
+    other = repro.report(said, 130, 700, " M dvc.lock\n", repro.MACHINE)
+    assert other.startswith("## With `exact: machine` and `threads: 1`\n")
+    assert "git status" not in other
+    params = Path("params.yaml").read_text(encoding="utf-8")
+    assert [params.count(line) for line in repro.MACHINE] == [1, 1]
     rows = [line for line in told.splitlines() if line.startswith("|")]
     assert rows[2:] == [
         "| train | 12 | 15 min | train@lm-001, 4 min |",
