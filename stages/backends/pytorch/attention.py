@@ -36,8 +36,10 @@ HARMLESS = {
 
 
 def fuse(model: nn.Module, where: str) -> None:
-    """The attention alone, which answers sooner too: keys and values that heads share are not
-    copied (bench/NOTES.md, W3).
+    """On a CPU, the model attends by `attention` below, if that is what its own attention computes.
+
+    Answers gain by it as training does: keys and values that heads share are not copied
+    (bench/NOTES.md, W3).
     """
     if where == "cpu" and attention_is_plain(causal_model(model)):
         AttentionInterface.register(NAME, attention)
