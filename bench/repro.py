@@ -91,9 +91,11 @@ def report(
 def processor() -> str:
     import torch
 
-    named = Path("/proc/cpuinfo")
-    names = re.findall("model name.*: (.*)", named.read_text()) if named.is_file() else []
-    name = names[0] if names else platform.processor()
+    told = Path("/proc/cpuinfo")
+    text = told.read_text() if told.is_file() else ""
+    said = [re.search(rf"^{key}\s*: (.*)", text, re.M) for key in ("model name", "cpu family")]
+    # Cloud machines leave the generation out of the name; the family has it.
+    name = " family ".join(found[1] for found in said if found) or platform.processor()
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{psutil.cpu_count(logical=False)} cores of {name}, {capability}"
 
