@@ -1,4 +1,4 @@
-"""What runs made of the rows that are held out, as `evaluate` left it: each row beside its answer."""
+"""What runs made of the rows that are held out: each row beside its answer and its score."""
 
 import json
 from collections.abc import Iterable
@@ -58,7 +58,7 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
     rows = {
         (corpus, row["id"]): row
         for corpus in dict.fromkeys(record["corpus"] for record in records)
-        for row in test_rows(task, corpus, folder)
+        for row in held_out(task, corpus, folder)
     }
     keys = [(record["corpus"], record["id"]) for record in records]
     if not set(keys) == set(answers) <= set(rows):
@@ -79,7 +79,7 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
     ]
 
 
-def test_rows(task: str, corpus: str, folder: Path = Path()) -> list[Row]:
+def held_out(task: str, corpus: str, folder: Path) -> list[Row]:
     path = folder / "data/prepared" / task / "test" / f"{corpus}.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: not there; run `dvc repro prepare@{corpus}`")
