@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from stages.commands import apply, begin, check, export, new, plan, report, repro
+from stages.commands import apply, begin, check, diff, export, inspect, new, plan, report, repro
 from stages.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ VERBS = (
     (plan.plan, "how much memory a run takes"),
     (repro.repro, "dvc repro, several stages at once; or prove an edit"),
     (report.report, "a page and pictures of all scores"),
+    (inspect.inspect, "what a run gets right and wrong, and rows to work on"),
+    (diff.diff, "what one version of a corpus has that another has not"),
     (apply.apply, "answer your own text"),
     (export.export, "write a run for other programs"),
 )
