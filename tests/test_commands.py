@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.commands import check, report
+from stages.commands import check
 from stages.errors import UserError
 from stages.params import load_params
 from stages.settings import Corpus
@@ -216,34 +216,9 @@ def test_new_takes_a_number_that_neither_a_corpus_nor_a_run_has(clone):
     assert after.corpora["lm-004"].file == "data/lm/train_004.txt"
 
 
-def test_the_report_draws_every_plot(clone):
-
-    said = run(clone, "python", "-m", "stages", "report", "-o", "drawn").stdout
-    tasks = load_params(clone / "params.yaml").tasks
-    kinds = ("chain", "matrix", "categories", "curves")
-    assert f"drawn/index.html: {4 * len(tasks)} pictures" in said
-    pictures = sorted((clone / "drawn").glob("*.png"))
-    assert {picture.stem for picture in pictures} == {
-        f"{task}_{kind}" for task in tasks for kind in kinds
-    }
-    assert all(
-        picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
-        for picture in pictures
-    )
-    assert "typst-003" in (clone / "drawn/index.html").read_text(encoding="utf-8")
-
-
-def test_the_report_prints_every_cell_of_the_chain_as_its_file_has_it_and_escapes_it(tmp_path):
-    long = "a" * 99
-    text = f"run,test_set,score\n<b>&,,0.10\n{long},NA,1e-05\n"
-    (tmp_path / "chain.csv").write_text(text, encoding="utf-8")
-    table = report._table(tmp_path / "chain.csv")
-    assert re.findall(r"<th>(.*?)</th>", table) == ["run", "test set", "score"]
-    cells = ["&lt;b&gt;&amp;", "", "0.10", long, "NA", "1e-05"]
-    assert re.findall(r"<td>(.*?)</td>", table) == cells
-
-
-@pytest.mark.parametrize("verb", ["new", "check", "plan", "apply", "export", "report"])
+@pytest.mark.parametrize(
+    "verb", ["new", "check", "plan", "apply", "export", "report", "inspect", "diff"]
+)
 def test_help_has_examples(verb):
     said = run(Path(__file__).parents[1], "python", "-m", "stages", verb, "--help").stdout
     assert f"python -m stages {verb}" in said.split("Usage")[1]

@@ -1000,7 +1000,7 @@ def test_the_commands_of_the_readme_run():
     }
     stages = {
         f"python -m stages {verb}"
-        for verb in ("begin", "new", "check", "plan", "apply", "report", "repro")
+        for verb in ("begin", "new", "check", "plan", "apply", "report", "repro", "inspect", "diff")
     }
     known = stages | {
         "git clone",

@@ -15,34 +15,9 @@ from stages.errors import UserError
 from stages.files import write_lines
 from stages.params import load_params
 from stages.records import Prediction, answer_text, read_rows
+from tests import scored as repository
+from tests.scored import ANSWERS, ROWS, row
 from tests.test_settings import GOOD
-
-ASKED = "次の文の誤りを直してください。"
-
-
-def row(number: int, category: str, source: str, target: str) -> dict:
-    return {
-        "id": f"{number:016x}",
-        "category": category,
-        "source": source,
-        "messages": [
-            {"role": "user", "content": f"{ASKED}\n{source}"},
-            {"role": "assistant", "content": target},
-        ],
-    }
-
-
-ROWS = [
-    row(0, "Particle", "水が飲む。", "水を飲む。"),
-    row(1, "Particle", "本が読む。", "本を読む。"),
-    row(2, "Verb", "泳った。", "泳いだ。"),
-    row(3, "[red]", "\x1b[31m猫", "猫[/]です"),
-]
-# One that was right and is wrong, one wrong in both, one that is right now, and hostile text.
-ANSWERS = {
-    "gec-001": ["水を飲む。", "本が読む。", "泳った。", "猫[/]です"],
-    "gec-002": ["水が飲む。", "本が読む。", "泳いだ。", "\x1b[2J<b>" + "あ" * 100_000],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -52,32 +27,9 @@ def wide(monkeypatch):
 
 @pytest.fixture
 def scored(tmp_path, monkeypatch) -> Path:
-    """Two runs, scored on one test set."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(GOOD), encoding="utf-8")
-    write_lines(Path("data/prepared/gec/test/gec-001.jsonl"), ROWS)
-    for name, answers in ANSWERS.items():
-        score_run(name, answers)
+    repository.make(tmp_path, ROWS, ANSWERS)
     return tmp_path
-
-
-def score_run(name: str, answers: list[str]) -> None:
-    made = [
-        Prediction(row["id"], "gec-001", answer, 1.0, 3)
-        for row, answer in zip(ROWS, answers, strict=True)
-    ]
-    write_lines(
-        Path(f"data/predictions/{name}.jsonl"),
-        [*made, Prediction("0" * 16, "gec-001", "", 0, 1, "base")],
-    )
-    statistics = tasks.score("gec").statistics(ROWS, made)
-    write_lines(
-        Path(f"data/scored/gec/{name}.jsonl"),
-        [
-            {"id": row["id"], "corpus": "gec-001", "category": row["category"], "statistics": numbers.tolist()}
-            for row, numbers in zip(ROWS, statistics, strict=True)
-        ],
-    )  # fmt: skip
 
 
 def said(capsys, command=inspect.inspect, *names: str, **options) -> str:

@@ -1,87 +1,95 @@
-"""report: every plot of the repository as pictures, and one page that shows them; no network, no
-browser needed.
-"""
+"""report: every score and the rows behind it, as one page that needs no network."""
 
-import html
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from stages.errors import UserError
-from stages.files import atomic_write
+from stages.files import atomic_write, require_writable
+from stages.page import contents, page_file, revisions
+from stages.page.contents import Copy
 from stages.params import load_params
+from stages.progress_lines import ProgressLines
 
 
 def report(
-    revisions: Annotated[
+    revision_names: Annotated[
         list[str] | None,
-        typer.Argument(help="git revisions or experiments to draw beside the workspace"),
+        typer.Argument(
+            metavar="[REVISIONS]...",
+            help="git revisions or experiments to show beside the workspace",
+        ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="folder for the page and its pictures")
+        Path, typer.Option("-o", "--output", help="folder for index.html, or an .html file")
     ] = Path("build/report"),
 ) -> None:
-    """Draw what `dvc plots` knows as PNG, and a page with the chain's figures:
-    build/report/index.html.
+    """Write one HTML file with the chains, what each run knows and forgot, what made it, and every
+    held-out row with all answers: build/report/index.html. It opens from the disk.
 
     Examples:
 
       python -m stages report
 
-      python -m stages report main exp-abc12 -o /tmp/report
+      python -m stages report main exp-abc12 -o /tmp/report.html
     """
-    import vl_convert
-
+    path = output if output.suffix == ".html" else output / "index.html"
     params = load_params()
-    output.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for task in params.compare:
-        chain = Path("metrics/compare", task, "chain.csv")
-        if not chain.is_file():
-            continue
-        parts.append(f"<h2>{html.escape(task)}</h2>{_table(chain)}")
-        for name in ("chain.csv", "matrix.csv", "categories.csv", "curves.csv"):
-            picture = output / f"{task}_{Path(name).stem}.png"
-            picture.write_bytes(
-                vl_convert.vegalite_to_png(_vega(chain.with_name(name), revisions or []), scale=2)
-            )
-            parts.append(f'<img src="{picture.name}" alt="{task} {Path(name).stem}">')
-    if not parts:
+    compared = [task for task in params.compare if _chain(task).is_file()]
+    if not compared:
         raise UserError("metrics/compare: nothing has been compared yet; run `dvc repro` first")
-    with atomic_write(output / "index.html") as page:
-        page.write(
-            '<!doctype html><meta charset="utf-8"><title>Tsugiki</title>'
-            "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto}"
-            "img{display:block;margin:1rem 0;max-width:100%}td,th{padding:.2rem "
-            ".8rem;text-align:left}</style>" + "\n".join(parts) + "\n"
-        )
+    require_writable(path.parent)
+    with tempfile.TemporaryDirectory() as scratch:
+        copies = [Copy(Path()), *_copies(revision_names or [], compared, Path(scratch))]
+        runs = {
+            task: [run for run, spec in params.runs.items() if spec.task == task]
+            for task in compared
+        }
+        total = sum(map(len, runs.values())) * len(copies)
+        figures, rows = [], {}
+        with ProgressLines("reading", total, "runs") as lines:
+            for task in compared:
+                about, rows[task] = contents.of_task(task, copies, runs[task], lines.advance)
+                figures.append(about)
+        said = [*_unchanged(compared, copies), *_lacking(figures)]
+    page = page_file.html_of({"tasks": figures, "said": said}, rows)
+    with atomic_write(path) as file:
+        file.write(page)
+    for line in said:
+        typer.echo(line, err=True)
+    count = sum(len(each["rows"]) for each in rows.values())
     typer.echo(
-        f"{output / 'index.html'}: {sum(part.startswith('<img') for part in parts)} pictures"
+        f"{path}: {len(page.encode()) / 2**20:.1f} MB, {count:,} rows of {len(rows)} tasks; open "
+        "it in a browser"
     )
 
 
-def _vega(path: Path, revisions: list[str]) -> str:
-    """The Vega-Lite specification that DVC fills in for one plot."""
-    verb = ["diff", *revisions, "workspace", "--targets"] if revisions else ["show"]
-    command = [sys.executable, "-m", "dvc", "plots", *verb, str(path), "--show-vega"]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode:
-        raise UserError(
-            f"{path}: dvc could not draw it: {made.stderr.strip().splitlines()[-1]}; run `dvc "
-            f"repro` first"
-        )
-    return made.stdout
+def _chain(task: str) -> Path:
+    return Path("metrics/compare", task, "chain.csv")
 
 
-def _table(chain: Path) -> str:
-    """The chain with its intervals and verdicts as HTML, everything from the file escaped."""
-    import pandas as pd
+def _copies(names: list[str], compared: list[str], scratch: Path) -> list[Copy]:
+    copies = []
+    for number, name in enumerate(dict.fromkeys(names)):
+        folder = scratch / str(number)
+        copies.append(Copy(folder, name, tuple(revisions.copied(name, compared, folder))))
+    return copies
 
-    table = pd.read_csv(chain, dtype=str, keep_default_na=False)  # every cell as it stands there
-    with pd.option_context("display.max_colwidth", None):
-        return str(
-            table.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, border=0)
-        )
+
+def _unchanged(compared: list[str], copies: list[Copy]) -> list[str]:
+    return [
+        f"{revision}: {', '.join(runs)} as in the workspace"
+        for revision, runs in contents.unchanged(compared, copies).items()
+        if runs
+    ]
+
+
+def _lacking(figures: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{run['label']}: {run['lacks']}"
+        for about in figures
+        for run in about["runs"]
+        if run["lacks"]
+    ]

@@ -44,11 +44,11 @@ class Renderer:
 
     It is started with the first source, and again after each source that it did not survive.
     timeout_seconds: the time limit of one source. A source usually takes 1 ms, so that a limit of
-    seconds stops only loops.
+    seconds stops only loops.   pictures: answer with the first page as SVG, not with fingerprints.
     """
 
-    def __init__(self, timeout_seconds: float = 3.0) -> None:
-        self.timeout_seconds = timeout_seconds
+    def __init__(self, timeout_seconds: float = 3.0, pictures: bool = False) -> None:
+        self.timeout_seconds, self.pictures = timeout_seconds, pictures
         self._known: dict[tuple[str, Mode], bytes | None] = {}
         self._worker: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
@@ -111,6 +111,7 @@ class Renderer:
             render_worker.__file__,
             self._root.name,
             str(self.timeout_seconds),
+            "picture" if self.pictures else "fingerprint",
         ]
         # Packages would be fetched through a proxy at the discard port, where nothing answers.
         nowhere = "http://127.0.0.1:9"

@@ -111,13 +111,14 @@ def _times(outer: Matrix, inner: Matrix) -> Matrix:
     )
 
 
-def work(root: str, timeout_seconds: float) -> None:
+def work(root: str, timeout_seconds: float, wanted: str) -> None:
     """The worker's main loop.
 
     It writes `"ready"`, then answers each line `[mode, sources]` with a line for each source: its
-    fingerprint in hexadecimal, or null.
+    fingerprint or its picture, as `wanted` says, in hexadecimal; or null.
     """
     fingerprinter = Fingerprinter(root)
+    answering = fingerprinter.picture if wanted == "picture" else fingerprinter.fingerprint
     # The first compilation opens files that cannot be opened any more once the worker is confined.
     fingerprinter.fingerprint("math", "x")
     _confine()
@@ -129,7 +130,7 @@ def work(root: str, timeout_seconds: float) -> None:
             _allow_cpu(timeout_seconds)
             answer = None
             with contextlib.suppress(Exception):
-                answer = fingerprinter.fingerprint(mode, source).hex()
+                answer = answering(mode, source).hex()
             print(json.dumps(answer), file=sys.stdout, flush=True)
 
 
@@ -163,6 +164,10 @@ class Fingerprinter:
             character for character in source if character > "\u00ff" and not self._draws(character)
         )
         return hashlib.blake2b(repr((pages, lacking)).encode(), digest_size=16).digest()
+
+    def picture(self, mode: Mode, source: str) -> bytes:
+        """A source's first page as SVG."""
+        return self._pages(mode, source)[0]
 
     def _draws(self, character: str) -> bool:
         if character not in self._drawn:
@@ -212,4 +217,4 @@ def _allow_cpu(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], float(sys.argv[2]))
+    work(sys.argv[1], float(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,115 @@
+"""A task's part of the page: the figures and lineage of each run, and the rows behind them."""
+
+import filecmp
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import outcomes, tasks
+from stages.errors import UserError
+from stages.outcomes import Outcome
+from stages.page import curves, figures, lineage, rows
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A repository's outputs: the workspace's, or those of a revision, in a folder of their own.
+
+    revision: "" for the workspace.   missing: paths whose content could not be had.
+    """
+
+    folder: Path
+    revision: str = ""
+    missing: tuple[str, ...] = ()
+
+    def label(self, run: str) -> str:
+        """What the page calls a run."""
+        return f"{run}@{self.revision}" if self.revision else run
+
+
+def of_task(
+    task: str, copies: list[Copy], runs: list[str], done: Callable[[], None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(figures, rows) of a task.
+
+    copies: the workspace, then revisions.   runs: those of params.yaml, in their order.
+    done: called after each run.
+    """
+    shown, found, points = [], {}, {}
+    for copy in copies:
+        compared = figures.chain(task, copy.folder)
+        for run in dict.fromkeys([*compared, *([] if copy.revision else runs)]):
+            if copy.revision and _same(task, run, copies[0].folder, copy.folder):
+                continue
+            label, entry = copy.label(run), compared.get(run, {})
+            held_out, lacks = _outcomes(task, run, copy)
+            if held_out:
+                found[label] = held_out
+            points[label] = figures.losses(task, run, copy.folder)
+            shown.append(
+                entry
+                | {
+                    "label": label,
+                    "run": run,
+                    "revision": copy.revision,
+                    "parent": copy.label(entry["parent"]) if entry.get("parent") else "",
+                    "lacks": lacks,
+                    "sets": figures.by_test_set(task, run, copy.folder, held_out),
+                    "categories": figures.by_category(task, run, copy.folder, held_out),
+                    "measures": figures.measures(task, run, copy.folder),
+                    "lineage": lineage.of_run(run, copy.folder),
+                    "losses": points[label],
+                }
+            )
+            done()
+    about = {"task": task, "measure": _measure(task), "runs": shown}
+    return about | {"curves": curves.drawing(points)}, rows.of_task(task, found)
+
+
+def unchanged(tasks: Iterable[str], copies: list[Copy]) -> dict[str, list[str]]:
+    """By revision the runs that are in it as in the workspace, and are shown once."""
+    return {
+        copy.revision: [
+            run
+            for task in tasks
+            for run in figures.chain(task, copy.folder)
+            if _same(task, run, copies[0].folder, copy.folder)
+        ]
+        for copy in copies[1:]
+    }
+
+
+def _same(task: str, run: str, workspace: Path, other: Path) -> bool:
+    """Whether a run has the same figures in both, and the same rows where the other has any."""
+    scored = f"metrics/evaluate/{task}/{run}.json"
+    files = (
+        f"data/scored/{task}/{run}.jsonl",
+        f"data/predictions/{run}.jsonl",
+        f"models/{run}/lineage.json",
+    )
+    both = [scored, *(file for file in files if (other / file).is_file())]
+    return all((copy / file).is_file() for file in both for copy in (workspace, other)) and all(
+        filecmp.cmp(workspace / file, other / file, shallow=False) for file in both
+    )
+
+
+def _outcomes(task: str, run: str, copy: Copy) -> tuple[list[Outcome], str]:
+    """A run's rows, or why there are none and what to do."""
+    try:
+        return outcomes.of_run(task, run, copy.folder), ""
+    except UserError:
+        if not copy.revision:
+            return [], f"no rows: run `dvc repro evaluate@{run}`"
+    needed = (f"data/scored/{task}/{run}.", f"data/predictions/{run}.", f"data/prepared/{task}/")
+    lost = ", ".join(path for path in copy.missing if path.startswith(needed))
+    return [], (
+        f"no rows: {lost or run} of {copy.revision} in neither the cache nor a remote; `dvc push` "
+        f"where it was made, or `git checkout {copy.revision}` and `dvc repro evaluate@{run}`"
+    )
+
+
+def _measure(task: str) -> str:
+    """The first sentence of what the task's score says of itself."""
+    said = " ".join((tasks.score(task).__doc__ or "").split()).partition(": ")[2]
+    return said.partition(". ")[0].rstrip(".")

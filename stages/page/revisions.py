@@ -1,0 +1,60 @@
+"""What DVC has of a git revision or an experiment, copied to a folder that is read like the
+repository.
+"""
+
+from pathlib import Path
+
+from stages.errors import UserError
+
+WANTED = (
+    "metrics/compare",
+    "metrics/evaluate",
+    "metrics/details",
+    "metrics/curves",
+    "metrics/prepare",
+    "build/config/train",
+    "data/scored",
+    "data/predictions",
+)
+"""Of these everything; of the tasks that are compared the held-out rows too, and of runs their
+lineage.
+"""
+
+
+def copied(revision: str, tasks: list[str], folder: Path) -> list[str]:
+    """Copy a revision's outputs of some tasks into `folder`; the paths of which neither the cache
+    nor a remote has the content.
+
+    Raises UserError for a revision that there is not.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+    from scmrepo.exceptions import SCMError
+
+    try:
+        files = DVCFileSystem(rev=revision)
+        files.repo  # noqa: B018  # opens it, which resolves the revision
+    except (DvcException, SCMError) as error:
+        raise UserError(
+            f"{revision}: no such revision or experiment ({error}); `git log` and `dvc exp list` "
+            "say which there are"
+        ) from None
+    wanted = [*WANTED, *(f"data/prepared/{task}/test" for task in tasks)]
+    paths, missing = list[str](), list[str]()
+    for place in wanted:
+        try:
+            paths += files.find(place)
+        except DataIndexDirError:  # what a folder holds is known from the cache
+            missing.append(place)
+    models = files.ls("models", detail=False) if files.exists("models") else []
+    paths += [f"{model}/lineage.json" for model in models if Path(model).name != "bases"]
+    for path in paths:
+        kept = folder / path
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            files.get_file(path, str(kept))
+        except (OSError, DvcException, DataIndexDirError):
+            kept.unlink(missing_ok=True)
+            missing.append(path)
+    return missing

@@ -1,0 +1,259 @@
+"""The page of all figures and rows, in a real browser where there is one."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.commands import report
+from stages.errors import UserError
+from stages.page import page_file, rows
+from tests import scored as repository
+from tests.scored import ROWS, row
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
+HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\x1b[31m\0&amp; \u202eabc"
+
+
+@pytest.fixture(scope="module")
+def open_page():
+    """open_page(FILE, FRAGMENT, width, scheme): a page of the browser, which may say nothing on its
+    console."""
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome here: `apt-get install chromium` brings one")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        said: list[str] = []
+
+        def opened(file: Path, fragment: str = "", width: int = 1280, scheme: str = "light"):
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+            )
+            page = context.new_page()
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
+            page.goto(f"file://{file.resolve()}{fragment}")
+            page.wait_for_selector("h1")
+            return page
+
+        yield opened
+        browser.close()
+        assert not said
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """made(ROWS, ANSWERS): the page of a repository with these."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(rows: list[dict], answers: dict[str, list[str]]) -> Path:
+        repository.make(tmp_path, rows, answers)
+        report.report()
+        return tmp_path / "build/report/index.html"
+
+    return make
+
+
+def shown(page) -> list[str]:
+    return [each.inner_text() for each in page.locator(".row").all()]
+
+
+@pytest.fixture
+def small(made) -> Path:
+    return made(ROWS, repository.ANSWERS)
+
+
+def test_the_chain_is_shown_and_a_cell_of_the_matrix_opens_its_rows(small, open_page):
+    page = open_page(small)
+    assert page.locator("h1").inner_text() == "gec"
+    assert "no difference shown" in page.locator(".chain").inner_text()
+    page.get_by_role("button", name="gec-001 on gec-001").click()
+    page.wait_for_selector(".row")
+    assert page.locator("output").inner_text() == "4 rows"
+    assert page.locator("#run").input_value() == "gec-001"
+
+
+def test_rows_are_filtered_sorted_and_marked(small, open_page):
+    page = open_page(small, "#gec/rows")
+    page.wait_for_selector(".row")
+    page.select_option("#outcome", "worse")
+    assert page.locator("output").inner_text() == "2 rows"
+    first = page.locator(".row").first
+    assert first.locator("del").first.inner_text() == "を"
+    assert first.locator("ins").first.inner_text() == "が"
+    page.select_option("#outcome", "both")
+    assert "本" in shown(page)[0]
+    page.select_option("#outcome", "all")
+    page.select_option("#category", "Verb")
+    assert len(shown(page)) == 1
+    page.select_option("#category", "")
+    page.fill("#text", "飲む")
+    assert len(shown(page)) == 1
+    page.fill("#text", "")
+    page.select_option("#sort", "best")
+    assert "泳いだ" in shown(page)[0]
+
+
+def test_a_link_to_a_row_opens_it_again(small, open_page):
+    page = open_page(small, "#gec/rows")
+    page.wait_for_selector(".row")
+    address = page.locator(".row", has_text="泳った").locator("header a").get_attribute("href")
+    again = open_page(small, address)
+    assert "泳った" in again.locator(".row.linked").inner_text()
+
+
+def test_keys_lead_through_the_page(made, open_page):
+    many = [row(number, "Verb", f"走った{number}", f"走る{number}") for number in range(120)]
+    answers = [each["messages"][-1]["content"] for each in many]
+    page = open_page(made(many, {"gec-001": answers, "gec-002": answers}))
+    page.keyboard.press("r")
+    page.wait_for_selector(".row")
+    assert len(shown(page)) == 50
+    page.keyboard.press("n")
+    assert "2 of 3" in page.locator(".found").inner_text()
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.className").startswith("row")
+    page.keyboard.press("/")
+    page.keyboard.type("走った119")
+    assert len(shown(page)) == 1
+    page.keyboard.press("Tab")
+    page.keyboard.press("?")
+    assert page.locator("dialog").is_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("o")
+    page.wait_for_selector(".chain")
+
+
+def test_hostile_and_long_text_stays_text(made, open_page):
+    hostile = [row(n, HOSTILE, HOSTILE + str(n), HOSTILE + "あ" * 100_000) for n in range(2)]
+    page = open_page(made(hostile, {"gec-001": [HOSTILE] * 2, "gec-002": [HOSTILE + "x"] * 2}))
+    assert page.locator("img").count() == 0
+    page.get_by_role("button", name="</script>").first.click()
+    page.wait_for_selector(".row")
+    assert page.locator("img").count() == 0
+    assert "</script><img src=x onerror=alert(1)>" in shown(page)[0]
+    assert len(shown(page)[0]) < 10_000
+    page.get_by_role("button", name="all 100,0").first.click()
+    assert len(shown(page)[0]) > 100_000
+
+
+def test_five_thousand_rows_are_filtered_in_a_tenth_of_a_second(made, open_page):
+    many = [
+        row(number, f"kind {number % 7}", f"文{number}を直す。" * 5, f"文{number}が直る。" * 5)
+        for number in range(5_000)
+    ]
+    wrong = [each["source"] for each in many]
+    page = open_page(made(many, {"gec-001": wrong, "gec-002": wrong}), "#gec/rows")
+    page.wait_for_selector(".row")
+    milliseconds = page.evaluate("""() => {
+        const field = document.getElementById("text"), times = [];
+        for (const text of ["文4", "文49", "文499", "文4999", "", "文1", "文12"]) {
+            const begun = performance.now();
+            field.value = text;
+            field.dispatchEvent(new Event("input"));
+            times.push(performance.now() - begun);
+        }
+        return times.sort((a, b) => a - b)[3];
+    }""")
+    assert page.locator("output").inner_text() == "111 rows"
+    assert milliseconds < 100
+
+
+@pytest.mark.parametrize(("fragment", "width", "scheme"), [("#gec/chain", 1280, "light"), ("#gec/rows", 400, "dark")])  # fmt: skip
+def test_nothing_hinders_a_reader(small, open_page, fragment, width, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = open_page(small, fragment, width, scheme)
+    page.wait_for_selector(".row, .chain")
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not [(each["id"], each["nodes"][0]["html"]) for each in serious]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_pictures_and_scores_of_steps_stand_in_their_rows(whole_graph, tmp_path, monkeypatch, open_page):  # fmt: skip
+    monkeypatch.chdir(whole_graph)
+    file = tmp_path / "page.html"
+    report.report(output=file)
+    assert file.stat().st_size < 10 * 2**20
+    typst = open_page(file, "#typst/rows")
+    typst.wait_for_selector(".row")
+    assert typst.locator("img.picture").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 5  # fmt: skip
+    reward = open_page(file, "#reward/rows")
+    reward.wait_for_selector(".steps")
+    assert reward.locator(".step").first.inner_text()[0] in "✓✗"
+    assert open_page(file, "#lm/chain").locator(".curves svg").count() == 1
+    assert "model.safetensors" not in file.read_text(encoding="utf-8")
+
+
+# Without a browser
+
+
+def test_an_experiment_stands_beside_the_workspace(clone, monkeypatch, capsys):
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    scores = clone / "data/scored/gec/gec-002.jsonl"
+    kept = scores.read_bytes()
+    scores.unlink()
+    scores.write_bytes(kept.replace(b"1.0", b"0.0"))
+    (clone / "metrics/evaluate/gec/gec-002.json").write_text('{"score": 0.1, "low": 0, "high": 1}')
+    monkeypatch.chdir(clone)
+    report.report(["HEAD"])
+    figures = (clone / "build/report/index.html").read_text(encoding="utf-8")
+    told = json.loads(figures.split('type="application/json">')[1].split("</script>")[0])
+    gec = next(each for each in told["tasks"] if each["task"] == "gec")
+    assert [run["label"] for run in gec["runs"]] == ["gec-001", "gec-002", "gec-002@HEAD"]
+    assert gec["runs"][2]["sets"]
+    assert set(params["compare"]) == {each["task"] for each in told["tasks"]}
+    assert "HEAD: " in capsys.readouterr().err
+
+
+def test_a_revision_whose_rows_are_nowhere_says_what_to_do(clone, monkeypatch, capsys):
+    shutil.rmtree(clone / ".dvc/cache")
+    (clone / "metrics/evaluate/gec/gec-002.json").write_text('{"score": 0.1, "low": 0, "high": 1}')
+    monkeypatch.chdir(clone)
+    report.report(["HEAD"])
+    said = capsys.readouterr().err
+    assert "gec-002@HEAD: no rows: " in said
+    assert "of HEAD in neither the cache nor a remote; `dvc push` where it was made, or `git checkout HEAD` and `dvc repro evaluate@gec-002`" in said  # fmt: skip
+
+
+def test_a_run_without_rows_is_shown_and_says_what_to_run(small, capsys):
+    Path("data/scored/gec/gec-002.jsonl").unlink()
+    report.report()
+    assert "gec-002: no rows: run `dvc repro evaluate@gec-002`" in capsys.readouterr().err
+
+
+def test_before_anything_is_compared_and_of_no_revision_it_says_so(small, tmp_path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
+    with pytest.raises(UserError, match=r"nope: no such revision or experiment \(.*\); `git log` and `dvc exp list` say which there are"):  # fmt: skip
+        report.report(["nope"])
+    Path("metrics/compare/gec/chain.csv").unlink()
+    with pytest.raises(UserError, match="metrics/compare: nothing has been compared yet; run `dvc repro` first"):  # fmt: skip
+        report.report()
+
+
+def test_the_same_repository_gives_the_same_page(small):
+    before = small.read_bytes()
+    report.report()
+    assert small.read_bytes() == before
+
+
+def test_json_in_the_page_cannot_end_its_element():
+    page = page_file.html_of({"said": ["</script>"]}, {"<b>": {}})
+    assert "</script>" not in page.split('type="application/json">')[1].split("</script>")[0]
+    assert 'data-task="&lt;b&gt;"' in page
+
+
+def test_differences_are_places_of_characters_and_of_none_in_texts_too_long_to_compare():
+    assert rows.differences("a𝛼b", "a𝛽b") == [1, 2, 1, 2]
+    assert rows.differences("a" * 30_000, "b") == []
