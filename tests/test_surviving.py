@@ -135,6 +135,22 @@ def test_patience_survives_a_resume(base, inside, monkeypatch):
     assert fit(base, settings, inside / "stopped", CONTRARY).steps == whole.steps
 
 
+def test_the_best_checkpoint_outlives_a_move_of_its_folder(base, inside, monkeypatch):
+    """Rotation would delete it by its old path, and the last weights be saved in its place."""
+    settings = SETTINGS.model_copy(update={"max_steps": 12, "save_total_limit": 1})
+    whole = fit(base, settings, inside / "whole", CONTRARY)
+    with monkeypatch.context() as patch:
+        stop_at(patch, whole.best_step + 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            fit(base, settings, inside / "before", CONTRARY)
+    (inside / "before").rename(inside / "after")
+    again = fit(base, settings, inside / "after", CONTRARY)
+    assert (again.steps, again.best_step) == (12, whole.best_step) and whole.best_step < 6
+    whole.save(inside / "saved-whole")
+    again.save(inside / "saved-again")
+    assert bytes_of(inside / "saved-whole") == bytes_of(inside / "saved-again")
+
+
 @pytest.mark.parametrize("name", ["pytorch", "mlx"])
 def test_a_training_that_had_ended_is_finished_without_another_step(base, inside, name):
     """Killed after its last step and before it was saved; its folder is another one now."""
