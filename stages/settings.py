@@ -85,6 +85,7 @@ class Common(Strict):
     threads: int = Field(
         0,
         ge=0,
+        le=1024,
         description="CPU threads; 0 = one for each core. With exact: machine another number sums "
         "in another order and gives other last bits",
     )
@@ -124,7 +125,7 @@ class Settings(Common):
     learn: Literal["all", "last"] = Field(
         "all", description="which answers of a conversation of several turns are learned"
     )
-    added_tokens: list[str] = Field(
+    added_tokens: list[Annotated[str, Field(min_length=1)]] = Field(
         [],
         description="new tokens of the vocabulary; beside an adapter, "
         "only their rows of the embedding are trained",

@@ -1,6 +1,7 @@
 """`python -m stages apply`: documents in pieces, runs side by side, sampling, and what is written where."""
 
 import io
+import os
 import json
 import re
 import sys
@@ -459,6 +460,26 @@ def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatc
     code, said, told = apply(*arguments)
     assert (code, said) == (2, "")
     assert says in told.replace(f"{tmp_path}/", "")
+
+
+def test_what_is_no_file_of_its_own_is_not_replaced_by_one(apply, echo, tmp_path):
+    """A link leads where it led, rights stay, and a device is one afterwards."""
+    (tmp_path / "own.typ").write_text("before")
+    (tmp_path / "own.typ").chmod(0o600)
+    (tmp_path / "link.typ").symlink_to("own.typ")
+    assert apply("typst-001", "--text", "x", "-o", tmp_path / "link.typ")[0] == 0
+    assert (tmp_path / "link.typ").is_symlink()
+    assert (tmp_path / "own.typ").read_text() == "typst-001<x>\n"
+    assert (tmp_path / "own.typ").stat().st_mode & 0o777 == 0o600
+    code, _, told = apply("typst-001", "--text", "x", "-o", "/dev/full")
+    assert code == 2
+    assert "/dev/full: not written (No space left on device); name another place" in told
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert apply("typst-001", "--text", "x", "-o", tmp_path / "pipe")[0] == 0
+    assert os.read(reader, 99) == b"typst-001<x>\n"
+    os.close(reader)
+    assert all(path.is_char_device() for path in map(Path, ("/dev/full", "/dev/null")))
 
 
 def test_answers_are_written_whole_or_not_at_all(apply, echo, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from stages import configure, settings
+from stages.commands.edited_params import edited_params
 from stages.errors import UserError
 from stages.layers import Params, answering
 from stages.params import load_params
@@ -182,6 +183,8 @@ def test_a_rate_that_dvc_rewrites_as_text_is_a_number(tmp_path):
         ("defaults/learning_rate", float("inf"), "`defaults.learning_rate`: input should be a finite number, not inf"),
         ("runs/gec-002/mix", {"gec-001": float("inf")}, "`runs.gec-002.mix.gec-001`: input should be a finite number"),
         ("defaults/seed", 2**70, "`defaults.seed`: input should be less than or equal to 4294967295"),
+        ("defaults/threads", 10**6, "`defaults.threads`: input should be less than or equal to 1024, not 1000000"),
+        ("defaults/added_tokens", [""], "`defaults.added_tokens.0`: string should have at least 1 character, not ''"),
         ("bases/tiny/num_attention_heads", 3, "`bases.tiny.hidden_size`: 8 is no multiple of num_attention_heads 3; correct one"),
         ("synthetic", None, "`synthetic` is empty, which DVC cannot read; write `synthetic: {}`"),
         ("runs/gec-002/parent", "./models/gec-001", "`runs.gec-002.parent`: './models/gec-001': write it as models/gec-001"),
@@ -199,6 +202,19 @@ def test_a_mistake_is_told_with_its_path_and_the_nearest_key(tmp_path, path, val
         load(tmp_path, (path, value))
     assert says in str(error.value)
     assert "params.yaml: " in str(error.value)
+
+
+def test_an_edit_of_a_linked_file_leaves_the_link(tmp_path, monkeypatch):
+    load(tmp_path)
+    (tmp_path / "params.yaml").rename(tmp_path / "own.yaml")
+    (tmp_path / "own.yaml").chmod(0o600)
+    (tmp_path / "params.yaml").symlink_to("own.yaml")
+    monkeypatch.chdir(tmp_path)
+    with edited_params() as document:
+        document["tasks"]["gec"]["max_steps"] = 8
+    assert (tmp_path / "params.yaml").is_symlink()
+    assert load_params(tmp_path / "own.yaml").resolve("gec-001").max_steps == 8
+    assert (tmp_path / "own.yaml").stat().st_mode & 0o777 == 0o600
 
 
 def test_two_entries_that_write_one_file_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 document.
 """
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from stages import backends, settings, tasks
+from stages.commands import own_files
 from stages.errors import UserError
-from stages.files import atomic_write, write_lines
 from stages.layers import answering
 from stages.params import entry, load_params
 
@@ -220,6 +221,8 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
         )
     into = len(runs) > 1 or output.is_dir()
     paths = {run: output / f"{run}{suffix}" if into else output for run in runs}
+    if not own_files.is_replaceable(paths[runs[0]]):
+        return paths
     try:
         paths[runs[0]].parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=paths[runs[0]].parent):
@@ -241,17 +244,12 @@ def _answered(
 
 
 def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> None:
-    if path.suffix == ".jsonl":
-        write_lines(
-            path,
-            [
-                {"input": given, "answer": answer}
-                for given, answer in zip(inputs, answers, strict=True)
-            ],
-        )
-    else:
-        with atomic_write(path) as file:
-            file.write(_joined(parts, answers))
+    records = (
+        json.dumps({"input": given, "answer": answer}, ensure_ascii=False) + "\n"
+        for given, answer in zip(inputs, answers, strict=True)
+    )
+    with own_files.written(path) as file:
+        file.writelines(records if path.suffix == ".jsonl" else [_joined(parts, answers)])
 
 
 def _joined(parts: Parts, answers: list[str]) -> str:

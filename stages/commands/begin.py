@@ -14,6 +14,7 @@ import typer
 from ruamel.yaml import YAML
 
 from stages.backends.shared import model_folders
+from stages.commands import own_files
 from stages.commands.edited_params import edited_params
 from stages.errors import UserError
 from stages.files import atomic_write, write_json
@@ -302,7 +303,7 @@ def clear(stages: dict[str, list[str]]) -> bool:
         lines = readme.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith(tuple(f"| {v} |" for v in versions))]
         if kept != lines:
-            with atomic_write(readme) as file:
+            with own_files.written(readme) as file:
                 file.writelines(kept)
     if stages:
         lock = _lock()

@@ -10,8 +10,8 @@ import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from stages.commands import own_files
 from stages.errors import UserError
-from stages.files import atomic_write
 from stages.params import PARAMS, validate
 
 
@@ -33,7 +33,7 @@ def edited_params(removed: dict[str, Collection[str]] | None = None) -> Iterator
     written = StringIO()
     edited.dump(document, written)
     validate(written.getvalue(), PARAMS)
-    with atomic_write(PARAMS) as file:
+    with own_files.written(PARAMS) as file:
         file.write(written.getvalue())
 
 

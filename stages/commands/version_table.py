@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from stages.commands import own_files
 from stages.corpus import clean
-from stages.files import atomic_write
 
 
 def row_of(version: str, path: Path, report: clean.Report, note: str) -> str:
@@ -20,7 +20,7 @@ def empty_table(readme: Path) -> str:
 def list_version(readme: Path, row: str) -> None:
     """One more row at the end of the task's README.md."""
     text = readme.read_text(encoding="utf-8") if readme.exists() else empty_table(readme)
-    with atomic_write(readme) as file:
+    with own_files.written(readme) as file:
         file.write(text.rstrip("\n") + "\n" + row)
 
 
@@ -31,5 +31,5 @@ def unlist(readme: Path, row: str) -> None:
         if before + after == empty_table(readme):
             readme.unlink()
             return
-        with atomic_write(readme) as file:
+        with own_files.written(readme) as file:
             file.write(before + after)
