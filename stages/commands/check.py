@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +67,8 @@ def check(
         ("precision", partial(precision_of, run_settings)),
         ("memory", partial(memory_of, spec.base, run_settings)),
     ]
-    table, faults = Table("", "", "", title=f"{run}: {run_settings.method} on {spec.base}"), 0
+    title = escape(f"{run}: {run_settings.method} on {spec.base}")
+    table, faults = Table("", "", "", title=title), 0
     for name, look in looks:
         try:
             table.add_row(name, "ok", Text(look()))
@@ -118,8 +120,8 @@ def packages() -> str:
 
 
 def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
-    """Whether a corpus can be read, is named by its number, and has its row in the table of
-    versions.
+    """Whether a corpus can be read, and its file is named by its number and has a row in the table
+    of versions; another corpus of that file needs none.
     """
     path = Path(corpus.file)
     if not re.fullmatch(r"([a-z]+_\d{3}|eval)\..*", path.name):
@@ -134,7 +136,8 @@ def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
         )
     report = read_corpus(params, corpus).report
     readme = path.with_name("README.md")
-    if not readme.is_file() or f"| {name} |" not in readme.read_text(encoding="utf-8"):
+    table = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if f"| {name} |" not in table and f"| {path.name} |" not in table:
         raise UserError(
             f"{readme}: no row for {name} in its table of versions; add one that says what is new"
         )

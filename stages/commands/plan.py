@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stages import backends
@@ -38,7 +39,7 @@ def plan(
     backend = backends.load(settings.backend, settings.exact)
     planned = backend.plan_memory(folder, settings, rows, tokens)
     batch = f"{rows} rows of {tokens:,} tokens on the {planned.where}"
-    title = f"{run}: {settings.method} on {spec.base}, {batch}"
+    title = escape(f"{run}: {settings.method} on {spec.base}, {batch}")
     table = Table("", "MB", title=title)
     for name in (
         "weights",
