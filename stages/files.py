@@ -66,6 +66,21 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         )
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that someone else may have written. Raises UserError where the file holds none."""
+    try:
+        # a pipe would be waited for
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else None
+        record = None if text is None else json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}; fetch it again, or write it anew") from None
+    if text is None:
+        raise UserError(f"{path}: no such file; fetch it again, or write it")
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: no JSON object; fetch it again, or write it anew")
+    return record
+
+
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 PARTIAL = ".partial"  # what a kill leaves has this suffix, which .dvcignore keeps out of every hash
 

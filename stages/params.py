@@ -22,6 +22,8 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises UserError with a line per fault: the key's path, what is wrong, and the nearest key there
     is.
     """
+    if path.is_fifo():
+        raise UserError(f"{path}: a pipe; write a file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -34,7 +34,11 @@ class ProgressLines:
         self.began = monotonic()
         self.due = self.began + FIRST_SECONDS
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+            )
             self.bar = Progress(
                 *columns,
                 TimeRemainingColumn(),

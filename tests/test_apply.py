@@ -1,8 +1,8 @@
 """`python -m stages apply`: documents in pieces, runs side by side, sampling, and what is written where."""
 
 import io
-import os
 import json
+import os
 import re
 import sys
 from pathlib import Path

@@ -13,7 +13,7 @@ import typer
 from stages import settings
 from stages.backends.shared import process
 from stages.errors import UserError
-from stages.files import atomic_write, write_json
+from stages.files import atomic_write, read_json, write_json
 from stages.params import entry, load_params
 
 
@@ -57,7 +57,13 @@ def export(
     try:
         {Form.merged: merged, Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, output)
         with atomic_write(output / "README.md") as card:
-            card.write(model_card(run, spec, licence))
+            try:
+                card.write(model_card(run, spec, licence))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise UserError(
+                    f"{model / 'lineage.json'} or the run's scores are not as `train` and "
+                    "`evaluate` write them; `dvc checkout` brings those back"
+                ) from None
     except BaseException:
         shutil.rmtree(output, ignore_errors=True)
         raise
@@ -102,9 +108,7 @@ def mlx(model: Path, base: str, output: Path) -> None:
         raise UserError(f"{model}: full weights, which mlx-lm loads as they are; use --form merged")
     config, state = adapters.read(model)
     tensors = mlx_adapters.to_mlx(state)
-    base_config = json.loads(
-        (model_folders.locate(base) / "config.json").read_text(encoding="utf-8")
-    )
+    base_config = read_json(model_folders.locate(base) / "config.json")
     mlx_config = mlx_adapters.config_to_mlx(config, tensors, base_config["num_hidden_layers"])
     model_folders.write_tensors(output / mlx_adapters.MLX_ADAPTER, tensors)
     write_json(output / model_folders.ADAPTER_CONFIG, mlx_config)
@@ -112,10 +116,11 @@ def mlx(model: Path, base: str, output: Path) -> None:
 
 def model_card(run: str, spec: settings.Run, licence: str) -> str:
     """What it is, from what it came, and how well it does, in the form that hubs read."""
-    lineage = json.loads(Path("models", run, "lineage.json").read_text(encoding="utf-8"))
-    scores = json.loads(
-        Path("metrics/evaluate", spec.task, f"{run}.json").read_text(encoding="utf-8")
-    )
+    lineage = read_json(Path("models", run, "lineage.json"))
+    scored = Path("metrics/evaluate", spec.task, f"{run}.json")
+    if not scored.is_file():
+        raise UserError(f"{scored}: not there; `dvc repro evaluate@{run}` scores the run first")
+    scores = read_json(scored)
     base = lineage["base"].get("hub_id", lineage["base"].get("path"))
     tags = ["tsugiki", spec.task]
     front = {
@@ -150,7 +155,7 @@ def model_card(run: str, spec: settings.Run, licence: str) -> str:
         f"{scores['n']:,} held-out rows |",
         f"| simple baseline | {scores['baseline']:.3f} |",
         f"| untuned base | {scores['base']:.3f} |",
-        f"| licence | {licence}; the base's and the corpora's licences bind this model too |",
+        f"| licence | {licence.replace('|', chr(92) + '|')}; the base's and the corpora's licences bind this model too |",
         "",
     ]
     return "\n".join(lines)

@@ -2,9 +2,7 @@
 names.
 """
 
-import json
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import mlx.core as mx
@@ -21,29 +19,25 @@ from stages.backends.shared.model_folders import (
     HEAD_NOT_PLAIN,
     NOT_NUMBERS,
     is_adapter,
+    loading,
     locate,
-    refuse_own_code,
 )
 from stages.errors import UserError
+from stages.files import read_json
 from stages.settings import Lora, Settings
 
 
 def load_weights(base: str, dtype: mx.Dtype = mx.float32) -> Any:
     """A base as mlx-lm loads it, in `dtype`, or in MLX's 4 bits where its checkpoint is."""
     folder = locate(base)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     if "bitsandbytes" in str(config.get("quantization_config")):
         raise UserError(
             f"{base}: quantised by bitsandbytes; use backend: pytorch, or a base in full precision "
             f"or MLX's 4 bits"
         )
-    try:
+    with loading(base, "mlx-lm does not load it", "use backend: pytorch"):
         model, _ = load_checkpoint(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        refuse_own_code(base, error)
-        raise UserError(
-            f"{base}: mlx-lm does not load it: {shorten(str(error), 240)}; use backend: pytorch"
-        ) from None
     if "quantization" not in config:
         model.set_dtype(dtype)
     ids = mx.arange(3)[None]

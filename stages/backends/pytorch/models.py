@@ -1,12 +1,10 @@
 """Models of the PyTorch backend: how they are read, quantised, trained from and answered with."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -23,11 +21,12 @@ from stages.backends.shared.model_folders import (
     HEAD,
     STEP_HEAD,
     is_adapter,
+    loading,
     locate,
-    refuse_own_code,
 )
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.errors import UserError
+from stages.files import read_json
 from stages.settings import Settings
 
 
@@ -57,7 +56,7 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
             "quantization_config": four_bits,
             "device_map": {"": where},
         }
-    if "quantization" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+    if "quantization" in read_json(folder / "config.json"):
         raise UserError(
             f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with "
             f"method: qlora"
@@ -65,8 +64,8 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
     # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention
     # halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
-    try:
-        weights, loading = AutoModelForCausalLM.from_pretrained(
+    with loading(folder, "not a causal language model that transformers loads from safetensors"):
+        weights, found = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,
             use_safetensors=True,
@@ -74,16 +73,9 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
             ignore_mismatched_sizes=True,
             **options,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        refuse_own_code(folder, error)
-        raise UserError(
-            f"{folder}: not a causal language model that transformers loads from safetensors: "
-            f"{str(error).splitlines()[0]}; "
-            "fetch it again, or name another base"
-        ) from None
     # transformers draws these at random and goes on.
     if drawn := sorted(
-        [*loading["missing_keys"], *(name for name, _, _ in loading["mismatched_keys"])]
+        [*found["missing_keys"], *(name for name, _, _ in found["mismatched_keys"])]
     ):
         raise UserError(
             f"{folder}: {len(drawn)} of the weights that config.json asks for are not in its "
@@ -115,7 +107,8 @@ def model_for_answering(
         adapters.read(folder)  # a damaged one is refused; PEFT fills in what is missing
         weights = load_weights(locate(base), quantized, where)
         resize_for_added_tokens(weights, load_tokenizer(model, base))
-        grafted: Any = PeftModel.from_pretrained(weights, model)
+        with loading(folder, "no adapter that PEFT loads", "fetch it again"):
+            grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
         loaded = grafted if quantized else grafted.merge_and_unload()
     else:

@@ -10,16 +10,20 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from stages.backends.shared import mlx_adapters
 from stages.backends.shared.model_folders import (
     ADAPTER_CONFIG,
     HEAD,
     STEP_HEAD,
     adapter_config,
+    loading,
     write_tensors,
 )
 from stages.errors import UserError
 from stages.files import write_json
+from stages.schema_faults import faults_of
 from stages.settings import Lora, Settings
 
 if TYPE_CHECKING:
@@ -41,6 +45,17 @@ PLAIN_LORA = {
     "monteclora_config": None,
 }
 """What makes an adapter W + s B A and nothing more; `continue_adapter` knows no other."""
+
+
+class AdapterConfig(BaseModel):
+    """What is asked of an adapter that someone else has made, in PEFT's terms."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    base_model_name_or_path: str
+    r: int = Field(ge=1)
+    lora_alpha: float = Field(gt=0)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | str
 
 
 def lora_of(settings: Settings) -> Lora:
@@ -157,12 +172,13 @@ def trainable(model: "PeftModel") -> dict[str, Any]:
 def config_of(folder: Path) -> dict[str, Any]:
     """An adapter's config in PEFT's terms, mlx-lm's translated."""
     config = adapter_config(folder)
-    theirs = mlx_adapters.is_mlx(config)
-    return (
-        mlx_adapters.config_from_mlx(config, folder, _tensors(folder / mlx_adapters.MLX_ADAPTER))
-        if theirs
-        else config
-    )
+    with loading(folder / ADAPTER_CONFIG, "no config of an adapter", "fetch it again"):
+        if mlx_adapters.is_mlx(config):
+            names = _tensors(folder / mlx_adapters.MLX_ADAPTER)
+            config = mlx_adapters.config_from_mlx(config, folder, names)
+    if faults := faults_of(AdapterConfig, config, ""):
+        raise UserError("\n".join(f"{folder / ADAPTER_CONFIG}: {fault}" for fault in faults))
+    return config
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -182,6 +198,11 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     if halves := sorted(name for name, found in pairs.items() if found == 1):
         raise UserError(f"{folder}: {halves[0]} has one of A and B alone; fetch it again")
+    if unsound := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise UserError(
+            f"{folder}: {len(unsound)} of its adapter's tensors hold what is no number, "
+            f"{unsound[0]} among them; fetch it again, or train it anew"
+        )
     return config_of(folder), tensors
 
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.backends.shared.adapters import lora_of
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
-from stages.backends.shared.model_folders import refuse_own_code
+from stages.backends.shared.model_folders import loading
 from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from stages.settings import Settings
@@ -92,16 +92,9 @@ class Need:
 
 def outline(folder: Path) -> Any:
     """The model of a checkpoint without its weights: a 70B takes a second."""
-    try:
-        with torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        refuse_own_code(folder, error)
-        raise UserError(
-            f"{folder}: no causal language model that transformers knows: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
+    with loading(folder, "no causal language model that transformers knows"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def need(

@@ -2,12 +2,14 @@
 written.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import UserError
+from stages.files import read_json
 from stages.settings import Base
 
 if TYPE_CHECKING:
@@ -41,6 +43,29 @@ def refuse_own_code(folder: str | Path, error: Exception) -> None:
         ) from None
 
 
+@contextmanager
+def loading(
+    folder: str | Path, fault: str, remedy: str = "fetch it again, or name another base"
+) -> Iterator[None]:
+    """Raise UserError for whatever a library raises of files that it cannot read: each has errors
+    of its own, and some raise none but Exception.
+
+    fault: what the files are not.   Memory that runs out is no fault of theirs.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error):
+            raise
+        refuse_own_code(folder, error)
+        bare = isinstance(error, LookupError | TypeError | AttributeError)  # a key, a type alone
+        kind = f"{type(error).__name__}: " if bare else ""
+        said = shorten(f"{kind}{error}", 240)
+        raise UserError(f"{folder}: {fault}: {said}; {remedy}") from None
+
+
 def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
@@ -59,6 +84,11 @@ def locate(base: str, files: Sequence[str] = MODEL_FILES) -> Path:
         raise UserError(
             f"{base}: an adapter cannot be a base; name the base it was grown on, {origin(path)}, "
             f"and make this the parent"
+        )
+    if not path.exists():
+        raise UserError(
+            f"{base}: not there; `dvc pull {base}` brings it where a remote has it, `dvc repro` "
+            "makes one of params.yaml"
         )
     if not (path / "config.json").is_file():
         raise UserError(
@@ -79,7 +109,7 @@ def _snapshot(reference: Path, files: Sequence[str]) -> Path:
                 identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(
             f"{reference}: {identity['hub_id']} at {identity['revision'][:12]} could not be had "
             f"({type(error).__name__}); "
@@ -90,9 +120,11 @@ def _snapshot(reference: Path, files: Sequence[str]) -> Path:
 
 def _reference(path: Path) -> dict[str, str]:
     try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
+        identity = read_json(path)
         hub_id, revision = identity["hub_id"], identity["revision"]
-    except (OSError, ValueError, KeyError, TypeError):
+        if not (isinstance(hub_id, str) and isinstance(revision, str)):
+            raise TypeError
+    except (UserError, KeyError, TypeError):
         raise UserError(
             f'{path}: a base reference is {{"hub_id": "OWNER/NAME", "revision": "40 hex digits"}}; '
             f"write it so"
@@ -118,8 +150,7 @@ def origin(folder: Path) -> str:
 
 def adapter_config(folder: Path) -> dict[str, Any]:
     """As it stands on disk, in PEFT's form or mlx-lm's."""
-    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return config
+    return read_json(folder / ADAPTER_CONFIG)
 
 
 def write_tensors(path: Path, tensors: dict[str, Any]) -> None:

@@ -21,11 +21,8 @@ def load_tokenizer(
     """
     own = Path(model, "tokenizer_config.json").is_file()
     folder = Path(model) if own else model_folders.locate(base)
-    try:
+    with model_folders.loading(folder, "no tokenizer that transformers reads"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except ValueError as error:
-        model_folders.refuse_own_code(folder, error)
-        raise
     if settings and settings.chat_template:
         tokenizer.chat_template = chat_templates.read(settings.chat_template)
     if settings and settings.enable_thinking and (template := tokenizer.chat_template):
@@ -35,6 +32,11 @@ def load_tokenizer(
             else THINKING + template.removeprefix(THINKING)
         )
     # padding is never labelled and never attended to, so any id serves
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"{folder}: its tokenizer has no EOS token, by which an answer ends; name one in its "
+            "tokenizer_config.json, or use another base"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
