@@ -228,6 +228,21 @@ def test_a_display_formula_stands_alone_and_its_full_stop_stays():
 @pytest.mark.parametrize(
     ("text", "pieces"),
     [
+        (r"See \url{https://ex.org/a%20b} and $x$.", [r"See \url{https://ex.org/a%20b} and $x$."]),
+        (r"\href{https://ex.org/a%20b}{it} is.", [r"\href{https://ex.org/a%20b}{it} is."]),
+        (r"\lstinline|x = $1| is." + "\n\nTwo $y$.", [r"\lstinline|x = $1| is.", "Two $y$."]),
+        (r"\mintinline{sh}{echo $1} is." + "\n\nTwo.", [r"\mintinline{sh}{echo $1} is.", "Two."]),
+        (r"\newcommand{\be}{\begin{equation}}" + "\n\nTwo.", ["Two."]),
+        (r"One. \iffalse \begin{align} x \fi Two.", ["One.", "Two."]),
+    ],
+)
+def test_what_is_verbatim_or_never_read_opens_nothing(text, pieces):
+    assert converted(text) == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
         ("It costs $5. A\nb\n\nNext.", ["It costs", "$5. A\nb", "Next."]),
         ("a \\[ b\n\nc \\] d", ["a", "\\[ b", "c \\] d"]),
         ("a \\begin{align} b\n\nc $d$", ["a", "\\begin{align} b\n\nc $d$"]),
@@ -438,6 +453,10 @@ def test_jsonl_keeps_inputs_and_answers_in_order(apply, tmp_path):
         (
             ("typst-001", "sjis.txt"),
             "sjis.txt line 2: not UTF-8; convert the file, for example `iconv -f CP932 -t UTF-8`",
+        ),
+        (
+            ("typst-001", "empty.tex", "empty.tex"),
+            "typst: a .tex document is converted alone; call apply once for each",
         ),
         (
             ("typst-001", "--text", "a", "-o", "empty.txt/x"),

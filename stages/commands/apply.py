@@ -103,6 +103,10 @@ def apply(
     }
     texts, files = text or [], files or []
     document = tasks.document(task)
+    if document and len(files) > 1 and any(file.suffix == document.READS for file in files):
+        raise UserError(
+            f"{task}: a {document.READS} document is converted alone; call apply once for each"
+        )
     if (
         document
         and not (no_chunking or texts)

@@ -136,6 +136,7 @@ def model_card(run: str, spec: settings.Run, licence: str) -> str:
         "",
     ]
     corpus = lineage["corpus"]
+    bound_by = licence.replace("|", r"\|")  # which would end the cell
     shares = ", ".join(f"{name} {share:g}" for name, share in corpus["shares"].items())
     lines += [
         f"# {run}",
@@ -155,7 +156,7 @@ def model_card(run: str, spec: settings.Run, licence: str) -> str:
         f"{scores['n']:,} held-out rows |",
         f"| simple baseline | {scores['baseline']:.3f} |",
         f"| untuned base | {scores['base']:.3f} |",
-        f"| licence | {licence.replace('|', chr(92) + '|')}; the base's and the corpora's licences bind this model too |",
+        f"| licence | {bound_by}; the base's and the corpora's licences bind this model too |",
         "",
     ]
     return "\n".join(lines)

@@ -2,8 +2,9 @@ r"""typst: a LaTeX document, divided into pieces that a model converts and piece
 
 A piece to convert is a display formula, an environment, or a paragraph of text. A paragraph that is
 too long is cut into its sentences and headings; a sentence that is too long is cut beside its
-formulas. Mathematics, environments, `\verb|…|` and comments are never cut. These are kept
-unchanged: the preamble, `\end{document}` and what follows it, comments, verbatim environments and
+formulas. Mathematics, environments, `\verb|…|`, addresses and comments are never cut. These are
+kept unchanged: definitions, what stands behind `\iffalse`, the preamble, `\end{document}` and
+what follows it, comments, verbatim environments and
 white space.
 
 This is not a TeX parser: it knows which commands open and close a group, but no macros. Mathematics
@@ -25,7 +26,13 @@ TOKEN = re.compile(
     r"""
       (?P<comment> %[^\n]* )
     | \\(?P<edge>begin|end)\s*\{(?P<name>[^{}\n]*)\}
-    | (?P<verb> \\verb\*?(?P<mark>[^\sA-Za-z*])[^\n]*?(?:(?P=mark)|(?=\n)|\Z) )
+    | (?P<unread> \\iffalse(?![A-Za-z]).*?(?:\\fi(?![A-Za-z])|\Z)
+        | \\(?:(?:re)?newcommand|providecommand)\*?\s*(?:\{\s*\\[A-Za-z@]+\s*\}|\\[A-Za-z@]+)
+          (?:\[[^\]\n]*\])*\s*\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\} )
+    | (?P<address> \\(?:url|nolinkurl|path|href|lstinline(?:\[[^\]\n]*\])?)\s*\{[^{}\n]*\}
+        | \\mintinline(?:\[[^\]\n]*\])?\{[^{}\n]*\}\{[^{}\n]*\} )
+    | (?P<verb> \\(?:verb\*?|lstinline(?:\[[^\]\n]*\])?|mintinline(?:\[[^\]\n]*\])?\{[^{}\n]*\})
+        (?P<mark>[^\sA-Za-z*{\[])[^\n]*?(?:(?P=mark)|(?=\n)|\Z) )
     | (?P<open> \$\$? | \\[(\[] )
     | (?P<blank> \n[^\S\n]*\n\s* )
     | (?P<brace> [{}] )
@@ -117,7 +124,7 @@ def _extent(
     formula: part of a paragraph, cut only beside it.   tied: part of a paragraph, never cut at.
     loose: a brace, which needs no mask.
     """
-    if token["comment"] or token["blank"]:
+    if token["comment"] or token["blank"] or token["unread"]:
         return token.end(), "kept"
     if token["edge"] == "begin":
         verbatim = VERBATIM.fullmatch(token["name"])
