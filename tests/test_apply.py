@@ -288,9 +288,9 @@ def test_pieces_are_as_long_as_the_answers_may_be_and_longer_ones_are_told(apply
 
 
 def test_a_file_that_is_no_document_is_lines_and_without_chunking_one_input(apply, echo, tmp_path):
-    for name in ("a.tex", "b.tex", "c.txt"):
+    for name in ("a.tex", "b.txt", "c.txt"):
         (tmp_path / name).write_bytes(b"$a$\r\n\n b\n")
-    apply("typst-001", tmp_path / "a.tex", tmp_path / "b.tex")
+    apply("typst-001", tmp_path / "b.txt", tmp_path / "c.txt")
     apply("typst-001", tmp_path / "c.txt")
     apply("typst-001", "-", stdin="$a$\n b\n")
     apply("typst-001", tmp_path / "a.tex", "--no-chunking")

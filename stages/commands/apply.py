@@ -103,7 +103,8 @@ def apply(
     }
     texts, files = text or [], files or []
     document = tasks.document(task)
-    if document and len(files) > 1 and any(file.suffix == document.READS for file in files):
+    several = len(files) > 1 and not no_chunking
+    if document and several and any(file.suffix == document.READS for file in files):
         raise UserError(
             f"{task}: a {document.READS} document is converted alone; call apply once for each"
         )
