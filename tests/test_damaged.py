@@ -276,6 +276,17 @@ def test_an_adapter_with_what_is_no_number_is_refused_by_name(made, tmp_path, mo
     )
 
 
+@pytest.mark.parametrize("key", ["category", "steps"])
+def test_a_control_character_in_a_category_or_a_step_is_told(
+    tmp_path, monkeypatch, made, capsys, key
+):
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "repository"))
+    harmed = SOLUTIONS[0] | {key: "a\x1b" if key == "category" else ["a\x1bx", "b"]}
+    Path("harmed.jsonl").write_text(lines([harmed, *SOLUTIONS[1:]]), encoding="utf-8")
+    assert answer_of(verb("new", "reward", "harmed.jsonl")) == 2
+    assert "line 1: control character U+001B in it; remove it" in capsys.readouterr().err
+
+
 def test_a_base_that_is_only_in_a_remote_says_how_it_is_brought(inside):
     with pytest.raises(
         UserError, match="models/lm-001: not there; `dvc pull models/lm-001` brings"

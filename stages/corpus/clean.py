@@ -213,7 +213,8 @@ def _unsound(example: Example) -> str:
     messages = [*example.prompt, *([example.answer] if example.answer else [])]
     said = (message["content"] for message in messages)
     thought = (message.get("reasoning_content", "") for message in messages)
-    for text in (example.source, example.target, *said, *thought):
+    own = (example.source, example.target, example.category, *example.steps)
+    for text in (*own, *said, *thought):
         if found := UNSOUND.search(text):
             if found[0] == "\ufffd":
                 return (
