@@ -347,7 +347,7 @@ def test_the_run_is_as_the_user_says_or_there_is_none(folder, arguments, corpus,
 def test_what_a_file_was_read_as_is_told_and_what_nothing_has_a_use_for(folder):
     said = run(folder, *NEW).stdout
     assert "Read:  as lines of sentences (1)\n" in said
-    assert "no row of it is held out for test and validation, without which no run can be" in said
+    assert "no row of it is for validation and test, without which no run can be" in said
     (folder / "more.json").write_text(
         '[{"input": "本読む。", "right": "本を読む。", "level": 3}]', encoding="utf-8"
     )

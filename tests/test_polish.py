@@ -285,3 +285,13 @@ def test_the_baseline_is_the_most_frequent_answer(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert {answer.answer for answer in score.baseline(path, rows, Path())} == {"kot"}
+
+
+def test_conversations_that_end_alike_are_not_one_group():
+    def talk(about: str) -> Example:
+        turns = ({"role": "user", "content": about}, {"role": "assistant", "content": "."})
+        thanks = {"role": "user", "content": "Dzięki"}
+        return Example(1, f"{about}\nDzięki", "Proszę", "", (*turns, thanks))
+
+    keys = {corpus.group_key(talk(about)) for about in ("kot", "pies")}
+    assert len(keys) == 2

@@ -372,6 +372,7 @@ def test_what_is_no_conversation_says_why(record, says):
 M2 = """S 本 が 読む 。
 A 1 2|||Particle|||を|||REQUIRED|||-NONE-|||0
 A 1 2|||Particle|||は|||REQUIRED|||-NONE-|||1
+A 1 2|||Particle|||を|||REQUIRED|||-NONE-|||2
 
 S This are right .
 A 1 2|||Verb|||is|||REQUIRED|||-NONE-|||0

@@ -223,11 +223,10 @@ def commit(hub_id: str, revision: str) -> str:
     if re.fullmatch("[0-9a-f]{40}", revision):
         return revision
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         found = HfApi().model_info(hub_id, revision=revision or None).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except Exception as error:  # its HTTP library has errors of its own, which change with it
         raise UserError(
             f"{hub_id}: its commit could not be asked for ({type(error).__name__}); connect to the "
             f"hub, or give it: {hub_id}@COMMIT, with the 40 digits that its page shows under "
@@ -248,8 +247,10 @@ def write_params(params: Params, demo: dict[str, list[str]], base: str) -> None:
             document["compare"].remove(task)
         suits = document["presets"][PRESET]
         put(document["defaults"], suits)
-        for options in document["tasks"].values():
+        for name, options in document["tasks"].items():
             take(options, suits)
+            if name not in of_rest:
+                options.pop("added_tokens", None)  # the demo's own
 
 
 def put(options: dict[str, Any], values: dict[str, Any]) -> None:

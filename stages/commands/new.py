@@ -33,6 +33,9 @@ from stages.params import PARAMS, entry, load_params
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
 
+NAMES = {"training": "train", "validation": "valid", "test": "test"}
+
+
 def new(
     task: Annotated[str, typer.Argument(help="a task of params.yaml: lm, gec, typst, …")],
     file: Annotated[
@@ -147,12 +150,13 @@ def new(
     typer.echo(f"Read:  as {forms}")
     if report.unused:
         typer.echo(f"Note:  {report.not_used()}; --unknown-keys stop refuses such a file")
-    absent = [part for part in ("test", "validation") if not parts[part.removesuffix("ation")]]
+    absent = [name for name, part in NAMES.items() if not parts[part]]
     if origin and absent:
         least = math.ceil(3 / min(params.split.valid, params.split.test))  # 95 % have one then
         typer.echo(
-            f"Note:  no row of it is held out for {' and '.join(absent)}, without which no run can "
-            f"be trained and scored; {least} rows or more most likely have some"
+            f"Note:  no row of it is for {' and '.join(absent)}, without which no run can be "
+            f"trained and scored; {least} rows or more most likely have some, if they do not all "
+            "ask the same"
         )
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
     names = shlex.join(str(name) for name in told if name.exists())

@@ -67,6 +67,11 @@ class Report:
                 "correct these lines, or leave them out: `malformed: drop` for the corpus in "
                 "params.yaml, --malformed drop with `new`"
             )
+            if self.dropped["malformed"] == self.read:
+                remedy = (
+                    "no record can be read; where its keys or columns have other names, say which "
+                    "is which: `columns:` for the corpus in params.yaml, --columns with `new`"
+                )
             raise UserError("\n".join([*self.unreadable(), remedy]))
         if not self.read:
             raise UserError(f"{self.path}: no records in it; a corpus has at least one line")
@@ -87,9 +92,18 @@ class Report:
         return f"keys of the records that nothing here has a use for: {counts}"
 
     def unreadable(self) -> list[str]:
-        """A sentence for each of the first unreadable lines, and the number of the others."""
-        shown = [f"{self.path} line {item.line}: {item.reason}" for item in self.bad]
-        more = self.dropped["malformed"] - len(shown)
+        """A sentence for each of the first unreadable lines, one for lines with the same fault, and
+        the number of the others.
+        """
+        alike = dict[str, list[int]]()
+        for item in self.bad:
+            alike.setdefault(item.reason, []).append(item.line)
+        shown = [
+            f"{self.path} line {first}: {reason}"
+            + (f" (lines {', '.join(map(str, others))} too)" if others else "")
+            for reason, (first, *others) in alike.items()
+        ]
+        more = self.dropped["malformed"] - len(self.bad)
         return [*shown, f"… and {more} more"] if more else shown
 
 

@@ -158,6 +158,7 @@ def _corrected_by_each(line: int, tokens: list[str], edits: list[str]) -> Iterat
         if begin >= 0:  # -1 -1: this annotator changes nothing
             made.append((begin, end, parts[1], parts[2]))
     between = " " if "".join(tokens).isascii() else ""
+    targets = set[str]()
     for made in of_annotator.values() or [[]]:
         corrected, at = list[str](), 0
         for begin, end, _, text in sorted(made):
@@ -166,6 +167,9 @@ def _corrected_by_each(line: int, tokens: list[str], edits: list[str]) -> Iterat
             corrected += [*tokens[at:begin], *text.replace("-NONE-", "").split()]
             at = end
         target = between.join([*corrected, *tokens[at:]])
+        if target in targets:  # annotators who agree make one example
+            continue
+        targets.add(target)
         kinds = {kind for _, _, kind, _ in made}
         record = {"category": kinds.pop() if len(kinds) == 1 else ""}
         answer = conversations.answer_of(target, "the correction")

@@ -63,9 +63,11 @@ def prompt(text: str) -> list[Message]:
 def group_key(example: Example) -> str:
     """The last line of the source, which is the text that the instruction is about.
 
-    All questions on one text then stay in the same part of the split.
+    All questions on one text then stay in the same part of the split. Of a conversation in which
+    the user speaks several times it is all that the user says: many end with the same thanks.
     """
-    return example.source.rpartition("\n")[2]
+    turns = sum(message["role"] == "user" for message in example.prompt)
+    return example.source if turns > 1 else example.source.rpartition("\n")[2]
 
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
