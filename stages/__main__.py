@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from stages.commands import apply, begin, check, diff, export, inspect, new, plan, report, repro
+from stages.commands import (
+    apply,
+    begin,
+    check,
+    diff,
+    export,
+    inspect,
+    new,
+    plan,
+    report,
+    repro,
+    serve,
+)
 from stages.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ VERBS = (
     (inspect.inspect, "what a run gets right and wrong, and rows to work on"),
     (diff.diff, "what one version of a corpus has that another has not"),
     (apply.apply, "answer your own text"),
+    (serve.serve, "answer in a local page and by OpenAI's protocol"),
     (export.export, "write a run for other programs"),
 )
 for verb, does in VERBS:

@@ -17,6 +17,7 @@ from stages.records import Answer, Row
 from stages.settings import Answering, Run, Settings
 
 if TYPE_CHECKING:
+    from stages.backends.shared.answering import Reader
     from stages.backends.shared.memory import MemoryPlan
     from stages.backends.shared.precision import Precision
 
@@ -54,9 +55,16 @@ class Answerer(Protocol):
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """An answer to each prepared row, in order, and what its reference costs."""
 
-    def respond(self, rows: Sequence[Row]) -> list[str]:
+    def respond(self, rows: Sequence[Row], reader: "Reader | None" = None) -> list[str]:
         """An answer to each row that has no reference: the next turn of `messages`, what follows a
         `text`, or the score of each of the `completions`.
+
+        reader: follows the answers while they are written, in place of a bar on the terminal.
+        """
+
+    def asked_with(self, settings: Answering) -> "Answerer":
+        """The same loaded model, which answers in another way.   settings: with another generation
+        or seed.
         """
 
 

@@ -1,5 +1,6 @@
 """The ids with which a model continues a prompt -> what it says, without what it thinks before."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 ASKED: Message = {"role": "user", "content": "a"}
 SAID, THOUGHT, CALLED = "said-7c1f", "thought-7c1f", "called_7c1f"
 """Of answers whose parts are looked for in what the template writes."""
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What bytes are decoded to that are no whole character yet."""
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""A token of tokenizers that write a character that they do not know as its bytes."""
 ANSWER: Message = {"role": "assistant", "content": SAID}
 CALL: Message = {
     "role": "assistant",
@@ -73,6 +78,24 @@ class Speech:
         if self.header and written.startswith(self.header):
             return self._plain(self._after(self.header, ids)).strip()
         return self._plain(ids)
+
+    def so_far(self, ids: Sequence[int]) -> str:
+        """The beginning of `text` that stays, whatever ids follow these."""
+        while ids and BYTE.fullmatch(str(self.tokenizer.convert_ids_to_tokens(ids[-1]))):
+            ids = ids[:-1]  # the bytes of a character are decoded together
+        written = self.tokenizer.decode(ids).lstrip()
+        marks = [self.header or "", *(opening for opening, _ in self.thoughts)]
+        if any(mark != written and mark.startswith(written) for mark in marks):
+            return ""
+        thinks = [
+            closing
+            for opening, closing in self.thoughts
+            if written.startswith(opening) and (opening or self.header != "")
+        ]
+        # A call after a thought ends otherwise than an answer: it is told when it is whole.
+        if thinks and not (thinks[0] and thinks[0] in written):
+            return ""
+        return self.text(ids).rstrip(INCOMPLETE)
 
     def _plain(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)

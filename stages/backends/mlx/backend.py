@@ -154,7 +154,7 @@ class Answerer(ModelAnswerer):
 
     def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_device(settings.device)
-        self.settings, self.generation = settings, settings.generation
+        self.settings = settings
         self.name = model
         self.tokenizer = load_tokenizer(model, base, settings)
         if not model_folders.is_adapter(Path(model)):
@@ -177,8 +177,13 @@ class Answerer(ModelAnswerer):
     ) -> list[list[float]]:
         raise UserError("task reward: backend mlx has no head for steps; use backend: pytorch")
 
-    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
-        """By mlx-lm's continuous batches."""
+    def continued(
+        self,
+        prompts: Sequence[list[int]],
+        advance: Callable[[int], None],
+        watch: Callable[[int, int], bool] | None = None,
+    ) -> list[str]:
+        """By mlx-lm's continuous batches, which tell of an answer when it is whole."""
         mx.random.seed(self.settings.seed)
         room = self.settings.max_length_tokens
         tokenizer: Any = SimpleNamespace(
@@ -191,10 +196,15 @@ class Answerer(ModelAnswerer):
             "max_tokens": self.generation.max_new_tokens,
             "sampler": sampler,
             "completion_batch_size": size,
+            "return_token_ids": True,
         }
-        answers = []
+        answers: list[str] = []
         for begin in range(0, len(prompts), size):
             ids = [prompt[-room:] for prompt in prompts[begin : begin + size]]
-            answers += batch_generate(self.model, tokenizer, ids, **options).texts
+            answered = batch_generate(self.model, tokenizer, ids, **options)
+            if watch:
+                for row, tokens in enumerate(answered.token_ids, start=begin):
+                    all(watch(row, token) for token in tokens)
+            answers += answered.texts
             advance(len(ids))
         return answers

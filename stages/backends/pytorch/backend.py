@@ -177,7 +177,7 @@ class Answerer(ModelAnswerer):
         self.model.to(where)
         attention.fuse(self.model, where)
         self.joins = attention.joins_rows(self.model)
-        self.settings, self.generation = settings, settings.generation
+        self.settings = settings
 
     def nats(
         self, sequences: Sequence[Encoded], advance: Callable[[int], None]
@@ -194,13 +194,18 @@ class Answerer(ModelAnswerer):
         size, pad = self.generation.batch_size, self.tokenizer.pad_token_id
         return score(self.model, solutions, size, pad, advance, self.joins)
 
-    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
+    def continued(
+        self,
+        prompts: Sequence[list[int]],
+        advance: Callable[[int], None],
+        watch: Callable[[int, int], bool] | None = None,
+    ) -> list[str]:
         torch.manual_seed(self.settings.seed)  # what is sampled twice with one seed is the same
         ids = [prompt[-self.settings.max_length_tokens :] for prompt in prompts]
         answers, spoken = [""] * len(ids), Speech(self.tokenizer)
         config = self._generation_config(end_of_turn(self.tokenizer), self.tokenizer.pad_token_id)
         for rows, continued in decoding.continuations(
-            self.model, ids, self.generation.batch_size, config
+            self.model, ids, self.generation.batch_size, config, watch
         ):
             for row, tokens in zip(rows, continued, strict=True):
                 answers[row] = spoken.text(tokens)

@@ -7,7 +7,7 @@ as `custom_generate`.
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,12 +26,16 @@ ROOM_TOKENS = 32  # what keys and values get room for at once
 
 @torch.no_grad()
 def continuations(
-    model: Any, prompts: Sequence[list[int]], batch_size: int, config: GenerationConfig
+    model: Any,
+    prompts: Sequence[list[int]],
+    batch_size: int,
+    config: GenerationConfig,
+    watch: Callable[[int, int], bool] | None = None,
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """(indices of prompts, the ids that follow each up to its end of turn), a batch at a time.
 
     Prompts of like length are computed together. Those of a batch are padded on the left, after
-    what all prompts share.
+    what all prompts share.   watch: as in `ModelAnswerer.continued`.
     """
     shared, start = shared_prefix(model, prompts)
     pad, end = config.pad_token_id, config.eos_token_id
@@ -41,6 +45,8 @@ def continuations(
         ids, mask = padded(own, longest - shared, pad)
         beginning = [prompts[together[0]][:shared]] * len(together)
         options: dict[str, Any] = {}
+        if watch:
+            options["watch"] = lambda row, new, of=together: watch(of[row], new)
         if start is not None:
             options["past_key_values"] = computed(model, own, start, pad)
         output = model.generate(
@@ -174,11 +180,13 @@ def decode(
     logits_processor: Any,
     stopping_criteria: Any,
     generation_config: GenerationConfig,
+    watch: Callable[[int, int], bool] | None = None,
     **state: Any,
 ) -> torch.Tensor:
     """The loop of `generate` for one continuation a row.
 
-    Returns (rows, tokens): the prompts and what follows them, padded on the right.
+    Returns (rows, tokens): the prompts and what follows them, padded on the right.   watch:
+    told each row's new token, but not its end; a row for which it returns False ends there.
     """
     rows, tokens = input_ids.shape
     end, pad = generation_config.eos_token_id, generation_config.pad_token_id
@@ -198,6 +206,10 @@ def decode(
         output[kept, tokens] = new
         tokens += 1
         going &= new != end
+        if watch:
+            at = going.nonzero()[:, 0]
+            told = zip(kept[at].tolist(), new[at].tolist(), strict=True)
+            going[at] = going.new_tensor([watch(row, token) for row, token in told])
         left = int(going.sum())
         if not left or tokens == output.shape[1]:
             return output[:, :tokens]

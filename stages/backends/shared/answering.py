@@ -2,9 +2,12 @@
 backend.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +16,25 @@ from transformers import PreTrainedTokenizerBase
 from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.records import Answer, Row
-from stages.settings import Answering
+from stages.settings import Answering, Generation
 from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
 from stages.text.rendering import plain_ids
+from stages.text.spoken import Speech
 
 OPENING_TOKENS = 16  # of a held-out text, which a language model continues to show how it writes
+
+
+class Reader(Protocol):
+    """Who reads answers while they are written."""
+
+    def prompt(self, row: int, tokens: int) -> None:
+        """Told how long a row's prompt is."""
+
+    def token(self, row: int, so_far: Callable[[], str]) -> bool:
+        """Told of each token of a row's answer, but not of its end; returns whether it goes on.
+
+        so_far: the part of the answer that no later token changes.
+        """
 
 
 class ModelAnswerer(ABC):
@@ -38,14 +55,31 @@ class ModelAnswerer(ABC):
         """
 
     @abstractmethod
-    def continued(self, prompts: Sequence[list[int]], advance: Callable[[int], None]) -> list[str]:
-        """What follows each sequence of ids."""
+    def continued(
+        self,
+        prompts: Sequence[list[int]],
+        advance: Callable[[int], None],
+        watch: Callable[[int, int], bool] | None = None,
+    ) -> list[str]:
+        """What follows each sequence of ids.   watch: told each prompt's number and new id; returns
+        whether its answer goes on.
+        """
 
     @abstractmethod
     def step_scores(
         self, solutions: Sequence[Encoded], advance: Callable[[int], None]
     ) -> list[list[float]]:
         """How right each step of each solution is, 0 to 1."""
+
+    @property
+    def generation(self) -> Generation:
+        return self.settings.generation
+
+    def asked_with(self, settings: Answering) -> Self:
+        """As stages.backends.Answerer."""
+        asked = copy.copy(self)
+        asked.settings = settings
+        return asked
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """As stages.backends.Answerer."""
@@ -79,25 +113,40 @@ class ModelAnswerer(ABC):
             for row, of_row in zip(rows, nats, strict=True)
         ]
 
-    def respond(self, rows: Sequence[Row]) -> list[str]:
+    def respond(self, rows: Sequence[Row], reader: Reader | None = None) -> list[str]:
         """As stages.backends.Answerer."""
         if "completions" in rows[0]:
-            return [" ".join(f"{score:.3f}" for score in of_row) for of_row in self._scores(rows)]
-        return self._continued([self._question(row) for row in rows])
+            scores = self._scores(rows, reader)
+            return [" ".join(f"{score:.3f}" for score in of_row) for of_row in scores]
+        return self._continued([self._question(row) for row in rows], reader)
 
     def _is_answered(self, row: Row) -> bool:
         """By the row alone: which others are asked with it depends on what was answered before."""
         return digest(row["id"]) <= self.settings.generation.answered_share * 2**64
 
-    def _continued(self, prompts: list[list[int]]) -> list[str]:
-        with ProgressLines(f"{self.name}: answers", len(prompts), "rows") as lines:
-            return self.continued(prompts, lines.advance)
+    def _continued(self, prompts: list[list[int]], reader: Reader | None = None) -> list[str]:
+        if not reader:
+            with ProgressLines(f"{self.name}: answers", len(prompts), "rows") as lines:
+                return self.continued(prompts, lines.advance)
+        said, speech = [list[int]() for _ in prompts], Speech(self.tokenizer)
+        for row, prompt in enumerate(prompts):
+            reader.prompt(row, len(prompt))
 
-    def _scores(self, rows: Sequence[Row]) -> list[list[float]]:
+        def watch(row: int, new: int) -> bool:
+            said[row].append(new)
+            return reader.token(row, partial(speech.so_far, said[row]))
+
+        return self.continued(prompts, lambda rows: None, watch)
+
+    def _scores(self, rows: Sequence[Row], reader: Reader | None = None) -> list[list[float]]:
         limit, most = self.settings.max_length_tokens, self.settings.max_steps_per_example
         solutions = [scored_steps(self.tokenizer, row, limit, most) for row in rows]
-        with ProgressLines(f"{self.name}: step scores", len(rows), "rows") as lines:
-            return self.step_scores(solutions, lines.advance)
+        if not reader:
+            with ProgressLines(f"{self.name}: step scores", len(rows), "rows") as lines:
+                return self.step_scores(solutions, lines.advance)
+        for row, solution in enumerate(solutions):
+            reader.prompt(row, len(solution.ids))
+        return self.step_scores(solutions, lambda rows: None)
 
     def _opening(self, row: Row) -> list[int]:
         """What the model is shown of a row with a reference: the prompt of a conversation, a text's

@@ -1,0 +1,206 @@
+"""Questions that wait are answered together: one thread has the models, and each time it takes all
+that can be one batch.
+"""
+
+import secrets
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Condition, Thread
+from time import monotonic
+
+from stages.errors import UserError
+from stages.records import Row
+from stages.serving.runs import LoadedRuns, TrainedRun
+from stages.settings import Answering
+
+QUIET_SECONDS = 0.01  # without another question, after which a batch begins
+GATHERING_SECONDS = 0.1  # the longest that a batch is waited for
+
+
+class Busy(Exception):
+    """As many questions wait as may."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The end of an answer.
+
+    cut: whether it has as many tokens as it may have, and so no end of its own.
+    """
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    cut: bool
+
+
+Event = str | Answered | Exception
+"""A further piece of an answer, its end, or why there is none."""
+
+
+class Question:
+    """What one row is asked, and how far its answer is."""
+
+    def __init__(
+        self,
+        run: TrainedRun,
+        row: Row,
+        settings: Answering,
+        tell: Callable[[Event], None],
+        stops: Sequence[str] = (),
+        in_pieces: bool = False,
+        seeded: bool = False,
+    ) -> None:
+        """tell: called by the thread that answers.   stops: texts before which the answer ends.
+
+        in_pieces: whether pieces are told too; all of them are the answer's text.
+        seeded: whether the seed is the asker's: such a sampled row is answered alone, because what
+        is drawn for it depends on the rows beside it.
+        """
+        self.run, self.row, self.settings, self.tell = run, row, settings, tell
+        self.stops, self.in_pieces = stops, in_pieces
+        self.sampled = settings.generation.temperature > 0
+        self.alone = self.sampled and seeded
+        self.prompt_tokens = self.tokens = 0
+        self.text, self.stopped, self.withdrawn = "", False, False
+
+    def goes_with(self, other: "Question") -> bool:
+        """Whether both can be rows of one batch."""
+        if self.alone or other.alone:
+            return self is other
+        return self.run == other.run and self.settings == other.settings
+
+    def token(self, so_far: Callable[[], str]) -> bool:
+        """As stages.backends.shared.answering.Reader, of this row alone."""
+        self.tokens += 1
+        if not self.withdrawn and (self.in_pieces or self.stops):
+            self._say(so_far())
+        return not (self.stopped or self.withdrawn)
+
+    def end(self, text: str) -> None:
+        if not self.stopped:
+            self._say(text, whole=True)
+        cut = not self.stopped and self.tokens >= self.settings.generation.max_new_tokens
+        self._tell(Answered(self.text, self.prompt_tokens, self.tokens, cut))
+
+    def fail(self, fault: Exception) -> None:
+        self._tell(fault)
+
+    def _say(self, text: str, whole: bool = False) -> None:
+        """Tell what is new in an answer so far, but for what may yet become one of the stops."""
+        if found := [text.index(stop) for stop in self.stops if stop in text]:
+            text, self.stopped = text[: min(found)], True
+        elif not whole:
+            begun = (
+                size
+                for stop in self.stops
+                for size in range(len(stop))
+                if text.endswith(stop[:size])
+            )
+            text = text[: len(text) - max(begun, default=0)]
+        if self.in_pieces and (piece := text[len(self.text) :]):
+            self._tell(piece)
+        self.text = text
+
+    def _tell(self, event: Event) -> None:
+        if not self.withdrawn:
+            self.tell(event)
+
+
+class Batch:
+    """As stages.backends.shared.answering.Reader, for the questions of a batch."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.questions = questions
+
+    def prompt(self, row: int, tokens: int) -> None:
+        self.questions[row].prompt_tokens = tokens
+
+    def token(self, row: int, so_far: Callable[[], str]) -> bool:
+        return self.questions[row].token(so_far)
+
+
+class Batcher:
+    """Answers questions in the order in which they come, with those that fit to the first."""
+
+    def __init__(self, loaded: LoadedRuns, most_waiting: int) -> None:
+        self.loaded, self.most_waiting = loaded, most_waiting
+        self.waiting: list[Question] = []
+        self.answering: list[Question] = []
+        self.changed, self.closed = Condition(), False
+        self.thread = Thread(target=self._work, name="batcher", daemon=True)
+        self.thread.start()
+
+    def put(self, question: Question) -> None:
+        """Raises Busy where too many wait."""
+        with self.changed:
+            if len(self.waiting) >= self.most_waiting:
+                raise Busy
+            self.waiting.append(question)
+            self.changed.notify()
+
+    def withdraw(self, question: Question) -> None:
+        """Nobody wants the answer any more: it is not begun, or ends with its next token."""
+        with self.changed:
+            question.withdrawn = True
+            if question in self.waiting:
+                self.waiting.remove(question)
+
+    def close(self) -> None:
+        """Withdraws all questions and ends the thread."""
+        with self.changed:
+            self.closed = True
+            for question in (*self.waiting, *self.answering):
+                question.withdrawn = True
+            self.changed.notify()
+        self.thread.join()
+
+    def _work(self) -> None:
+        while questions := self._next_batch():
+            self._answer(questions)
+
+    def _next_batch(self) -> list[Question]:
+        """[] when it is closed."""
+        with self.changed:
+            while not (self.waiting or self.closed):
+                self.changed.wait()
+            latest = monotonic() + GATHERING_SECONDS
+            arrived = 0
+            while arrived < len(self.waiting) and monotonic() < latest and not self.closed:
+                arrived = len(self.waiting)
+                self.changed.wait(QUIET_SECONDS)
+            if self.closed:
+                return []
+            if not self.waiting:  # withdrawn meanwhile
+                return self._next_batch()
+            first = self.waiting[0]
+            size = first.settings.generation.batch_size
+            self.answering = [each for each in self.waiting if each.goes_with(first)][:size]
+            self.waiting = [each for each in self.waiting if each not in self.answering]
+            return self.answering
+
+    def _answer(self, questions: Sequence[Question]) -> None:
+        first = questions[0]
+        settings = first.settings
+        if first.sampled and not first.alone:
+            settings = settings.model_copy(update={"seed": secrets.randbits(32)})
+        try:
+            answerer = self.loaded.answerer(first.run).asked_with(settings)
+            rows = [question.row for question in questions]
+            answers = answerer.respond(rows, Batch(questions))
+        except UserError as fault:
+            if len(questions) == 1:
+                return first.fail(fault)
+            # One row cannot be asked, such as a conversation that the chat template refuses: the
+            # others are answered.
+            half = len(questions) // 2
+            self._answer(questions[:half])
+            return self._answer(questions[half:])
+        except Exception as fault:
+            traceback.print_exception(fault)
+            for question in questions:
+                question.fail(fault)
+            return
+        for question, answer in zip(questions, answers, strict=True):
+            question.end(answer)

@@ -1,0 +1,199 @@
+"""Runs asked by OpenAI's own client, in a server that no request ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from stages.commands import serve
+from stages.errors import UserError
+from stages.serving.batcher import Batcher, Busy, Question
+from stages.serving.runs import LoadedRuns, trained_run
+from tests.conftest import ENVIRONMENT, run
+
+RUNS = ("typst-003", "gec-002", "lm-001", "reward-002")
+SOLUTION = '{"problem": "Compute 4 + 5 - 3.", "steps": ["4 + 5 = 9.", "9 - 3 = 7."]}'
+
+
+@pytest.fixture(scope="module")
+def address(whole_graph):
+    """Where four nano runs are served, with limits that tests can reach."""
+    command = [sys.executable, "-m", "stages", "serve", *RUNS, "--port", "0", "--max-request-bytes", "20000"]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=whole_graph, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        told = server.stdout.readline() + server.stdout.readline()
+        assert ", ".join(RUNS) in told
+        yield told.partition(" at ")[2].split()[0]
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+
+
+@pytest.fixture
+def client(address):
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def said(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_every_run_is_a_model(client):
+    assert [model.id for model in client.models.list()] == [*RUNS]
+    assert client.models.retrieve("lm-001").id == "lm-001"
+
+
+def test_a_question_is_answered_as_apply_answers_it_whole_and_in_pieces(client, whole_graph):
+    asked = "\\frac{a}{b}"
+    whole = client.chat.completions.create(model="typst-003", messages=said(asked))
+    applied = run(whole_graph, "python", "-m", "stages", "apply", "typst-003", "--text", asked)
+    assert whole.choices[0].message.content == applied.stdout.removesuffix("\n")
+    pieces = [*client.chat.completions.create(model="typst-003", messages=said(asked), stream=True, stream_options={"include_usage": True})]  # fmt: skip
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+    assert text == whole.choices[0].message.content
+    assert pieces[-1].usage == whole.usage
+    assert whole.usage.completion_tokens <= 4
+    assert whole.choices[0].finish_reason in ("stop", "length")
+
+
+def test_texts_are_continued_and_end_before_a_stop(client):
+    def continued(**options):
+        made = client.completions.create(model="lm-001", prompt="The old teacher", **options)
+        return made.choices[0].text
+
+    text = continued(max_tokens=20)
+    assert len(text) > 3
+    assert continued(max_tokens=20, stop=[text[2]]) == text[: text.index(text[2])]
+    sampled = {continued(max_tokens=8, temperature=1.5, seed=seed) for seed in (1, 1, 2)}
+    assert len(sampled) == 2
+
+
+def test_steps_are_scored_and_conversations_asked_as_they_are(client):
+    scores = client.chat.completions.create(model="reward-002", messages=said(SOLUTION))
+    assert [0 <= float(score) <= 1 for score in scores.choices[0].message.content.split()] == [True] * 2  # fmt: skip
+    turns = [*said("a"), {"role": "assistant", "content": "b"}, *said("c")]
+    assert client.chat.completions.create(model="gec-002", messages=turns).usage.prompt_tokens > 5
+
+
+def test_many_at_once_are_all_answered_in_few_batches(address, whole_graph, monkeypatch):
+    monkeypatch.chdir(whole_graph)
+    from stages.params import load_params
+
+    chosen = trained_run(load_params(), "gec-002")
+    loaded, sizes = LoadedRuns(), []
+    model = loaded.answerer(chosen)
+    respond = type(model).respond
+    monkeypatch.setattr(type(model), "respond", lambda self, rows, reader=None: sizes.append(len(rows)) or respond(self, rows, reader))  # fmt: skip
+    batcher, ends = Batcher(loaded, 100), []
+    texts = [f"私は{'本' * size}が読みます。" for size in range(1, 33)]
+    for text in texts:
+        batcher.put(Question(chosen, chosen.question(text), chosen.settings, ends.append))
+    while len(ends) < len(texts):
+        time.sleep(0.01)
+    batcher.close()
+    assert len(sizes) <= 3
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client, ThreadPoolExecutor(32) as pool:  # fmt: skip
+        answers = [*pool.map(lambda text: client.chat.completions.create(model="gec-002", messages=said(text)), texts)]  # fmt: skip
+    assert {answer.choices[0].message.content for answer in answers} == {end.text for end in ends}
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "says"),
+    [
+        ({"model": "typst-009"}, 404, "no model 'typst-009' here; there are: typst-003, gec-002, lm-001, reward-002"),
+        ({"model": "reward-002"}, 400, "messages: "),
+        ({"temperature": 3}, 400, "temperature: Input should be less than or equal to 2"),
+        ({"n": 2}, 400, "n: 2 is not offered here; leave it out, or send 1"),
+        ({"messages": []}, 400, "messages: List should have at least 1 item"),
+        ({"messages": [{"role": "x", "content": "a"}]}, 400, "messages.0.role: "),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, 400, "messages: the last one is answered; let it be a user's"),
+        ({"max_tokens": 10**9}, 400, "max_tokens: at most "),
+        ({"stop": ["a"] * 5}, 400, "stop: give one to four texts that are not empty"),
+        ({"messages": [{"role": "user", "content": "a" * 30_000}]}, 413, "the request has more than 20,000 bytes; send less, or start the server with a larger --max-request-bytes"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_the_protocols_form(client, options, status, says):
+    asked = {"model": "typst-003", "messages": said("a")} | options
+    with pytest.raises(openai.APIStatusError) as error:
+        client.chat.completions.create(**asked)
+    assert (error.value.status_code, error.value.body["message"][: len(says)]) == (status, says)
+
+
+def test_a_reward_run_is_not_asked_in_conversation_nor_a_text_in_many(client):
+    with pytest.raises(openai.BadRequestError, match="reward-002 scores the steps of one solution; send it as the only one"):  # fmt: skip
+        client.chat.completions.create(model="reward-002", messages=[{"role": "system", "content": "s"}, *said("a")])  # fmt: skip
+    with pytest.raises(openai.BadRequestError, match="prompt: send one text a request; many at once are batched"):  # fmt: skip
+        client.completions.create(model="lm-001", prompt=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400),
+        ({"content": b"\xff\xfe", "headers": {"Content-Type": "application/json"}}, 400),
+        ({"json": [1]}, 400),
+        ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415),
+        ({"json": {}, "headers": {"Host": "evil.example"}}, 400),
+    ],
+)
+def test_what_is_malformed_or_from_elsewhere_is_refused_and_ends_nothing(address, send, status):
+    assert httpx.post(f"{address}/v1/chat/completions", **send).status_code == status
+    assert httpx.get(f"{address}/nowhere").status_code == 404
+    assert httpx.get(f"{address}/v1/models").status_code == 200
+
+
+def test_who_goes_away_leaves_no_question_behind(address, client):
+    body = json.dumps({"model": "lm-001", "prompt": "The", "max_tokens": 100, "stream": True})
+    host, port = address.removeprefix("http://").split(":")
+    for read in (0, 200):
+        with socket.create_connection((host, int(port))) as gone:
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"  # fmt: skip
+            gone.sendall((head + body).encode())
+            gone.recv(read) if read else None
+    assert client.completions.create(model="lm-001", prompt="A", max_tokens=2).choices[0].text
+
+
+def test_the_page_has_all_it_needs(address):
+    page = httpx.get(address)
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "Tsugiki: try a run by hand" in page.text
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+
+
+def test_more_than_may_wait_are_told_to_come_later(whole_graph, monkeypatch):
+    monkeypatch.chdir(whole_graph)
+    from stages.params import load_params
+
+    chosen = trained_run(load_params(), "gec-002")
+    batcher = Batcher(LoadedRuns(), 0)
+    with pytest.raises(Busy):
+        batcher.put(Question(chosen, chosen.question("水"), chosen.settings, print))
+    batcher.close()
+
+
+def test_what_cannot_be_served_says_why(inside, whole_graph, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port {port}: 127.0.0.1 cannot be listened at there \(.*\); end what has it, or give another port \(0 takes a free one\)"):  # fmt: skip
+            serve.listening("127.0.0.1", port)
+    with pytest.raises(UserError, match=r"--host no.such.host.invalid: no address \(.*\); correct it"):  # fmt: skip
+        serve.listening("no.such.host.invalid", 0)
+    Path("params.yaml").write_bytes((whole_graph / "params.yaml").read_bytes())
+    for folder in ("data", "models/lm-001"):
+        (inside / folder).mkdir(parents=True)
+    with pytest.raises(UserError, match="models/gec-002: not trained yet; run `dvc repro train@gec-002`"):  # fmt: skip
+        serve.serve(["gec-002"])
+    assert [path.name for path in Path("models").iterdir()] == ["lm-001"]
