@@ -136,7 +136,7 @@ def test_a_task_that_is_kept_keeps_what_it_stands_on(folder, base):
 
 @pytest.mark.parametrize("stopped", ["start", "params", "half of the files", "lock"])
 def test_one_that_was_killed_leaves_the_demo_or_ones_own_project_and_can_be_ended(
-    folder, base, monkeypatch, tmp_path, stopped
+    folder, base, monkeypatch, tmp_path, capsys, stopped
 ):
     other = Path(shutil.copytree(folder, tmp_path / "other", symlinks=True))
     begins(other, base, "--yes")
@@ -175,7 +175,9 @@ def test_one_that_was_killed_leaves_the_demo_or_ones_own_project_and_can_be_ende
     if not begun:
         assert state(folder) == before
     shutil.rmtree("models/bases/my-model", ignore_errors=not begun) if not begun else None
+    capsys.readouterr()
     begin.begin(str(base), yes=True)
+    assert "Next:  python -m stages new TASK FILE" in capsys.readouterr().out
     assert state(folder) == state(other)
 
 

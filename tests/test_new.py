@@ -218,6 +218,15 @@ new.new("gec", Path("more.tsv"))
 """
 
 
+def test_a_begin_that_was_stopped_is_ended_first(inside):
+    file = Path("data/gec/train_003.tsv")
+    write_lines(file, [])
+    Path("dvc.lock").write_text(f"stages:\n  a:\n    outs:\n    - path: {file}\n      md5: x\n")
+    params = load_params(nano.ROOT / "params.yaml")
+    with pytest.raises(UserError, match=r"data/gec/train_003.tsv: of the demo, which a `begin` that was stopped has left in dvc.lock; give the same `begin` again, which ends it"):  # fmt: skip
+        new.next_version(params, "gec", ".tsv")
+
+
 def test_a_new_killed_before_the_entry_stops_no_later_one(folder):
     script = KILLED.format(function="new.keep", writes="pass")
     assert run(folder, sys.executable, "-c", script, succeeds=False).returncode == 9

@@ -72,6 +72,7 @@ def begin(
                 "change `base` there"
             )
         typer.echo("What a `begin` that was stopped had left of the demo is removed.")
+        tell_next()
         return
     require_clean_tree()
     start = start_from(base)
@@ -86,6 +87,10 @@ def begin(
     write_params(params, demo, start.path)  # from here on the project is one's own
     clear(orphans())
     typer.echo(f"The demo is out. The first run of each task starts from {start.path}.")
+    tell_next()
+
+
+def tell_next() -> None:
     typer.echo('Git:   git add --all && git commit --message "Begin with our own data"')
     typer.echo("Next:  python -m stages new TASK FILE  (data/TASK/README.md has the formats)")
 

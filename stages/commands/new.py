@@ -30,6 +30,8 @@ from stages.files import PARTIAL, require_writable
 from stages.layers import Params
 from stages.params import PARAMS, entry, load_params
 
+DVC_LOCK = Path("dvc.lock")
+
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
 
@@ -202,7 +204,13 @@ def next_version(params: Params, task: str, suffix: str) -> tuple[str, Path]:
     for half in sorted(folder.glob(f"train_[0-9][0-9][0-9]*{PARTIAL}")):
         half.unlink()
         typer.echo(f"{half}: removed; a `new` that was killed had not copied all of it", err=True)
+    locked = DVC_LOCK.read_text(encoding="utf-8") if DVC_LOCK.is_file() else ""
     while left := [*folder.glob(f"train_{number:03d}"), *folder.glob(f"train_{number:03d}.*")]:
+        if any(f"path: {path}\n" in locked for path in left):
+            raise UserError(
+                f"{min(left)}: of the demo, which a `begin` that was stopped has left in "
+                f"{DVC_LOCK}; give the same `begin` again, which ends it"
+            )
         typer.echo(
             f"{min(left)}: no entry of {PARAMS} names it, as where a `new` was killed; it stays, "
             "and the next number is taken. Delete it, its .dvc file and its row in README.md, or "
