@@ -396,6 +396,7 @@ def test_the_packages_of_a_stage_are_those_that_its_code_imports():
         "jinja2",
         "numpy",
         "peft",
+        "pydantic",
         "safetensors",
         "torch",
         "transformers",

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from stages import drafts, outcomes, tasks
+from stages.backends.shared import process
 from stages.commands import diff, inspect, shown_outcomes
 from stages.corpus import changes
 from stages.errors import UserError
@@ -239,6 +240,7 @@ def test_where_no_row_of_a_category_was_trained_on_a_draft_says_what_to_write(mi
 
 def test_a_draft_tells_what_the_training_set_has_of_a_category(whole_graph, tmp_path, monkeypatch):
     monkeypatch.chdir(whole_graph)
+    monkeypatch.setattr(process, "set_up", lambda exact: None)  # of this process, for other tests
     told = drafts.write(tmp_path / "draft.jsonl", "gec-002", load_params(), ["Particle"], 2, False)
     counts = [json.loads(Path(f"metrics/prepare/{name}.json").read_text())["train_categories"] for name in ("gec-001", "gec-002")]  # fmt: skip
     for name, of in zip(("gec-001", "gec-002"), counts, strict=True):

@@ -168,7 +168,7 @@ def test_the_worker_can_open_neither_file_nor_socket_and_not_outgrow_its_memory(
 
 def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="resource limits are POSIX")
-    command = [sys.executable, "-P", render_worker.__file__, str(tmp_path), "0.1"]
+    command = [sys.executable, "-P", render_worker.__file__, str(tmp_path), "0.1", "fingerprint"]
     loops = "#for i in range(30000) { for j in range(30000) { } }"
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True

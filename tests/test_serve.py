@@ -13,8 +13,10 @@ import httpx
 import openai
 import pytest
 
+from stages.backends.shared import process
 from stages.commands import serve
 from stages.errors import UserError
+from stages.params import load_params
 from stages.serving.batcher import Batcher, Busy, Question
 from stages.serving.runs import LoadedRuns, trained_run
 from tests.conftest import ENVIRONMENT, run
@@ -85,26 +87,32 @@ def test_steps_are_scored_and_conversations_asked_as_they_are(client):
     assert client.chat.completions.create(model="gec-002", messages=turns).usage.prompt_tokens > 5
 
 
-def test_many_at_once_are_all_answered_in_few_batches(address, whole_graph, monkeypatch):
-    monkeypatch.chdir(whole_graph)
-    from stages.params import load_params
-
-    chosen = trained_run(load_params(), "gec-002")
-    loaded, sizes = LoadedRuns(), []
-    model = loaded.answerer(chosen)
-    respond = type(model).respond
-    monkeypatch.setattr(type(model), "respond", lambda self, rows, reader=None: sizes.append(len(rows)) or respond(self, rows, reader))  # fmt: skip
-    batcher, ends = Batcher(loaded, 100), []
+def test_many_at_once_are_answered_as_alone_and_in_few_batches(address, whole_graph, monkeypatch):
     texts = [f"私は{'本' * size}が読みます。" for size in range(1, 33)]
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client, ThreadPoolExecutor(32) as pool:  # fmt: skip
+        answers = [*pool.map(lambda text: client.chat.completions.create(model="gec-002", messages=said(text)), texts)]  # fmt: skip
+    arguments = [part for text in texts for part in ("--text", text)]
+    applied = run(whole_graph, "python", "-m", "stages", "apply", "gec-002", *arguments)
+    assert "".join(f"{each.choices[0].message.content}\n" for each in answers) == applied.stdout
+
+    monkeypatch.chdir(whole_graph)
+    monkeypatch.setattr(process, "set_up", lambda exact: None)  # of this process, for other tests
+    chosen = trained_run(load_params(), "gec-002")
+    loaded, sizes, ends = LoadedRuns(), list[int](), list[object]()
+    respond = type(loaded.answerer(chosen)).respond
+
+    def counted(self, rows, reader=None):
+        sizes.append(len(rows))
+        return respond(self, rows, reader)
+
+    monkeypatch.setattr(type(loaded.answerer(chosen)), "respond", counted)
+    batcher = Batcher(loaded, 100)
     for text in texts:
         batcher.put(Question(chosen, chosen.question(text), chosen.settings, ends.append))
     while len(ends) < len(texts):
         time.sleep(0.01)
     batcher.close()
     assert len(sizes) <= 3
-    with openai.OpenAI(base_url=f"{address}/v1", api_key="none") as client, ThreadPoolExecutor(32) as pool:  # fmt: skip
-        answers = [*pool.map(lambda text: client.chat.completions.create(model="gec-002", messages=said(text)), texts)]  # fmt: skip
-    assert {answer.choices[0].message.content for answer in answers} == {end.text for end in ends}
 
 
 @pytest.mark.parametrize(
@@ -173,8 +181,6 @@ def test_the_page_has_all_it_needs(address):
 
 def test_more_than_may_wait_are_told_to_come_later(whole_graph, monkeypatch):
     monkeypatch.chdir(whole_graph)
-    from stages.params import load_params
-
     chosen = trained_run(load_params(), "gec-002")
     batcher = Batcher(LoadedRuns(), 0)
     with pytest.raises(Busy):
