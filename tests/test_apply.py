@@ -3,8 +3,13 @@
 import io
 import json
 import os
+import pty
 import re
+import select
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,11 +22,14 @@ from stages import configure
 from stages.__main__ import main
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders
+from stages.commands.shown_outcomes import safe
 from stages.layers import merge
 from stages.params import load_params
 from stages.settings import Answering
 from stages.tasks.typst.document import Chunk, chunks
 from stages.text import tokenizer
+from tests.conftest import ENVIRONMENT
+from tests.nano import ROOT
 from tests.tiny import OPTIONS
 
 OWN = {"max_length_tokens": 128, "generation": {"max_new_tokens": 64}}
@@ -511,3 +519,88 @@ def test_answers_are_written_whole_or_not_at_all(apply, echo, tmp_path, monkeypa
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "typst-001.typ": "before"
     }
+
+
+# The prompt
+
+
+class Terminal:
+    """`python -m stages apply …` on a terminal of its own."""
+
+    def __init__(self, folder, *arguments):
+        self.shown, (self.ours, theirs) = "", pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stages", "apply", *arguments],
+            cwd=folder,
+            env=ENVIRONMENT | {"PYTHONPATH": str(ROOT), "TERM": "dumb"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def until(self, text):
+        """What is shown up to the text, which comes within a minute."""
+        end = time.monotonic() + 60
+        while text not in self.shown and time.monotonic() < end:
+            if select.select([self.ours], [], [], 0.1)[0]:
+                self.shown += os.read(self.ours, 65536).decode(errors="replace")
+        before, found, self.shown = self.shown.partition(text)
+        assert found, before
+        return before.replace("\r\n", "\n")
+
+    def say(self, line, prompt):
+        """What is shown between the line and the next prompt."""
+        os.write(self.ours, line.encode() + b"\n")
+        self.until(line)
+        return self.until(prompt).strip()
+
+
+@pytest.fixture
+def terminal(repository):
+    begun = []
+    yield lambda *arguments: begun.append(Terminal(repository, *arguments)) or begun[-1]
+    for each in begun:
+        each.process.kill()
+        each.process.wait()
+        os.close(each.ours)
+
+
+def test_a_prompt_answers_line_by_line_as_apply_does_and_survives_what_is_wrong(apply, terminal):
+    asked = terminal("typst-001")
+    assert "/help says what can be written here" in asked.until("typst-001> ")
+    answer = safe(apply("typst-001", "--text", "x")[1])
+    assert asked.say("x", "typst-001> ").split() == answer.split()
+    for line, says in (
+        ("/run typst-009", "no `typst-009` under `runs`; did you mean `typst-00"),
+        ("/run typst-003", "models/typst-003: not trained yet; run `dvc repro train@typst-003`"),
+        ("/run", "/run: name a run"),
+        ("/both", "/both: name one or two runs"),
+        ("/both gec-001", "runs side by side are of one task; these are of typst, gec"),
+        ("/frac", "/frac: no command; /help names them"),
+        ("/help", "/quit, Ctrl-D     ends; Ctrl-C stops an answer"),
+    ):
+        assert says in asked.say(line, "typst-001> ")
+    os.write(asked.ours, b"\xff\n")
+    assert "the line is not UTF-8; set the terminal to it" in asked.until("typst-001> ")
+    asked.say("/both typst-002", "typst-001 | typst-002> ")
+    table = asked.say("x", "typst-001 | typst-002> ")
+    assert [name in table for name in ("input", "typst-001", "typst-002")] == [True] * 3
+    asked.say("/run gec-001", "gec-001> ")
+    os.write(asked.ours, b"\x04")
+    assert asked.process.wait(10) == 0
+
+
+def test_an_interrupt_stops_an_answer_and_the_prompt_goes_on(terminal):
+    asked = terminal("lm-001", "--max-new-tokens", "100000")
+    asked.until("lm-001> ")
+    os.write(asked.ours, b"The old\n")
+    asked.until("The old\r\n")
+    while not asked.shown:
+        asked.shown += os.read(asked.ours, 65536).decode(errors="replace")
+    asked.process.send_signal(signal.SIGINT)
+    asked.until("lm-001> ")
+    assert "/run RUN" in asked.say("/help", "lm-001> ")
+    os.write(asked.ours, b"/quit\n")
+    assert asked.process.wait(10) == 0

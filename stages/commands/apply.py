@@ -1,25 +1,24 @@
 """apply: trained runs on one's own text: a sentence, files of lines, standard input, or a
-document.
+document. Without any, on a terminal, a prompt.
 """
 
 import json
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from stages import backends, settings, tasks
-from stages.commands import own_files
+from stages import settings, tasks
+from stages.commands import own_files, prompt
 from stages.errors import UserError
-from stages.layers import answering
-from stages.params import entry, load_params
+from stages.params import load_params
+from stages.serving.runs import TrainedRun, overridden, trained_run
 
 Parts = Sequence[tuple[str, bool]]
 """All that is written, in order: (text, whether a model is asked for its answer; else it is written
@@ -68,7 +67,7 @@ def apply(
     ] = None,
 ) -> None:
     """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard
-    input.
+    input. Without an input, on a terminal, texts are asked for and answered one after another.
 
     A file of answers has a line for each input; one that ends in .jsonl has objects with "input"
     and "answer".
@@ -76,6 +75,8 @@ def apply(
     Examples:
 
       python -m stages apply gec-002 --text "私は本が読みます。"
+
+      python -m stages apply gec-002
 
       python -m stages apply typst-003 formulas.txt -o formulas.typ
 
@@ -95,13 +96,19 @@ def apply(
       9.", "9 - 3 = 7."]}'
     """
     params = load_params()
-    specs = {run: entry(params.runs, run, "runs") for run in runs.split(",")}
-    task = _shared_task(specs)
-    generation = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-    run_settings = {
-        run: _overridden(answering(params.resolve(run)), generation, seed) for run in specs
-    }
+
+    def find(name: str) -> TrainedRun:
+        run = trained_run(params, name)
+        return replace(
+            run, settings=_overridden(run.settings, seed, max_new_tokens, temperature, top_p)
+        )
+
+    chosen = [find(name) for name in dict.fromkeys(runs.split(","))]
+    prompt.require_one_task(chosen)
     texts, files = text or [], files or []
+    if not (texts or files or output) and sys.stdin.isatty() and sys.stdout.isatty():
+        return prompt.answer_lines(chosen, find)
+    task = chosen[0].task
     document = tasks.document(task)
     several = len(files) > 1 and not no_chunking
     if document and several and any(file.suffix == document.READS for file in files):
@@ -113,47 +120,33 @@ def apply(
         and not (no_chunking or texts)
         and [file.suffix for file in files] == [document.READS]
     ):
-        parts = _document(document, files[0], run_settings.values())
+        parts = _document(document, files[0], [run.settings for run in chosen])
     else:
         parts = _lines(texts, files, no_chunking)
     inputs = [part for part, asked in parts if asked]
-    paths = _paths(output, list(specs), document.WRITES if document else ".txt")
+    paths = _paths(output, [run.name for run in chosen], document.WRITES if document else ".txt")
 
-    answers = {run: _answered(run, spec, run_settings[run], inputs) for run, spec in specs.items()}
-    if not paths and len(specs) > 1:
-        table = Table("input", *specs, show_lines=True)
-        for row in zip(inputs, *answers.values(), strict=True):
-            table.add_row(*map(Text, row))
-        Console().print(table)
+    answers = {run.name: _answered(run, inputs) for run in chosen}
+    if not paths and len(chosen) > 1:
+        Console().print(prompt.side_by_side(inputs, answers))
     elif not paths:
         sys.stdout.write(_joined(parts, *answers.values()))
-    for run, path in paths.items():
-        _write(path, parts, inputs, answers[run])
-
-
-def _shared_task(specs: dict[str, settings.Run]) -> str:
-    if len(tasks := {spec.task: run for run, spec in specs.items()}) > 1:
-        raise UserError(
-            f"runs side by side are of one task; these are of {', '.join(tasks)}: call apply once "
-            f"for each task"
-        )
-    for run in specs:
-        if not Path("models", run).is_dir():
-            raise UserError(
-                f"models/{run}: not trained yet; run `dvc repro train@{run}`, or `dvc pull "
-                f"models/{run}` where a remote has it"
-            )
-    return next(iter(tasks))
+    for name, path in paths.items():
+        _write(path, parts, inputs, answers[name])
 
 
 def _overridden(
-    own: settings.Answering, generation: dict[str, Any], seed: int | None
+    own: settings.Answering,
+    seed: int | None,
+    max_new_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
 ) -> settings.Answering:
     """The run's own way to answer with what the call gives, within the bounds of params.yaml."""
-    record = own.model_dump() | ({} if seed is None else {"seed": seed})
-    record["generation"] |= {name: value for name, value in generation.items() if value is not None}
     try:
-        return settings.Answering.model_validate(record)
+        return overridden(
+            own, seed, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p
+        )
     except ValidationError as error:
         fault = error.errors()[0]
         option, why = str(fault["loc"][-1]).replace("_", "-"), fault["msg"].lower()
@@ -238,14 +231,9 @@ def _paths(output: Path | None, runs: list[str], suffix: str) -> dict[str, Path]
         ) from None
 
 
-def _answered(
-    run: str, spec: settings.Run, run_settings: settings.Answering, inputs: list[str]
-) -> list[str]:
-    answerer = backends.load(run_settings.backend, run_settings.exact).answerer(
-        f"models/{run}", spec.base, run_settings
-    )
-    questions = [tasks.corpus(spec.task).question(text) for text in inputs]
-    return answerer.respond(questions)
+def _answered(run: TrainedRun, inputs: list[str]) -> list[str]:
+    answerer = run.load()
+    return answerer.respond([run.question(text) for text in inputs])
 
 
 def _write(path: Path, parts: Parts, inputs: list[str], answers: list[str]) -> None:
