@@ -5,18 +5,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+import uvicorn
 
 from stages.backends.shared import process
 from stages.commands import serve
 from stages.errors import UserError
 from stages.params import load_params
+from stages.serving.app import Limits, application
 from stages.serving.batcher import Batcher, Busy, Question
 from stages.serving.runs import LoadedRuns, trained_run
 from tests.conftest import ENVIRONMENT, run
@@ -203,3 +207,94 @@ def test_what_cannot_be_served_says_why(inside, whole_graph, monkeypatch):
     with pytest.raises(UserError, match="models/gec-002: not trained yet; run `dvc repro train@gec-002`"):  # fmt: skip
         serve.serve(["gec-002"])
     assert [path.name for path in Path("models").iterdir()] == ["lm-001"]
+
+
+class Slow:
+    """In place of all models: writes an "a" each hundredth of a second until it is stopped, and notes how many it wrote."""
+
+    def __init__(self):
+        self.written, self.begun = [], threading.Event()
+
+    def answerer(self, _):
+        return self
+
+    def asked_with(self, _):
+        return self
+
+    def respond(self, rows, reader):
+        count = 1
+        self.begun.set()
+        while reader.token(0, partial(str, "a" * count)) and count < 10_000:
+            time.sleep(0.01)
+            count += 1
+        self.written.append(count)
+        return ["a" * count for _ in rows]
+
+
+@pytest.fixture
+def slow(whole_graph, monkeypatch):
+    """(its model, a client), where one request may wait and none may take more than a second."""
+    monkeypatch.chdir(whole_graph)
+    chosen, model = trained_run(load_params(), "lm-001"), Slow()
+    batcher = Batcher(model, 1)
+    listener = serve.listening("127.0.0.1", 0)
+    server = uvicorn.Server(serve.configured(application([chosen], batcher, Limits(20_000, 1), ["127.0.0.1"])))  # fmt: skip
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    address = "http://{}:{}".format(*listener.getsockname())
+    listener.listen()
+    thread.start()
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        yield model, client
+    server.should_exit = True
+    thread.join()
+    batcher.close()
+
+
+def asked_of(client, **options):
+    return client.completions.create(model="lm-001", prompt="a", **options)
+
+
+def test_what_takes_too_long_ends_with_a_sentence_whole_and_streamed(slow):
+    model, client = slow
+    with pytest.raises(openai.APIStatusError, match="not answered in the time that a request may take") as error:  # fmt: skip
+        asked_of(client)
+    assert error.value.status_code == 504
+    pieces = []
+    with pytest.raises(openai.APIError, match="not answered in the time that a request may take"):
+        pieces.extend(piece.choices[0].text for piece in asked_of(client, stream=True))
+    assert len(pieces) > 5
+    assert set("".join(pieces)) == {"a"}
+    assert max(model.written) < 300
+
+
+def test_who_goes_away_in_a_stream_ends_the_answer_and_frees_the_place(slow):
+    model, client = slow
+    stream = asked_of(client, stream=True)
+    next(iter(stream))
+    stream.close()
+    end = time.monotonic() + 0.8  # before the time of the request is over
+    while not model.written and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(model.written) == 1
+
+
+def test_one_more_than_may_wait_is_told_to_come_later(slow):
+    model, client = slow
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: [*asked_of(client, stream=True)])
+        model.begun.wait(5)
+        second = pool.submit(lambda: [*asked_of(client, stream=True)])
+        time.sleep(0.3)
+        with pytest.raises(openai.APIStatusError, match="1 requests wait already; send this one again later") as error:  # fmt: skip
+            asked_of(client)
+        assert error.value.status_code == 503
+        assert error.value.response.headers["retry-after"] == "1"
+        assert [type(each.exception(10)) for each in (first, second)] == [openai.APIError] * 2
+
+
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_a_request_may_take(slow):
+    _, client = slow
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as caller:
+        caller.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")  # fmt: skip
+        caller.settimeout(5)
+        assert b"408" in caller.recv(4096).partition(b"\r\n")[0]

@@ -24,7 +24,7 @@ PAGE = Path(__file__).with_name("page.html")
 PAGE_HEADERS = {
     # Its own script and style, and nothing but this server to ask.
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src "
-    "'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -14,8 +14,9 @@ from stages.records import Row
 from stages.serving.runs import LoadedRuns, TrainedRun
 from stages.settings import Answering
 
-QUIET_SECONDS = 0.01  # without another question, after which a batch begins
+QUIET_SECONDS = 0.005  # without another question, after which a batch begins
 GATHERING_SECONDS = 0.1  # the longest that a batch is waited for
+PIECE_SECONDS = 0.02  # the shortest between two pieces of an answer: each costs as a token does
 
 
 class Busy(Exception):
@@ -64,6 +65,7 @@ class Question:
         self.alone = self.sampled and seeded
         self.prompt_tokens = self.tokens = 0
         self.text, self.stopped, self.withdrawn = "", False, False
+        self.latest_piece = 0.0
 
     def goes_with(self, other: "Question") -> bool:
         """Whether both can be rows of one batch."""
@@ -74,7 +76,9 @@ class Question:
     def token(self, so_far: Callable[[], str]) -> bool:
         """As stages.backends.shared.answering.Reader, of this row alone."""
         self.tokens += 1
-        if not self.withdrawn and (self.in_pieces or self.stops):
+        is_due = self.in_pieces and monotonic() - self.latest_piece > PIECE_SECONDS
+        if not self.withdrawn and (is_due or self.stops):
+            self.latest_piece = monotonic()
             self._say(so_far())
         return not (self.stopped or self.withdrawn)
 
