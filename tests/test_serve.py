@@ -193,9 +193,7 @@ def test_more_than_may_wait_are_told_to_come_later(whole_graph, monkeypatch):
 
 
 def test_what_cannot_be_served_says_why(inside, whole_graph, monkeypatch):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with serve.listening("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"--port {port}: 127.0.0.1 cannot be listened at there \(.*\); end what has it, or give another port \(0 takes a free one\)"):  # fmt: skip
             serve.listening("127.0.0.1", port)
@@ -241,7 +239,6 @@ def slow(whole_graph, monkeypatch):
     server = uvicorn.Server(serve.configured(application([chosen], batcher, Limits(20_000, 1), ["127.0.0.1"])))  # fmt: skip
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     address = "http://{}:{}".format(*listener.getsockname())
-    listener.listen()
     thread.start()
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         yield model, client
@@ -289,7 +286,7 @@ def test_one_more_than_may_wait_is_told_to_come_later(slow):
             asked_of(client)
         assert error.value.status_code == 503
         assert error.value.response.headers["retry-after"] == "1"
-        assert [type(each.exception(10)) for each in (first, second)] == [openai.APIError] * 2
+        assert all(isinstance(each.exception(10), openai.APIError) for each in (first, second))
 
 
 def test_a_body_that_does_not_come_is_waited_for_no_longer_than_a_request_may_take(slow):

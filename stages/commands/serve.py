@@ -55,7 +55,6 @@ def serve(
         app = application(
             chosen, batcher, Limits(max_request_bytes, request_seconds), hosts_at(listener)
         )
-        listener.listen()
         typer.echo(greeting(listener, [run.name for run in chosen]))
         # uvicorn ends well by either signal, and then raises it again.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -83,7 +82,9 @@ def configured(app: object) -> uvicorn.Config:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that has its address. Raises UserError for one that cannot be had."""
+    """A socket at which callers wait from now on. Raises UserError for an address that cannot be
+    had.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -94,6 +95,7 @@ def listening(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen()  # else another server could take the address until models are loaded
     except OSError as error:
         listener.close()
         raise UserError(
