@@ -4,31 +4,41 @@ What is held out stays out: rows come from data/mixed/RUN, which no test set sha
 and are compared once more with all test sets that there are now.
 """
 
-import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from stages import backends, tasks
 from stages.corpus import clean
-from stages.errors import UserError
-from stages.files import write_lines
+from stages.errors import UserError, nearest
+from stages.files import read_json, require_writable, write_lines
 from stages.layers import Params, answering
-from stages.outcomes import closeness
+from stages.outcomes import Figures, closeness
 from stages.records import Prediction, Row, read_rows
 
 ANSWERED_PER_DRAFTED = 10  # rows are answered until enough are wrong, but no more than these
 AT_ONCE = 64
+NAMED = 5  # failing categories that are told of
 
 
 def write(
-    path: Path, run: str, params: Params, categories: Sequence[str], rows: int, empty: bool
-) -> str:
-    """Writes rows of these categories, in their order, that the run gets wrong, as `prepare` writes
-    rows, with the run's answer as "answered"; says how many, and what the training set has of each
-    category.
+    path: Path,
+    run: str,
+    params: Params,
+    failing: Mapping[str, Figures],
+    categories: Sequence[str],
+    rows: int,
+    empty: bool,
+) -> list[str]:
+    """Writes training and validation rows that the run gets wrong, the worst first, as `prepare`
+    writes rows, with the run's answer as "answered". Returns lines that say how many, and what
+    there is of the categories that they were looked for in.
 
-    empty: without the reference, for whoever wants to answer without having seen it.
+    failing: the categories of the test sets, the worst first.   categories: those to look in, []
+    for the failing ones.   empty: without the reference, for whoever wants to answer without having
+    seen it.
     """
     task = params.runs[run].task
     if path.suffix != ".jsonl":
@@ -37,12 +47,13 @@ def write(
         )
     if path.exists():
         raise UserError(f"--draft {path}: is there already; name a new file, or remove it")
-    waiting = candidates(run, task, categories)
+    require_writable(path.parent)
+    waiting = candidates(run, task, categories or [*failing])
     options = answering(params.resolve(run))
     model = backends.load(options.backend, options.exact).answerer(
         f"models/{run}", params.runs[run].base, options
     )
-    drafted, answered = list[dict[str, Any]](), 0
+    drafted, answered = list[tuple[float, dict[str, Any]]](), 0
     while len(drafted) < rows and answered < min(len(waiting), rows * ANSWERED_PER_DRAFTED):
         together = waiting[answered : answered + AT_ONCE]
         answered += len(together)
@@ -51,15 +62,23 @@ def write(
             for row, answer in zip(together, model.predict(together), strict=True)
         ]
         scores = tasks.score(task).headline(tasks.score(task).statistics(together, answers))
-        for row, answer, score in zip(together, answers, scores, strict=True):
-            if (closeness(row, answer) if "completions" in row else score) < 1:
-                made = answer.answer or list(answer.step_scores)
-                drafted.append({**(_emptied(row) if empty else row), "answered": made})
-    write_lines(path, drafted[:rows])
-    drafted = drafted[:rows]
-    drawn = dict.fromkeys(row["category"] for row in drafted)
-    told = [f"{path}: {len(drafted)} rows that {run} gets wrong, of {answered} that it answered"]
-    return "\n".join(told + [_training_rows(params, task, name) for name in drawn])
+        for row, answer, measure in zip(together, answers, scores, strict=True):
+            score = closeness(row, answer) if "completions" in row else float(measure)
+            if score < 1:
+                drafted.append((score, _drafted(row, answer, empty)))
+    if not drafted:
+        raise UserError(
+            f"{run}: gets none of the {answered} rows wrong that it answered; name another "
+            f"--category, or write rows of your own for `python -m stages new {task}`"
+        )
+    drafted = sorted(drafted, key=itemgetter(0))[:rows]
+    write_lines(path, (row for _, row in drafted))
+    looked_for = categories or [*failing][:NAMED]
+    named = dict.fromkeys([*looked_for, *(row["category"] for _, row in drafted)])
+    return [
+        f"{path}: {len(drafted)} rows that {run} gets wrong, of {answered} that it answered",
+        *_what_there_is(params, run, failing, named),
+    ]
 
 
 def candidates(run: str, task: str, categories: Sequence[str]) -> list[Row]:
@@ -72,22 +91,26 @@ def candidates(run: str, task: str, categories: Sequence[str]) -> list[Row]:
         for file in sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
         for row in read_rows(file)
     }
-    found: dict[str, Row] = {}
+    found, there = dict[str, Row](), set[str]()
     for part in ("valid", "train"):
         file = folder / f"{part}.jsonl"
         if not file.is_file():
             raise UserError(f"{file}: not there; run `dvc repro mix@{run}`")
-        found |= {
-            row["id"]: row
-            for row in read_rows(file)
-            if row["category"] in categories and held_out.isdisjoint(clean.question_digests(row))
-        }
+        for row in read_rows(file):
+            there.add(row["category"])
+            if row["category"] in categories and held_out.isdisjoint(clean.question_digests(row)):
+                found[row["id"]] = row
     if not found:
         raise UserError(
             f"{folder}: no row of {', '.join(categories)} to work on; write rows of your own and "
-            f"give them to `python -m stages new {task}`"
+            f"give them to `python -m stages new {task}`{nearest(categories[0], sorted(there))}"
         )
     return sorted(found.values(), key=lambda row: categories.index(row["category"]))
+
+
+def _drafted(row: Row, answer: Prediction, empty: bool) -> dict[str, Any]:
+    made = answer.answer or list(answer.step_scores)
+    return {**(_emptied(row) if empty else row)} | ({"answered": made} if made else {})
 
 
 def _emptied(row: Row) -> Row:
@@ -100,12 +123,21 @@ def _emptied(row: Row) -> Row:
     return row
 
 
-def _training_rows(params: Params, task: str, category: str) -> str:
-    """How many training rows of a category each corpus version has."""
-    counts = []
+def _what_there_is(
+    params: Params, run: str, failing: Mapping[str, Figures], categories: Iterable[str]
+) -> Iterator[str]:
+    """Of each category, its test rows with their score, and how many training rows the run and each
+    corpus version have.
+    """
+    rows = Counter(row["category"] for row in read_rows(Path("data/mixed", run, "train.jsonl")))
+    versions = dict[str, Counter[str]]()
     for name, corpus in params.corpora.items():
         report = Path("metrics/prepare", f"{name}.json")
-        if corpus.task == task and report.is_file():
-            rows = json.loads(report.read_text(encoding="utf-8"))["train_categories"]
-            counts.append(f"{name} {rows.get(category, 0):,} of {sum(rows.values()):,}")
-    return f"training rows of {category}: {', '.join(counts)}"
+        if corpus.task == params.runs[run].task and report.is_file():
+            versions[name] = Counter(read_json(report)["train_categories"])
+    for category in categories:
+        of = failing.get(category)
+        tested = f"{of.rows:,} test rows, {of.mean:.3f}" if of else "no test row"
+        share = f"{rows[category]:,} of {rows.total():,} training rows"
+        counts = (f"{name} {has[category]:,} of {has.total():,}" for name, has in versions.items())
+        yield f"{category}: {tested}; {share} ({', '.join(counts)})"

@@ -50,18 +50,23 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
                 f"{path}: not there; run `dvc repro evaluate@{run}`, or `dvc pull {scored} {made}` "
                 "where a remote has it"
             )
-    records = [json.loads(line) for _, line in read_lines(scored)]
-    answers = {
-        (answer.corpus, answer.id): answer
-        for answer in read_predictions(made)
-        if answer.by == "run"
-    }
+    try:
+        records = [json.loads(line) for _, line in read_lines(scored)]
+        keys = [(record["corpus"], record["id"]) for record in records]
+        answers = {
+            (answer.corpus, answer.id): answer
+            for answer in read_predictions(made)
+            if answer.by == "run"
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{scored}, {made}: damaged ({error}); run `dvc repro evaluate@{run}`"
+        ) from None
     rows = {
         (corpus, row["id"]): row
-        for corpus in dict.fromkeys(record["corpus"] for record in records)
+        for corpus in dict.fromkeys(corpus for corpus, _ in keys)
         for row in held_out(task, corpus, folder)
     }
-    keys = [(record["corpus"], record["id"]) for record in records]
     if not set(keys) == set(answers) <= set(rows):
         raise UserError(
             f"{scored}: not of the same rows as {made} and data/prepared/{task}/test; run `dvc "

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import drafts, outcomes, tasks
-from stages.backends.shared import process
+from stages import drafts, tasks
 from stages.commands import diff, inspect, shown_outcomes
-from stages.corpus import changes
+from stages.corpus import changes, split
 from stages.errors import UserError
 from stages.files import write_lines
 from stages.params import load_params
-from stages.records import Prediction, answer_text, read_rows
+from stages.records import answer_text, read_rows
 from tests import scored as repository
+from tests.conftest import run
 from tests.scored import ANSWERS, ROWS, row
 from tests.test_settings import GOOD
 
@@ -27,67 +27,14 @@ def wide(monkeypatch):
 
 
 @pytest.fixture
-def scored(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    repository.make(tmp_path, ROWS, ANSWERS)
-    return tmp_path
+def scored(inside) -> Path:
+    repository.make(inside, ROWS, ANSWERS)
+    return inside
 
 
 def said(capsys, command=inspect.inspect, *names: str, **options) -> str:
     command(*(names or ("gec-002",)), **options)
     return capsys.readouterr().out
-
-
-# Outcomes
-
-
-def test_each_row_stands_beside_its_answer_and_score(scored):
-    found = outcomes.of_run("gec", "gec-002")
-    assert [(each.row["id"], each.score) for each in found] == [
-        (row["id"], score) for row, score in zip(ROWS, (0, 0, 1, 0), strict=True)
-    ]
-    assert found[2].answer.answer == "泳いだ。"
-
-
-def test_a_row_that_two_versions_hold_out_counts_once(scored):
-    found = outcomes.of_run("gec", "gec-001")
-    assert outcomes.once(found + found) == found
-
-
-def test_the_figures_are_those_of_compare(whole_graph, monkeypatch):
-    monkeypatch.chdir(whole_graph)
-    for task, name in (("reward", "reward-002"), ("lm", "lm-003"), ("typst", "typst-002")):
-        metrics = json.loads(Path(f"metrics/evaluate/{task}/{name}.json").read_text())
-        own = outcomes.once(outcomes.of_run(task, name))
-        of_all = outcomes.figures(task, own, {})
-        assert [round(of_all.score, 4), round(of_all.low, 4), of_all.rows] == [
-            metrics["score"], metrics["low"], metrics["n"],
-        ]  # fmt: skip
-        assert (
-            sum(each.rows for each in outcomes.by_category(task, own, {}).values()) == of_all.rows
-        )
-
-
-def test_a_solution_is_as_close_as_its_steps_are_to_their_labels():
-    solution = {"labels": [1.0, None, 0.0], "completions": ["a", "b", "c"]}
-    assert outcomes.closeness(
-        solution, Prediction("", "", "", 0, 3, "run", [0.9, 0.5, 0.3])
-    ) == pytest.approx(0.8)
-    assert outcomes.closeness(solution, Prediction("", "", "", 0, 3)) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda: Path("data/scored/gec/gec-002.jsonl").unlink(), r"data/scored/gec/gec-002.jsonl: not there; run `dvc repro evaluate@gec-002`, or `dvc pull data/scored/gec/gec-002.jsonl data/predictions/gec-002.jsonl` where a remote has it"),
-        (lambda: Path("data/prepared/gec/test/gec-001.jsonl").unlink(), "data/prepared/gec/test/gec-001.jsonl: not there; run `dvc repro prepare@gec-001`"),
-        (lambda: write_lines(Path("data/prepared/gec/test/gec-001.jsonl"), ROWS[:2]), "not of the same rows as data/predictions/gec-002.jsonl and data/prepared/gec/test; run `dvc repro evaluate@gec-002`"),
-    ],
-)  # fmt: skip
-def test_what_is_missing_or_of_another_time_says_what_to_run(scored, spoil, says):
-    spoil()
-    with pytest.raises(UserError, match=says):
-        outcomes.of_run("gec", "gec-002")
 
 
 # inspect
@@ -110,6 +57,29 @@ def test_hostile_and_long_text_stays_text_and_is_cut(scored, capsys):
     assert "(100,007characters;--jsonlhasall)" in "".join(told.split())
 
 
+def test_a_text_cannot_turn_round_what_follows_it():
+    assert shown_outcomes.safe("שלום \u202eabc\u2066\t") == "שלום \ufffdabc\ufffd\t"
+
+
+def test_without_the_same_rows_of_the_parent_a_run_is_shown_alone(scored, capsys):
+    for folder in ("data/scored/gec", "data/predictions"):
+        path = Path(folder, "gec-001.jsonl")
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    inspect.inspect("gec-002", rows=1)
+    told = capsys.readouterr()
+    lacks = "gec-001: has not answered all rows of gec-001; run `dvc repro evaluate@gec-001`"
+    assert told.err == f"without the change from gec-001: {lacks}\n"
+    assert "change from" not in told.out
+    with pytest.raises(UserError, match=lacks):
+        inspect.inspect("gec-002", worse_than="gec-001")
+    path.unlink()
+    inspect.inspect("gec-002", rows=1)
+    assert (
+        "without the change from gec-001: data/predictions/gec-001.jsonl: not there"
+        in capsys.readouterr().err
+    )
+
+
 def test_runs_are_compared_row_by_row(scored, capsys):
     worse = said(capsys, worse_than="gec-001")
     assert "2 of 4 rows chosen" in worse
@@ -122,7 +92,8 @@ def test_rows_are_chosen_by_category_test_set_and_text_and_written_whole(scored,
     told = said(capsys, category=["Particle"], test_set="gec-001", contains="本", as_csv=Path("-"))
     (only,) = csv.DictReader(io.StringIO(told))
     assert (only["id"], only["input"], only["answer of gec-001"]) == (ROWS[1]["id"], "本が読む。", "本が読む。")  # fmt: skip
-    said(capsys, as_jsonl=Path("all.jsonl"))
+    said(capsys, as_csv=Path("all.csv"), as_jsonl=Path("all.jsonl"))
+    assert Path("all.csv").is_file()
     lines = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
     assert len(lines) == 4
     assert max(len(line["answer"]) for line in lines) > 100_000
@@ -150,9 +121,10 @@ def test_a_solution_shows_its_labels_beside_its_scores(whole_graph, monkeypatch,
     [
         ({"category": ["Partikel"]}, "--category Partikel: no row of it; did you mean `Particle`?"),
         ({"test_set": "gec-9"}, "--test-set gec-9: no row of it; did you mean `gec-001`?"),
-        ({"worse_than": "gec-01"}, "gec-01"),
+        ({"worse_than": "gec-01"}, "no `gec-01` under `runs`; did you mean `gec-001`?"),
+        ({"draft": Path("d.jsonl"), "contains": "a"}, "--draft: takes --category, --rows and --empty, and no other option"),
     ],
-)
+)  # fmt: skip
 def test_an_unknown_name_is_told_with_those_there_are(scored, options, says):
     with pytest.raises(UserError) as error:
         inspect.inspect("gec-002", **options)
@@ -233,18 +205,91 @@ def test_a_draft_that_cannot_be_written_says_why(mixed, path, spoil, says):
     assert not Path("new.jsonl").exists()
 
 
-def test_where_no_row_of_a_category_was_trained_on_a_draft_says_what_to_write(mixed):
-    with pytest.raises(UserError, match=r"data/mixed/gec-002: no row of Order to work on; write rows of your own and give them to `python -m stages new gec`"):  # fmt: skip
-        drafts.candidates("gec-002", "gec", ["Order"])
+@pytest.mark.parametrize(
+    ("category", "says"),
+    [
+        ("Verbs", "data/mixed/gec-002: no row of Verbs to work on; write rows of your own and give them to `python -m stages new gec`; did you mean `Verb`?"),
+        ("Correct", "gec-002: gets none of the 1 rows wrong that it answered; name another --category, or write rows of your own for `python -m stages new gec`"),
+    ],
+)  # fmt: skip
+def test_where_there_is_nothing_to_work_on_a_draft_says_what_to_write(mixed, category, says):
+    with pytest.raises(UserError) as error:
+        inspect.inspect("gec-002", draft=Path("new.jsonl"), category=[category])
+    assert str(error.value) == says
+    assert not Path("new.jsonl").exists()
 
 
-def test_a_draft_tells_what_the_training_set_has_of_a_category(whole_graph, tmp_path, monkeypatch):
+def test_no_draft_is_begun_where_none_can_be_written(mixed, monkeypatch):
+    monkeypatch.setattr(drafts.backends, "load", lambda *_: pytest.fail("loaded"))
+    Path("file").touch()
+    with pytest.raises(UserError, match="file: cannot be written to"):
+        inspect.inspect("gec-002", draft=Path("file/draft.jsonl"))
+
+
+def test_a_draft_tells_what_there_is_of_the_categories_that_fail(mixed, capsys):
+    Path("metrics/prepare").mkdir(parents=True)
+    counts = {"train_categories": {"Particle": 7, "Verb": 1}}
+    Path("metrics/prepare/gec-001.json").write_text(json.dumps(counts))
+    inspect.inspect("gec-002", draft=Path("draft.jsonl"), rows=1)
+    _, *told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "Particle: 2 test rows, 0.000; 1 of 6 training rows (gec-001 7 of 8)",
+        "[red]: 1 test rows, 0.000; 0 of 6 training rows (gec-001 0 of 8)",
+        "Verb: 1 test rows, 1.000; 5 of 6 training rows (gec-001 1 of 8)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["lm-001", "gec-002", "typst-001", "polish-001", "reward-002"])
+def test_a_drafted_row_stays_in_its_part_and_asks_nothing_that_is_tested(
+    whole_graph, tmp_path, monkeypatch, name
+):
+    """For every row that could be drafted, as `new` would read it."""
     monkeypatch.chdir(whole_graph)
-    monkeypatch.setattr(process, "set_up", lambda exact: None)  # of this process, for other tests
-    told = drafts.write(tmp_path / "draft.jsonl", "gec-002", load_params(), ["Particle"], 2, False)
-    counts = [json.loads(Path(f"metrics/prepare/{name}.json").read_text())["train_categories"] for name in ("gec-001", "gec-002")]  # fmt: skip
-    for name, of in zip(("gec-001", "gec-002"), counts, strict=True):
-        assert f"{name} {of.get('Particle', 0)} of {sum(of.values())}" in told
+    params = load_params()
+    task = params.runs[name].task
+    corpus, shares = tasks.corpus(task), params.split
+    categories = {
+        row["category"]
+        for part in ("train", "valid")
+        for row in read_rows(Path(f"data/mixed/{name}/{part}.jsonl"))
+    }
+    rows = drafts.candidates(name, task, sorted(categories))
+    write_lines(tmp_path / "draft.jsonl", rows)
+    read = [
+        split.part(corpus.group_key(example), shares.valid, shares.test)
+        for example in corpus.read(tmp_path / "draft.jsonl", {})
+    ]
+    valid = {row["id"] for row in read_rows(Path(f"data/mixed/{name}/valid.jsonl"))}
+    assert read == ["valid" if row["id"] in valid else "train" for row in rows]
+
+
+def test_a_category_gets_better_by_a_draft_that_was_mended(clone):
+    """The loop as docs/howto.md walks it; here a script is who corrects the draft."""
+    stages = ("python", "-m", "stages")
+    known = {
+        each["id"]: each["labels"]
+        for part in ("train", "valid")
+        for each in read_rows(clone / f"data/mixed/reward-002/{part}.jsonl")
+    }
+
+    def means(name: str) -> dict[str, float]:
+        told = run(clone, *stages, "inspect", name, "--jsonl", "-").stdout
+        scores: dict[str, list[float]] = {}
+        for line in map(json.loads, told.splitlines()):
+            scores.setdefault(line["category"], []).append(line["score"])
+        return {category: sum(some) / len(some) for category, some in scores.items()}
+
+    before = means("reward-002")
+    worst = min(before, key=before.__getitem__)
+    drafting = ("--draft", "draft.jsonl", "--empty", "--category", worst, "--rows", "40")
+    run(clone, *stages, "inspect", "reward-002", *drafting)
+    drafted = read_rows(clone / "draft.jsonl")
+    assert {label for row in drafted for label in row["labels"]} == {None}
+    write_lines(clone / "draft.jsonl", [row | {"labels": known[row["id"]]} for row in drafted])
+    done = run(clone, *stages, "new", "reward", "draft.jsonl", "--max-drop-fraction", "0.5")
+    assert f"answered ({len(drafted)})" in done.stdout + done.stderr
+    run(clone, "dvc", "repro", "evaluate@reward-003")
+    assert means("reward-003")[worst] > before[worst]
 
 
 # diff
@@ -277,24 +322,49 @@ def test_versions_stand_beside_what_their_runs_made_of_them(whole_graph, monkeyp
     assert "tokens of both" in told
     assert "\nnew · " in told
     diff.diff("typst-001", "typst-002", as_jsonl=tmp_path / "changes.jsonl")
-    kinds = [
-        json.loads(line)["change"] for line in (tmp_path / "changes.jsonl").read_text().splitlines()
-    ]
-    assert {*kinds} == {"new", "gone"}
+    lines = (tmp_path / "changes.jsonl").read_text().splitlines()
+    assert {json.loads(line)["change"] for line in lines} == {"new", "gone"}
+    assert (
+        said(capsys, diff.diff, "typst-001", "typst-002", as_jsonl=Path("-")).split()
+        == " ".join(lines).split()
+    )
 
 
 def test_a_revision_is_read_from_the_cache(clone, monkeypatch, capsys):
     path = clone / "data/prepared/gec/train/gec-001.jsonl"
     rows = read_rows(path)
-    rows[0]["messages"][-1]["content"] = "別の答え"
+    rows[0]["messages"][-1]["content"] = "別の\u2028答え"  # U+2028 ends no line of JSON
     path.unlink()
     write_lines(path, rows[:-1])
     monkeypatch.chdir(clone)
     told = said(capsys, diff.diff, "gec-001@HEAD", "gec-001")
     assert "1 have another answer, 0 are new, 1 are gone" in told
-    assert "別の答え" in told
+    assert "答え" in told
     with pytest.raises(UserError, match="@HEAL: no such revision or experiment; see `git log` and `dvc exp list`"):  # fmt: skip
         diff.diff("gec-001@HEAL", "gec-001")
+
+
+def test_parts_and_the_change_of_scores_stand_in_the_tables(scored, capsys):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["corpora"]["gec-002"] = params["corpora"]["gec-001"] | {"file": "b.tsv"}
+    params["runs"]["gec-002"]["corpus"] = "gec-002"
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for name in ("gec-001", "gec-002"):
+        for part in ("train", "valid", "test"):
+            path = Path(f"data/prepared/gec/{part}/{name}.jsonl")
+            if not path.exists():
+                write_lines(path, ROWS[:2] if part == "train" else [])
+    cells = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in said(capsys, diff.diff, "gec-001", "gec-002").splitlines()
+    ]
+    assert ["gec-001", "2", "0", "4"] in [row[:4] for row in cells]
+    assert ["0.500", "0.000 (-0.500)"] in [row[-2:] for row in cells]
+    Path("data/scored/gec/gec-001.jsonl").write_text("{")
+    diff.diff("gec-001", "gec-002")
+    told = capsys.readouterr()
+    assert told.err.startswith("without the scores of gec-001: data/scored/gec/gec-001.jsonl, ")
+    assert "score by gec-002" in told.out
 
 
 def test_what_diff_cannot_compare_it_refuses(whole_graph, monkeypatch):

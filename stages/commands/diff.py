@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from stages import outcomes
+from stages.commands import own_files
 from stages.commands.shown_outcomes import marked, printable
 from stages.corpus import changes
 from stages.errors import UserError
-from stages.files import write_lines
 from stages.layers import Params
 from stages.outcomes import Outcome
 from stages.params import entry, load_params
@@ -53,16 +53,19 @@ def diff(
     task, other = (entry(params.corpora, name, "corpora").task for name in names)
     if task != other:
         raise UserError(f"{after}: a corpus of {other}; name one of {task}, as {before} is")
-    old, new = (_rows(task, given) for given in (before, after))
+    parts = [_rows(task, given) for given in (before, after)]
+    old, new = ([row for rows in of.values() for row in rows] for of in parts)
     found = changes.between(old, new)
     if as_jsonl:
-        write_lines(as_jsonl, _records(found))
+        with own_files.written(as_jsonl) as file:
+            for record in _records(found):
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
         return
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         near = changes.near_duplicates(old, found.added, Path(folder))
     base = next((spec.base for spec in params.runs.values() if spec.task == task), "")
-    console.print(_sizes(old, new, (before, after), base))
+    console.print(_sizes(parts, (before, after), base))
     console.print(
         f"{found.same:,} rows are the same, {len(found.changed):,} have another answer, "
         f"{len(found.added):,} are new, {len(found.removed):,} are gone; of the new ones {near:,} "
@@ -83,10 +86,10 @@ def diff(
         console.print(part)
 
 
-def _rows(task: str, given: str) -> list[Row]:
-    """All prepared rows of CORPUS or CORPUS@REVISION."""
+def _rows(task: str, given: str) -> dict[str, list[Row]]:
+    """All prepared rows of CORPUS or CORPUS@REVISION by the part that they are in."""
     name, _, revision = given.partition("@")
-    found = list[Row]()
+    found = dict[str, list[Row]]()
     for part in PARTS:
         path = Path("data/prepared", task, part, f"{name}.jsonl")
         try:
@@ -97,7 +100,7 @@ def _rows(task: str, given: str) -> list[Row]:
                 f"{path}: not there{where}; run `dvc repro prepare@{name}`"
                 + (", or `dvc pull` of that revision" if revision else "")
             ) from None
-        found += [json.loads(line) for line in text.splitlines() if line]
+        found[part] = [json.loads(line) for line in text.split("\n") if line]
     return found
 
 
@@ -124,21 +127,23 @@ def _records(found: changes.Changes) -> Iterable[dict[str, Any]]:
     yield from ({"change": "changed", "before": was, "row": now} for was, now in found.changed)
 
 
-def _sizes(old: list[Row], new: list[Row], given: tuple[str, str], base: str) -> Table:
-    """Rows and their mean lengths, in tokens too where the base is here."""
-    table = Table("corpus", "rows", "characters of an input", "of a reference")
+def _sizes(parts: list[dict[str, list[Row]]], given: tuple[str, str], base: str) -> Table:
+    """Rows by part and their mean lengths, in tokens too where the base is here."""
+    table = Table("corpus", *PARTS, "characters of an input", "of a reference")
     tokenizer = Path(base, "tokenizer.json")
     if tokenizer.is_file():
         table.add_column("tokens of both")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, rows in zip(given, (old, new), strict=True):
+    for name, of in zip(given, parts, strict=True):
+        rows = [row for some in of.values() for row in some]
         inputs, references = [row["source"] for row in rows], [target(row) for row in rows]
         sums = [sum(map(len, inputs)), sum(map(len, references))]
         if tokenizer.is_file():
             sums.append(_tokens(tokenizer, inputs + references))
         means = (f"{total / max(len(rows), 1):,.1f}" for total in sums)
-        table.add_row(printable(name), f"{len(rows):,}", *means)
+        counts = (f"{len(some):,}" for some in of.values())
+        table.add_row(printable(name), *counts, *means)
     return table
 
 
@@ -167,20 +172,32 @@ def _by_category(
     scored = list[dict[str, float]]()
     for name in dict.fromkeys(each.partition("@")[0] for each in given):
         runs = [run for run, spec in params.runs.items() if spec.corpus == name]
-        if runs and Path("data/scored", task, f"{runs[-1]}.jsonl").is_file():
+        if not runs or not Path("data/scored", task, f"{runs[-1]}.jsonl").is_file():
+            continue
+        try:
             scored.append(_means(outcomes.once(outcomes.of_run(task, runs[-1]))))
-            table.add_column(f"score by {runs[-1]}")
-            table.caption = "score by RUN: the mean of the rows that are held out"
+        except UserError as error:
+            typer.echo(f"without the scores of {runs[-1]}: {error}", err=True)
+            continue
+        table.add_column(f"score by {runs[-1]}")
+        table.caption = "score by RUN: the mean of the rows that are held out"
     for column in table.columns[1:]:
         column.justify = "right"
     for category in sorted(set().union(*counts)):
-        means = (of.get(category) for of in scored)
+        means = [of.get(category) for of in scored]
         table.add_row(
             printable(category),
             *(f"{count[category]:,}" for count in counts),
-            *("" if mean is None else f"{mean:.3f}" for mean in means),
+            *(_score(mean, means[0] if at else None) for at, mean in enumerate(means)),
         )
     return table
+
+
+def _score(mean: float | None, before: float | None) -> str:
+    """With its change from the other version's run, where both have one."""
+    if mean is None:
+        return ""
+    return f"{mean:.3f}" + (f" ({mean - before:+.3f})" if before is not None else "")
 
 
 def _means(scored: list[Outcome]) -> dict[str, float]:

@@ -2,19 +2,15 @@
 
 import csv
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from stages import drafts, outcomes
-from stages.commands import shown_outcomes
+from stages.commands import own_files, shown_outcomes
 from stages.errors import UserError, nearest
-from stages.files import atomic_write
 from stages.layers import Params
 from stages.outcomes import ByKey, Outcome
 from stages.params import entry, load_params
@@ -77,15 +73,22 @@ def inspect(
     spec = entry(params.runs, run, "runs")
     scored = outcomes.once(outcomes.of_run(spec.task, run))
     parent = _parent(params, run)
-    others = {
-        other: _of_other(params, spec.task, other)
-        for other in dict.fromkeys((parent, worse_than, better_than))
-        if other
-    }
     if draft:
-        ordered = [*outcomes.by_category(spec.task, scored, {})]
-        typer.echo(drafts.write(draft, run, params, category or ordered, rows, empty), err=True)
+        if worse_than or better_than or test_set or contains or as_csv or as_jsonl:
+            raise UserError("--draft: takes --category, --rows and --empty, and no other option")
+        failing = outcomes.by_category(spec.task, scored, {})
+        for line in drafts.write(draft, run, params, failing, category or [], rows, empty):
+            typer.echo(line, err=True)
         return
+    others = dict[str, ByKey]()
+    try:
+        if parent:
+            others[parent] = _of_other(params, spec.task, parent, scored)
+    except UserError as error:
+        typer.echo(f"without the change from {parent}: {error}", err=True)
+        parent = ""
+    for other in {worse_than, better_than} - {"", *others}:
+        others[other] = _of_other(params, spec.task, other, scored)
     _known("--category", category or [], {outcome.row["category"] for outcome in scored})
     _known("--test-set", [test_set] if test_set else [], {outcome.corpus for outcome in scored})
     chosen = [
@@ -101,16 +104,16 @@ def inspect(
         chosen.sort(key=lambda outcome: -abs(outcome.score - against[outcome.key].score))
     else:
         chosen.sort(key=lambda outcome: outcome.score)
-    records = (_record(outcome, others) for outcome in chosen)
     if as_csv:
-        with _opened(as_csv) as file:
+        with own_files.written(as_csv) as file:
             writer = csv.DictWriter(file, [*_record(scored[0], others)], lineterminator="\n")
             writer.writeheader()
-            writer.writerows(records)
-    elif as_jsonl:
-        with _opened(as_jsonl) as file:
-            file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
-    else:
+            writer.writerows(_record(outcome, others) for outcome in chosen)
+    if as_jsonl:
+        with own_files.written(as_jsonl) as file:
+            for outcome in chosen:
+                file.write(json.dumps(_record(outcome, others), ensure_ascii=False) + "\n")
+    if not (as_csv or as_jsonl):
         console = Console()
         before = others.get(parent, {})
         shown_outcomes.print_figures(console, spec.task, run, scored, parent, before)
@@ -126,11 +129,18 @@ def _parent(params: Params, run: str) -> str:
     return parent if parent in params.runs and params.runs[parent].task == task else ""
 
 
-def _of_other(params: Params, task: str, run: str) -> ByKey:
+def _of_other(params: Params, task: str, run: str, scored: list[Outcome]) -> ByKey:
+    """What another run made of the same rows."""
     other = entry(params.runs, run, "runs").task
     if other != task:
         raise UserError(f"{run}: a run of {other}; name one of {task}, which answers the same rows")
-    return {outcome.key: outcome for outcome in outcomes.of_run(task, run)}
+    found = {outcome.key: outcome for outcome in outcomes.of_run(task, run)}
+    if lacking := {outcome.corpus for outcome in scored if outcome.key not in found}:
+        raise UserError(
+            f"{run}: has not answered all rows of {', '.join(sorted(lacking))}; run `dvc repro "
+            f"evaluate@{run}`"
+        )
+    return found
 
 
 def _known(option: str, given: list[str], there: set[str]) -> None:
@@ -163,9 +173,3 @@ def _record(outcome: Outcome, others: dict[str, ByKey]) -> dict[str, Any]:
         record[f"score of {name}"] = theirs[outcome.key].score
         record[f"answer of {name}"] = theirs[outcome.key].answer.answer
     return record
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
-    with nullcontext(sys.stdout) if str(path) == "-" else atomic_write(path) as file:
-        yield file

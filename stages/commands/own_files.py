@@ -2,6 +2,7 @@
 set.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,11 @@ def is_replaceable(path: Path) -> bool:
 @contextmanager
 def written(path: Path) -> Iterator[IO[str]]:
     """As `atomic_write`, but what a link leads to is written, and keeps its rights; a device or a
-    pipe is written to.
+    pipe is written to. `-` is standard output.
     """
+    if str(path) == "-":
+        yield sys.stdout
+        return
     if is_replaceable(path):
         path = path.resolve()
         mode = path.stat().st_mode & 0o777 if path.exists() else None

@@ -17,6 +17,8 @@ MOST_CHARACTERS = 600
 FEW_CHARACTERS = 2
 ADDED, MISSING = "bold underline green", "bold strike red"
 SIGNS = {chr(code): chr(0x2400 + code) for code in range(0x20)}  # ESC as ␛; others as U+FFFD
+# Of Unicode's embeddings, overrides and isolates: what follows one would be shown in its order.
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 # What stands for the two styles where there are none, as in `git diff --word-diff`.
 PLAIN = {ADDED: ("{+", "+}"), MISSING: ("[-", "-]")}
 
@@ -134,10 +136,14 @@ def printable(text: str) -> Text:
 
 
 def safe(text: str) -> str:
-    """With a sign in place of each control character."""
+    """With a sign in place of each control character, and of those that turn the writing round."""
     return "".join(
         SIGNS.get(character, "\ufffd")
-        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+        if character not in "\n\t"
+        and (
+            unicodedata.category(character) in ("Cc", "Cs")
+            or unicodedata.bidirectional(character) in TURNS
+        )
         else character
         for character in text
     )
