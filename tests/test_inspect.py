@@ -287,9 +287,12 @@ def test_a_category_gets_better_by_a_draft_that_was_mended(clone):
     assert {label for row in drafted for label in row["labels"]} == {None}
     write_lines(clone / "draft.jsonl", [row | {"labels": known[row["id"]]} for row in drafted])
     done = run(clone, *stages, "new", "reward", "draft.jsonl", "--max-drop-fraction", "0.5")
-    assert f"answered ({len(drafted)})" in done.stdout + done.stderr
+    assert f"reward-003: {len(drafted)} rows" in done.stdout
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    params["runs"]["reward-003"] |= {"max_steps": 60, "eval_steps": 60, "learning_rate": 0.01}
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
     run(clone, "dvc", "repro", "evaluate@reward-003")
-    assert means("reward-003")[worst] > before[worst]
+    assert means("reward-003")[worst] > before[worst] + 0.3
 
 
 # diff

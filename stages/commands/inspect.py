@@ -63,7 +63,7 @@ def inspect(
 
     For the next version, rows that the run was trained or validated on and gets wrong, of the
     categories that it is worst in. Nothing that a test set asks is among them. The run's answer
-    stands under "answered", which `new` counts as a key without a use:
+    stands under "answered", which `new` has no use for:
 
       python -m stages inspect typst-003 --draft draft.jsonl --rows 50
 
