@@ -15,7 +15,7 @@ from stages.corpus import clean
 from stages.errors import UserError, nearest
 from stages.files import read_json, require_writable, write_lines
 from stages.layers import Params, answering
-from stages.outcomes import Figures, closeness
+from stages.outcomes import Figures, of_each
 from stages.records import Prediction, Row, read_rows
 
 ANSWERED_PER_DRAFTED = 10  # rows are answered until enough are wrong, but no more than these
@@ -61,11 +61,13 @@ def write(
             Prediction(row["id"], "", **answer._asdict())
             for row, answer in zip(together, model.predict(together), strict=True)
         ]
-        scores = tasks.score(task).headline(tasks.score(task).statistics(together, answers))
-        for row, answer, measure in zip(together, answers, scores, strict=True):
-            score = closeness(row, answer) if "completions" in row else float(measure)
-            if score < 1:
-                drafted.append((score, _drafted(row, answer, empty)))
+        statistics = tasks.score(task).statistics(together, answers)
+        scores = of_each(task, together, answers, statistics)
+        drafted += [
+            (score, _drafted(row, answer, empty))
+            for row, answer, score in zip(together, answers, scores, strict=True)
+            if score < 1
+        ]
     if not drafted:
         raise UserError(
             f"{run}: gets none of the {answered} rows wrong that it answered; name another "

@@ -72,17 +72,21 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
             f"{scored}: not of the same rows as {made} and data/prepared/{task}/test; run `dvc "
             f"repro evaluate@{run}`"
         )
-    alone = tasks.score(task).headline(np.array([record["statistics"] for record in records]))
+    statistics = np.array([record["statistics"] for record in records])
+    scores = of_each(task, [rows[key] for key in keys], [answers[key] for key in keys], statistics)
     return [
-        Outcome(
-            rows[key],
-            key[0],
-            answers[key],
-            closeness(rows[key], answers[key]) if "completions" in rows[key] else float(score),
-            tuple(record["statistics"]),
-        )
-        for key, record, score in zip(keys, records, alone, strict=True)
+        Outcome(rows[key], key[0], answers[key], score, tuple(record["statistics"]))
+        for key, record, score in zip(keys, records, scores, strict=True)
     ]
+
+
+def of_each(
+    task: str, rows: Sequence[Row], answers: Sequence[Prediction], statistics: bootstrap.Floats
+) -> list[float]:
+    """The score of each row alone, as in Outcome.   statistics: (N, K), of stages.tasks.Score."""
+    if any("completions" in row for row in rows):
+        return [closeness(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    return [float(score) for score in tasks.score(task).headline(statistics)]
 
 
 def held_out(task: str, corpus: str, folder: Path) -> list[Row]:

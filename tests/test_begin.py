@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub.errors import HfHubHTTPError
 
 from stages import tasks
-from stages.commands import begin
+from stages.commands import begin, starting_model
 from stages.commands.edited_params import without
 from stages.errors import UserError
 from stages.params import load_params
@@ -156,7 +156,7 @@ def test_one_that_was_killed_leaves_the_demo_or_ones_own_project_and_can_be_ende
     }
     with monkeypatch.context() as patch:
         if stopped == "start":
-            patch.setattr(begin.Start, "take", kill)
+            patch.setattr(starting_model.Start, "take", kill)
         else:
             name, times = names[stopped]
             owner = Path if name == "unlink" else begin

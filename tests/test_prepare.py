@@ -170,7 +170,7 @@ def test_a_bad_corpus_is_told_in_a_sentence_and_writes_nothing(inside, content, 
 
 def test_where_no_record_can_be_read_names_of_columns_are_the_remedy(inside):
     enter("lm", b'{"content": "a"}\n{"content": "b"}\n', "jsonl")
-    with pytest.raises(UserError, match=r"\(lines 2 too\)\nno record can be read; where its keys or columns have other names, say which is which: `columns:` for the corpus in params.yaml, --columns with `new`"):  # fmt: skip
+    with pytest.raises(UserError, match=r"\(the same in 2\)\nno record can be read; where its keys or columns have other names, say which is which: `columns:` for the corpus in params.yaml, --columns with `new`"):  # fmt: skip
         prepare.main("lm-001")
 
 
@@ -180,7 +180,7 @@ def test_all_bad_lines_are_listed_up_to_twenty_and_counted(inside):
         prepare.main("lm-001")
     lines = str(error.value).splitlines()
     assert lines[0].startswith("corpus.jsonl line 6: not JSON")
-    assert lines[0].endswith(f"(lines {', '.join(map(str, range(7, 26)))} too)")
+    assert lines[0].endswith(f"(the same in {', '.join(map(str, range(7, 26)))})")
     assert lines[1] == "… and 13 more"
     assert (
         lines[2] == "correct these lines, or leave them out: `malformed: drop` for the corpus in "

@@ -255,5 +255,5 @@ def test_json_in_the_page_cannot_end_its_element():
 
 
 def test_differences_are_places_of_characters_and_of_none_in_texts_too_long_to_compare():
-    assert rows.differences("a𝛼b", "a𝛽b") == [1, 2, 1, 2]
-    assert rows.differences("a" * 30_000, "b") == []
+    assert rows.marks("a𝛼b", "a𝛽b") == [1, 2, 1, 2]
+    assert rows.marks("a" * 30_000, "b") == []

@@ -1,5 +1,6 @@
 """Conversations and texts as ids and labels, and batches of them."""
 
+import json
 import math
 import random
 import statistics
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.backends.shared.tokenizers import load_tokenizer
 from stages.errors import UserError
 from stages.text import batches, chat, tokenizer
 from stages.text.chat import IGNORE, Encoded
@@ -250,3 +252,18 @@ def test_padding_is_neither_learned_nor_attended():
         "input_ids",
         "labels",
     }  # causal attention never looks right, so there is nothing to mask
+
+
+def test_a_tokenizer_without_eos_writes_conversations_and_refuses_texts(tmp_path):
+    """ChatML ends a turn with a token of its own."""
+    fast = tokenizer.train(TEXTS, 400, "gpt2")
+    fast.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["eos_token"] = config["pad_token"] = None
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    bare = load_tokenizer(str(tmp_path), str(tmp_path))
+    assert bare.pad_token_id is not None
+    conversation = {"id": "1", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}  # fmt: skip
+    assert [*chat.encode(bare, conversation, 200)]
+    with pytest.raises(UserError, match=r"its tokenizer has no EOS token, by which a text ends; name one in its tokenizer_config.json, or use another base"):  # fmt: skip
+        [*chat.encode(bare, {"id": "1", "text": "a"}, 200)]

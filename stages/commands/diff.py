@@ -21,6 +21,7 @@ from stages.layers import Params
 from stages.outcomes import Outcome
 from stages.params import entry, load_params
 from stages.records import Row, target
+from stages.revisions import files_of
 
 PARTS = ("train", "valid", "test")
 
@@ -89,12 +90,13 @@ def diff(
 def _rows(task: str, given: str) -> dict[str, list[Row]]:
     """All prepared rows of CORPUS or CORPUS@REVISION by the part that they are in."""
     name, _, revision = given.partition("@")
-    found = dict[str, list[Row]]()
+    files, found = files_of(revision) if revision else None, dict[str, list[Row]]()
     for part in PARTS:
         path = Path("data/prepared", task, part, f"{name}.jsonl")
         try:
-            text = _at(revision, path) if revision else path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+            at = str(path)
+            text = files.read_text(at, encoding="utf-8") if files else path.read_text("utf-8")
+        except Exception:  # DVC's cache has errors of its own beside FileNotFoundError
             where = f" at {revision}" if revision else ""
             raise UserError(
                 f"{path}: not there{where}; run `dvc repro prepare@{name}`"
@@ -102,23 +104,6 @@ def _rows(task: str, given: str) -> dict[str, list[Row]]:
             ) from None
         found[part] = [json.loads(line) for line in text.split("\n") if line]
     return found
-
-
-def _at(revision: str, path: Path) -> str:
-    """A file as DVC's cache, or its remote, has it of a revision."""
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc.scm import RevError
-
-    try:
-        text: str = DVCFileSystem(rev=revision).read_text(str(path), encoding="utf-8")
-    except RevError:
-        raise UserError(
-            f"@{revision}: no such revision or experiment; see `git log` and `dvc exp list`"
-        ) from None
-    except DvcException:
-        raise FileNotFoundError from None
-    return text
 
 
 def _records(found: changes.Changes) -> Iterable[dict[str, Any]]:

@@ -20,6 +20,7 @@ import typer
 from ruamel.yaml.comments import CommentedMap
 
 from stages import settings
+from stages.commands import begin
 from stages.commands.edited_params import edited_params
 from stages.commands.next_run import Wants, descent, next_step
 from stages.commands.read_corpus import named_columns, read_corpus, shrinking_runs
@@ -30,12 +31,10 @@ from stages.files import PARTIAL, require_writable
 from stages.layers import Params
 from stages.params import PARAMS, entry, load_params
 
-DVC_LOCK = Path("dvc.lock")
-
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
 
-NAMES = {"training": "train", "validation": "valid", "test": "test"}
+PARTS_BY_NAME = {"training": "train", "validation": "valid", "test": "test"}
 
 
 def new(
@@ -152,7 +151,7 @@ def new(
     typer.echo(f"Read:  as {forms}")
     if report.unused:
         typer.echo(f"Note:  {report.not_used()}; --unknown-keys stop refuses such a file")
-    absent = [name for name, part in NAMES.items() if not parts[part]]
+    absent = [name for name, part in PARTS_BY_NAME.items() if not parts[part]]
     if origin and absent:
         least = math.ceil(3 / min(params.split.valid, params.split.test))  # 95 % have one then
         typer.echo(
@@ -204,12 +203,12 @@ def next_version(params: Params, task: str, suffix: str) -> tuple[str, Path]:
     for half in sorted(folder.glob(f"train_[0-9][0-9][0-9]*{PARTIAL}")):
         half.unlink()
         typer.echo(f"{half}: removed; a `new` that was killed had not copied all of it", err=True)
-    locked = DVC_LOCK.read_text(encoding="utf-8") if DVC_LOCK.is_file() else ""
+    locked = begin.LOCK.read_text(encoding="utf-8") if begin.LOCK.is_file() else ""
     while left := [*folder.glob(f"train_{number:03d}"), *folder.glob(f"train_{number:03d}.*")]:
         if any(f"path: {path}\n" in locked for path in left):
             raise UserError(
                 f"{min(left)}: of the demo, which a `begin` that was stopped has left in "
-                f"{DVC_LOCK}; give the same `begin` again, which ends it"
+                f"{begin.LOCK}; give the same `begin` again, which ends it"
             )
         typer.echo(
             f"{min(left)}: no entry of {PARAMS} names it, as where a `new` was killed; it stays, "

@@ -3,18 +3,17 @@
 import unicodedata
 from collections.abc import Sequence
 
-from rapidfuzz.distance import Levenshtein
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stages import outcomes
+from stages.differences import differences
 from stages.outcomes import ByKey, Figures, Outcome
 from stages.records import target
 
 MOST_CATEGORIES = 25
 MOST_CHARACTERS = 600
-FEW_CHARACTERS = 2
 ADDED, MISSING = "bold underline green", "bold strike red"
 SIGNS = {chr(code): chr(0x2400 + code) for code in range(0x20)}  # ESC as ␛; others as U+FFFD
 # Of Unicode's embeddings, overrides and isolates: what follows one would be shown in its order.
@@ -101,33 +100,16 @@ def _steps(steps: Sequence[str], labels: Sequence[float | None]) -> Text:
 
 def marked(reference: str, answer: str, styled: bool) -> Text:
     """The answer; what the reference has besides is struck out, what it has not is underlined."""
-    text = Text()
-    for missing, added in differences(cut(reference), cut(answer)):
-        if missing == added:
-            text.append(safe(added))
-            continue
-        for piece, style in ((missing, MISSING), (added, ADDED)):
+    reference, answer = cut(reference), cut(answer)
+    text, at = Text(), 0
+    for start, end, begin, stop in differences(reference, answer):
+        text.append(safe(answer[at:begin]))
+        for piece, style in ((reference[start:end], MISSING), (answer[begin:stop], ADDED)):
             if piece:
                 opened, closed = ("", "") if styled else PLAIN[style]
                 text.append(f"{opened}{safe(piece)}{closed}", style)
-    return text
-
-
-def differences(reference: str, answer: str) -> list[tuple[str, str]]:
-    """Pieces of both that are equal, or stand for each other. A few equal characters between
-    others are taken with them: a word that is another word is not shown by its letters.
-    """
-    pieces = list[tuple[str, str]]()
-    steps = Levenshtein.opcodes(reference, answer)
-    for at, step in enumerate(steps):
-        missing = reference[step.src_start : step.src_end]
-        added = answer[step.dest_start : step.dest_end]
-        inside = 0 < at < len(steps) - 1 and len(added) <= FEW_CHARACTERS
-        if pieces and pieces[-1][0] != pieces[-1][1] and (step.tag != "equal" or inside):
-            pieces[-1] = (pieces[-1][0] + missing, pieces[-1][1] + added)
-        else:
-            pieces.append((missing, added))
-    return pieces
+        at = stop
+    return text.append(safe(answer[at:]))
 
 
 def printable(text: str) -> Text:

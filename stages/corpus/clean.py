@@ -100,7 +100,7 @@ class Report:
             alike.setdefault(item.reason, []).append(item.line)
         shown = [
             f"{self.path} line {first}: {reason}"
-            + (f" (lines {', '.join(map(str, others))} too)" if others else "")
+            + (f" (the same in {', '.join(map(str, others))})" if others else "")
             for reason, (first, *others) in alike.items()
         ]
         more = self.dropped["malformed"] - len(self.bad)

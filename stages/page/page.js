@@ -206,16 +206,20 @@ function lineage(about) {
       "computed on": made.noted?.computed_on, "took": made.took?.seconds ? `${counted(Math.round(made.took.seconds))} s` : null,
       "memory at most": made.took?.bytes ? `${counted(Math.round(made.took.bytes / 2 ** 20))} MB` : null,
       "tokens a second": made.took?.tokens_per_second ? counted(Math.round(made.took.tokens_per_second)) : null,
-      "data (MD5)": made.data_md5, ...Object.fromEntries(Object.entries(run.measures).map(([name, value]) => [name.replaceAll("_", " "), written(value)])),
+      "data (MD5)": made.data_md5,
     }).filter(([, value]) => value != null && value !== "");
+    const measures = Object.entries(run.measures).map(([name, value]) => [name.replaceAll("_", " "), written(value)]);
     const differs = (made.differs ?? []).map(([name, before, now]) => make("li", {}, make("code", {}, name), ` ${shown(before)} → ${shown(now)}`));
     return make("article", { class: "card", "--colour": colour(about.runs, run.label) },
       make("h3", {}, make("span", { class: "swatch" }), run.label),
-      make("dl", {}, pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))])),
+      listing(pairs),
+      measures.length ? [make("h4", {}, "Further measures"), listing(measures)] : null,
       differs.length ? [make("h4", {}, "Otherwise than its parent"), make("details", { open: differs.length < 8 }, make("summary", {}, `${differs.length} settings, files of code or packages`), make("ul", {}, differs))] : null);
   });
   return section("What made them", "From lineage.json and what `configure` noted.", make("div", { class: "cards" }, cards));
 }
+
+const listing = (pairs) => make("dl", {}, pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
 
 const shown = (value) => (value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value));
 

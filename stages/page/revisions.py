@@ -4,7 +4,7 @@ repository.
 
 from pathlib import Path
 
-from stages.errors import UserError
+from stages.revisions import files_of
 
 WANTED = (
     "metrics/compare",
@@ -27,22 +27,13 @@ def copied(revision: str, tasks: list[str], folder: Path) -> list[str]:
 
     Raises UserError for a revision that there is not.
     """
-    from dvc.api import DVCFileSystem
-
-    try:
-        files = DVCFileSystem(rev=revision)
-        files.repo  # noqa: B018  # opens it, which resolves the revision
-    except Exception as error:  # those of the library that reads git are not among DVC's
-        raise UserError(
-            f"{revision}: no such revision or experiment ({error}); `git log` and `dvc exp list` "
-            "say which there are"
-        ) from None
+    files = files_of(revision)
     wanted = [*WANTED, *(f"data/prepared/{task}/test" for task in tasks)]
     paths, missing = list[str](), list[str]()
     for place in wanted:
         try:
             paths += files.find(place)
-        except Exception:  # what a folder holds is known from the cache; no DvcException tells
+        except Exception:  # what a folder holds is in the cache, whose errors are not DVC's own
             missing.append(place)
     models = files.ls("models", detail=False) if files.exists("models") else []
     paths += [f"{model}/lineage.json" for model in models if Path(model).name != "bases"]
@@ -51,7 +42,7 @@ def copied(revision: str, tasks: list[str], folder: Path) -> list[str]:
         kept.parent.mkdir(parents=True, exist_ok=True)
         try:
             files.get_file(path, str(kept))
-        except Exception:
+        except Exception:  # as above
             kept.unlink(missing_ok=True)
             missing.append(path)
     return missing

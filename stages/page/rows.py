@@ -5,8 +5,7 @@ it.
 from collections.abc import Mapping
 from typing import Any
 
-from rapidfuzz.distance import Levenshtein
-
+from stages.differences import differences
 from stages.outcomes import Outcome
 from stages.page import pictures
 from stages.records import Row, target
@@ -64,18 +63,11 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
         return common | {"text": SAME}
     if "messages" not in outcome.row:  # it goes on from the first words, and need not be the same
         return common | {"text": answer.answer}
-    return common | {"text": answer.answer, "edits": differences(reference, answer.answer)}
+    return common | {"text": answer.answer, "edits": marks(reference, answer.answer)}
 
 
-def differences(reference: str, answer: str) -> list[int]:
-    """Places by code point, four for each difference: from and to in the reference, then in the
-    answer.
-    """
+def marks(reference: str, answer: str) -> list[int]:
+    """The differences, one after another; none of texts that are too long to be compared."""
     if max(len(reference), len(answer)) > LONGEST_MARKED:
         return []
-    return [
-        place
-        for code in Levenshtein.opcodes(reference, answer)
-        if code.tag != "equal"
-        for place in (code.src_start, code.src_end, code.dest_start, code.dest_end)
-    ]
+    return [place for places in differences(reference, answer) for place in places]

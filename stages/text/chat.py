@@ -146,7 +146,7 @@ def windows(
     ids = [
         *opening_ids(tokenizer),
         *rendering.plain_ids(tokenizer, row["text"]),
-        tokenizer.eos_token_id,
+        end_of_text(tokenizer),
     ]
     done = 1
     while done < len(ids):
@@ -158,9 +158,18 @@ def windows(
 
 def opening_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """The token that stands before a text: BOS, or EOS where the tokenizer has no BOS."""
-    return [
-        tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    ]
+    bos = tokenizer.bos_token_id
+    return [end_of_text(tokenizer) if bos is None else bos]
+
+
+def end_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Raises UserError for a tokenizer that ends turns alone, by its template."""
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"{tokenizer.name_or_path}: its tokenizer has no EOS token, by which a text ends; name "
+            "one in its tokenizer_config.json, or use another base"
+        )
+    return int(tokenizer.eos_token_id)
 
 
 def prompt_ids(

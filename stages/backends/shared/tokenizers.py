@@ -31,14 +31,9 @@ def load_tokenizer(
             if isinstance(template, dict)
             else THINKING + template.removeprefix(THINKING)
         )
-    if tokenizer.eos_token_id is None:
-        raise UserError(
-            f"{folder}: its tokenizer has no EOS token, by which an answer ends; name one in its "
-            "tokenizer_config.json, or use another base"
-        )
     # padding is never labelled and never attended to, so any id serves
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
 
