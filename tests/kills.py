@@ -59,6 +59,20 @@ def strike(process: psutil.Popen, victim: str) -> list[psutil.Process]:
     return [stage for stage in running if stage.is_running()]
 
 
+def take_back_half_a_lock(folder: Path, before: str) -> None:
+    """DVC writes dvc.lock in place, and a kill in that instant leaves its first half. What to do
+    then, docs/reliability.md says: what git has of it, or none where git has none.
+
+    before: what it held when the command was given.
+    """
+    lock = folder / "dvc.lock"
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    if before.count("\n  ") > text.count("\n  ") or (not text.endswith("\n") and text):
+        print("dvc.lock was being written: git checkout dvc.lock", flush=True)
+        lock.unlink()
+        subprocess.run(["git", "checkout", "--quiet", "dvc.lock"], cwd=folder)
+
+
 def disturbed(
     folder: Path, command: list[str], kills: int, seconds: float, rng: random.Random
 ) -> Counter[str]:
@@ -69,6 +83,8 @@ def disturbed(
     """
     struck: Counter[str] = Counter()
     while True:
+        lock = folder / "dvc.lock"
+        before = lock.read_text(encoding="utf-8") if lock.is_file() else ""
         process = start(folder, *command)
         try:
             left = None if struck.total() == kills else rng.uniform(0.5, 2 * seconds)
@@ -89,6 +105,7 @@ def disturbed(
                 rng.random() < 0.5
             ):  # else the command is given again beside what is left of the last one
                 psutil.wait_procs(orphans, timeout=ORPHAN_SECONDS)
+            take_back_half_a_lock(folder, before)
 
 
 def locks(folder: Path, command: list[str]) -> set[str]:

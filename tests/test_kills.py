@@ -3,6 +3,7 @@
 import random
 
 from tests import kills
+from tests.conftest import run
 
 
 def test_stages_that_are_killed_end_in_the_same_lock(clone):
@@ -20,3 +21,13 @@ def test_an_experiment_outside_the_workspace_survives_a_kill(clone):
     struck = kills.disturbed(clone, command, 1, 3.0, random.Random(2))
     assert struck.total() == 1
     assert len(kills.locks(clone, command)) == 1
+
+
+def test_half_a_lock_is_taken_back_as_the_document_says(clone):
+    lock = clone / "dvc.lock"
+    whole = lock.read_text(encoding="utf-8")
+    lock.write_text(whole[: whole.index(" data/", len(whole) // 2)], encoding="utf-8")
+    assert "validation failed" in run(clone, "dvc", "status", succeeds=False).stderr
+    kills.take_back_half_a_lock(clone, whole)
+    assert lock.read_text(encoding="utf-8") == whole
+    assert run(clone, "dvc", "status").stdout == "Data and pipelines are up to date.\n"

@@ -1,5 +1,6 @@
 """The prompt of `apply`: texts are answered line by line, by models that stay loaded."""
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -97,14 +98,25 @@ def answer(line: str, runs: Sequence[TrainedRun], loaded: LoadedRuns) -> None:
 
 
 def asked(line: str, run: TrainedRun, loaded: LoadedRuns, show: Callable[[str], None]) -> str:
-    """The answer.   show: given each piece of it."""
+    """The answer.   show: given each piece of it. Raises KeyboardInterrupt where Ctrl-C stopped it,
+    between two tokens: raised wherever Python happens to be, it was lost in a library's callback.
+    """
 
     def tell(event: Event) -> None:
         if isinstance(event, str):
             show(event)
 
+    def stop(*_: object) -> None:
+        question.withdrawn = True
+
     question = Question(run, run.question(line), run.settings, tell, in_pieces=True)
-    answers = loaded.answerer(run).respond([question.row], Batch([question]))
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        answers = loaded.answerer(run).respond([question.row], Batch([question]))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if question.withdrawn:
+        raise KeyboardInterrupt
     question.end(answers[0])
     return answers[0]
 
