@@ -305,7 +305,7 @@ def test_adapters_dropout_is_replaced_too(tmp_path):
     ]
     assert len(dropouts) == 14
     assert all(
-        isinstance(module, fused.Dropout) and module.share == SETTINGS.lora.lora_dropout
+        isinstance(module, fused.Dropout) and module.p == SETTINGS.lora.lora_dropout
         for module in dropouts
     )
     assert causal_model(model).config._attn_implementation == attention.NAME

@@ -207,7 +207,7 @@ def test_of_a_hub_model_only_the_config_is_fetched(inside, monkeypatch):
 
     asked = []
 
-    def snapshot_download(hub_id, revision, allow_patterns):
+    def snapshot_download(hub_id, revision, allow_patterns, ignore_patterns):
         asked.append(allow_patterns)
         return str(inside)
 

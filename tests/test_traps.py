@@ -370,7 +370,15 @@ def test_a_resumed_child_that_goes_on_with_its_parents_schedule(base, inside):
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern {'q_proj': 2}"),
         (
             {"init_lora_weights": "pissa_niter_4"},
-            "init_lora_weights pissa_niter_4, which changes the base",
+            "init_lora_weights pissa_niter_4, which changes the base or what of it learns",
+        ),
+        (
+            {"init_lora_weights": "lora_ga"},
+            "init_lora_weights lora_ga, which changes the base or what of it learns",
+        ),
+        (
+            {"init_lora_weights": "mica"},
+            "init_lora_weights mica, which changes the base or what of it learns",
         ),
         ({"peft_type": "IA3"}, "peft_type IA3"),
     ],

@@ -85,6 +85,11 @@ def merged(model: Path, base: str, output: Path) -> None:
     from stages.backends.shared import model_folders
     from stages.backends.shared.tokenizers import load_tokenizer
 
+    if model_folders.is_adapter(model) and model_folders.is_in_4_bits(model_folders.locate(base)):
+        raise UserError(
+            f"{base}: its own weights are in 4 bits, which would round the adapter away; use "
+            "--form peft, which is loaded beside them"
+        )
     weights: Any = model_for_answering(str(model), base)
     model_folders.write_weights(
         output, weights.to(torch.bfloat16), load_tokenizer(str(model), base)
@@ -92,12 +97,17 @@ def merged(model: Path, base: str, output: Path) -> None:
 
 
 def peft(model: Path, base: str, output: Path) -> None:
-    """The files of the run as they are."""
+    """The files of the run as they are, but for a base of the hub, which is named as there."""
     from stages.backends.shared import model_folders
 
     if not model_folders.is_adapter(model):
         raise UserError(f"{model}: full weights, not an adapter; use --form merged")
     shutil.copytree(model, output, ignore=shutil.ignore_patterns(model_folders.LINEAGE, "last"))
+    named = model_folders.identity(base)
+    if "hub_id" in named:
+        known = {"base_model_name_or_path": named["hub_id"], "revision": named["revision"]}
+        config = model_folders.adapter_config(output) | known
+        write_json(output / model_folders.ADAPTER_CONFIG, config)
 
 
 def mlx(model: Path, base: str, output: Path) -> None:
@@ -111,7 +121,9 @@ def mlx(model: Path, base: str, output: Path) -> None:
     base_config = read_json(model_folders.locate(base) / "config.json")
     mlx_config = mlx_adapters.config_to_mlx(config, tensors, base_config["num_hidden_layers"])
     model_folders.write_tensors(output / mlx_adapters.MLX_ADAPTER, tensors)
-    write_json(output / model_folders.ADAPTER_CONFIG, mlx_config)
+    on_hub = model_folders.identity(base).get("hub_id")
+    named = {"model": on_hub} if on_hub else {}
+    write_json(output / model_folders.ADAPTER_CONFIG, mlx_config | named)
 
 
 def model_card(run: str, spec: settings.Run, licence: str) -> str:

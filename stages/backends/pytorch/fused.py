@@ -132,18 +132,18 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.share = share
+        self.p = share  # by nn.Dropout's name, which attention of transformers reads
 
     def forward(self, values: Tensor) -> Tensor:
-        if not self.training or not self.share:
+        if not self.training or not self.p:
             return values
         drawn = (
             torch.empty(-(-values.numel() // 4), dtype=torch.int64)
             .random_(-(2**63), None)
             .view(torch.int16)
         )
-        kept = drawn[: values.numel()].view(values.shape) >= round(self.share * 2**16) - 2**15
-        thinned: Tensor = Thinned.apply(values, kept, 1 / (1 - self.share))
+        kept = drawn[: values.numel()].view(values.shape) >= round(self.p * 2**16) - 2**15
+        thinned: Tensor = Thinned.apply(values, kept, 1 / (1 - self.p))
         return thinned
 
 

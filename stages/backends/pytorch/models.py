@@ -21,6 +21,7 @@ from stages.backends.shared.model_folders import (
     HEAD,
     STEP_HEAD,
     is_adapter,
+    is_in_4_bits,
     loading,
     locate,
 )
@@ -34,16 +35,24 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
     """Full weights in float32 from safetensors, or in 4 bits.   where: as settings.device.
 
     quantized: the precision of the products with weights in 4 bits, and of the other weights; "" =
-    none in 4 bits. They are NF4 with double quantisation (Dettmers et al. 2023, QLoRA, section 3).
-    Raises UserError for weights that transformers cannot read.
+    none in 4 bits, but where the checkpoint's own are. They become NF4 with double quantisation
+    (Dettmers et al. 2023, QLoRA, section 3). Raises UserError for weights that transformers cannot
+    read.
     """
     cuda = (where := device(where)) == "cuda"
     # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash
     # kernel needs none
     if cuda:
         torch.backends.cuda.enable_cudnn_sdp(False)
+    if "quantization" in read_json(folder / "config.json"):
+        raise UserError(
+            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with "
+            f"method: qlora"
+        )
     options: dict[str, Any] = {"dtype": torch.float32}
-    if quantized:
+    if is_in_4_bits(folder):
+        options["device_map"] = {"": where}
+    elif quantized:
         compute = getattr(torch, quantized)
         four_bits = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -56,11 +65,6 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
             "quantization_config": four_bits,
             "device_map": {"": where},
         }
-    if "quantization" in read_json(folder / "config.json"):
-        raise UserError(
-            f"{folder}: quantised for MLX; use backend: mlx, or a base in full precision with "
-            f"method: qlora"
-        )
     # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention
     # halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
@@ -110,7 +114,8 @@ def model_for_answering(
         with loading(folder, "no adapter that PEFT loads", "fetch it again"):
             grafted: Any = PeftModel.from_pretrained(weights, model)
         # Merged into 4 bits, an adapter's small differences would be rounded away.
-        loaded = grafted if quantized else grafted.merge_and_unload()
+        in_bits = hasattr(weights.config, "quantization_config")
+        loaded = grafted if in_bits else grafted.merge_and_unload()
     else:
         loaded = load_weights(locate(model), quantized, where)
     if (folder / HEAD).is_file():
@@ -189,8 +194,9 @@ def model_for_training(
             f"lora.target_modules {lora.target_modules}: {error}; this architecture has "
             f"{', '.join(linear)}"
         ) from None
-    if added:  # else the Trainer's checkpoints hold the whole embedding twice
-        grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
+    # Else the Trainer's checkpoints hold the whole embedding twice where tokens are added, and once
+    # where it has an adapter.
+    grafted.save_pretrained = partial(grafted.save_pretrained, save_embedding_layers=False)
     if parent != base:
         adapters.continue_adapter(adapters.trainable(grafted), Path(parent), lora)
     if settings.precision != "float32":

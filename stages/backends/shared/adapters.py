@@ -6,6 +6,7 @@ weights; two identical trainings would differ by them, so the two files are writ
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from stages.backends.shared.model_folders import (
     HEAD,
     STEP_HEAD,
     adapter_config,
+    is_base,
     loading,
     write_tensors,
 )
@@ -45,6 +47,8 @@ PLAIN_LORA = {
     "monteclora_config": None,
 }
 """What makes an adapter W + s B A and nothing more; `continue_adapter` knows no other."""
+PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+"""Of PEFT's init_lora_weights: the base stays as it is, and all of A and B learns."""
 
 
 class AdapterConfig(BaseModel):
@@ -67,31 +71,65 @@ def lora_of(settings: Settings) -> Lora:
     return settings.lora
 
 
+def is_target(name: str, targets: Sequence[str]) -> bool:
+    """Whether a module is named by target_modules, whole or by its last parts, as in PEFT."""
+    return any(f".{name}".endswith(f".{target}") for target in targets)
+
+
+def require_own_weights(model: Any, folder: Path, settings: Settings) -> None:
+    """Raise UserError for an adapter of a matrix that something else changes too: of head or
+    embedding where they share their weights, which merging into one would change in both; of an
+    embedding whose added tokens are trained.
+
+    model: whole, or its outline.
+    """
+    targets = lora_of(settings).target_modules
+    if targets == "all-linear":
+        return
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    named = {
+        name: module
+        for name, module in model.named_modules()
+        if module in (head, embedding) and is_target(name, targets)
+    }
+    if named and head.weight is embedding.weight:
+        raise UserError(
+            f"lora.target_modules: {', '.join(named)} shares its weights with the other of head "
+            f"and embedding in {folder}, so that merging would change both; leave it out, or use "
+            "method: full"
+        )
+    if settings.added_tokens and embedding in named.values():
+        raise UserError(
+            "added_tokens: their rows of the embedding are trained, and lora.target_modules names "
+            f"all of it, {', '.join(named)}; leave out one of the two"
+        )
+
+
 def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> None:
     """Raise UserError where an adapter cannot be continued as the settings ask: another base, other
     targets, a lower rank, more than LoRA.
 
     added: ids of this run's added tokens; the parent's are the first of them.
     """
-    config = config_of(parent)
+    config, tensors = read(parent)
     more = [
         f"{key} {config[key]}"
         for key, plain in PLAIN_LORA.items()
         if (config.get(key) or plain) != plain
     ]
-    if (begun := str(config.get("init_lora_weights"))).startswith(
-        ("pissa", "olora", "corda", "loftq")
-    ):
-        more.append(f"init_lora_weights {begun}, which changes the base")
+    if (begun := config.get("init_lora_weights")) not in PLAIN_STARTS:
+        more.append(f"init_lora_weights {begun}, which changes the base or what of it learns")
     if more:
         raise UserError(
             f"{parent}: its adapter has {', '.join(more)}; only plain LoRA can be continued "
             f"exactly: merge it into its base, "
             "and make that the base"
         )
-    if (other := config["base_model_name_or_path"]) != base:
+    other, revision = config["base_model_name_or_path"], config.get("revision")
+    if not is_base(other, revision, base):
+        at = f" at {revision}" if revision else ""
         raise UserError(
-            f"{parent}: grown on {other}, this run's base is {base}; use that base or another "
+            f"{parent}: grown on {other}{at}, this run's base is {base}; use that base or another "
             f"parent"
         )
     if lora.r < config["r"]:
@@ -100,14 +138,17 @@ def check_continues(parent: Path, base: str, lora: Lora, added: list[int]) -> No
             f"keeps what its parent "
             f"learned: set {config['r']} or more, or start again from the base"
         )
-    if (
-        lora.target_modules != "all-linear"
-        and sorted(lora.target_modules) != config["target_modules"]
+    # The config may name them in any order, by parts of their names, or by a regular expression.
+    there = sorted({name.rpartition(".lora_")[0] for name in tensors if ".lora_" in name})
+    wanted = there if lora.target_modules == "all-linear" else lora.target_modules
+    if not (
+        all(is_target(name, wanted) for name in there)
+        and all(any(is_target(name, [target]) for name in there) for target in wanted)
     ):
         raise UserError(
-            f"{parent}: its adapter has lora.target_modules {', '.join(config['target_modules'])}, "
-            f"this run asks for "
-            f"{', '.join(sorted(lora.target_modules))}; set those, or start again from the base"
+            f"{parent}: its adapter has lora.target_modules "
+            f"{', '.join(sorted({name.rpartition('.')[2] for name in there}))}, this run asks for "
+            f"{', '.join(sorted(wanted))}; set those, or start again from the base"
         )
     if (before := config.get("trainable_token_indices") or []) != added[: len(before)]:
         raise UserError(
@@ -149,8 +190,9 @@ def continue_adapter(weights: dict[str, Any], parent: Path, lora: Lora) -> None:
             elif name in old:
                 # B's first columns; A's first rows, or those of the added tokens that the parent
                 # had.
-                known = old[name] * rescale if "lora_B" in name else old[name]
-                place = fresh[:, :rank] if "lora_B" in name else fresh[: len(known)]
+                is_b = "lora_B" in name or "lora_embedding_B" in name
+                known = old[name] * rescale if is_b else old[name]
+                place = fresh[:, :rank] if is_b else fresh[: len(known)]
                 if place.shape != known.shape:
                     raise UserError(
                         f"{parent}: {name} is {tuple(known.shape)}, where this run's base asks for "
@@ -194,7 +236,9 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         else _tensors(folder / ADAPTER)
     )
     pairs = Counter(
-        re.sub("lora_[AB]", "lora", name) for name in tensors if re.search("lora_[AB]", name)
+        re.sub("_[AB]\\b", "", name)
+        for name in tensors
+        if re.search(r"lora_(embedding_)?[AB]\b", name)
     )
     if halves := sorted(name for name, found in pairs.items() if found == 1):
         raise UserError(f"{folder}: {halves[0]} has one of A and B alone; fetch it again")

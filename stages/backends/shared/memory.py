@@ -15,10 +15,11 @@ import psutil
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
-from stages.backends.shared.adapters import lora_of
+from stages.backends.shared.adapters import is_target, lora_of, require_own_weights
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
-from stages.backends.shared.model_folders import loading
+from stages.backends.shared.model_folders import is_in_4_bits, loading
 from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from stages.settings import Settings
@@ -94,6 +95,7 @@ def outline(folder: Path) -> Any:
     """The model of a checkpoint without its weights: a 70B takes a second."""
     with loading(folder, "no causal language model that transformers knows"), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        is_in_4_bits(folder)  # what is quantised otherwise is refused
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
@@ -106,15 +108,11 @@ def need(
     as backends/pytorch/attention.py does, where a device makes attention weights.
     """
     config, full = model.config, settings.method == "full"
-    linear = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and ".layers." in name
-    }
+    linear = layer_matrices(model)
     trained = (
         [weight.numel() for weight in model.parameters()]
         if full
-        else list(adapter_sizes(linear, settings))
+        else list(adapter_sizes(model, settings))
     )
     weights = sum(
         weight.numel() * weight_bytes(name.removesuffix(".weight") in linear, settings, config)
@@ -123,9 +121,12 @@ def need(
     costs, batch, layers = COSTS[where], rows * tokens, config.num_hidden_layers
     logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
-    per_token = KEPT[0] * config.hidden_size + KEPT[1] * config.intermediate_size
+    # Configs name the width of the feed-forward part in their own ways, and some leave it out.
+    widest = max(size for module in linear.values() for size in module.weight.shape)
+    inside = getattr(config, "intermediate_size", None) or widest
+    per_token = KEPT[0] * config.hidden_size + KEPT[1] * inside
     if not full and lora_of(settings).lora_dropout:
-        per_token += sum(module.in_features for module in adapted(linear, settings)) / layers
+        per_token += sum(map(inputs_of, adapted(model, settings))) / layers
     # transformers' own attention keeps its weights in float32, before and after the softmax; ours
     # once, in their own type.
     kept = (
@@ -216,6 +217,7 @@ def plan(
     refuses: as in stages.backends.Limits; what it refuses is not advised.
     """
     model, (where, free) = outline(folder), room(settings)
+    require_trainable(model, folder, settings)
     fused = fuses_attention(model)
     wanted = need(model, settings, rows, tokens, where, fused)
     if wanted.total <= free:
@@ -262,21 +264,50 @@ def remedy(
     return None
 
 
-def adapted(linear: dict[str, nn.Linear], settings: Settings) -> list[nn.Linear]:
-    """The matrices that get an adapter."""
+def require_trainable(model: Any, folder: Path, settings: Settings) -> None:
+    """Raise UserError where what would be trained is not what would answer."""
+    if settings.method != "full":
+        require_own_weights(model, folder, settings)
+    elif is_in_4_bits(folder):
+        raise UserError(
+            f"{folder}: its weights are in 4 bits, which method full cannot train; use method: "
+            "qlora, or the model that they were made of"
+        )
+
+
+def layer_matrices(model: Any) -> dict[str, Any]:
+    """The matrices of the layers, by name, which "all-linear" means: all but the head's."""
+    head = model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    }
+
+
+def adapted(model: Any, settings: Settings) -> list[Any]:
+    """The matrices that get an adapter, the embedding among them where it is named."""
     targets = lora_of(settings).target_modules
-    return [
-        module
-        for name, module in linear.items()
-        if targets == "all-linear" or name.rpartition(".")[2] in targets
-    ]
+    if targets == "all-linear":
+        return list(layer_matrices(model).values())
+    kinds = (nn.Linear, nn.Embedding, Conv1D)
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    return [module for name, module in named if is_target(name, targets)]
 
 
-def adapter_sizes(linear: dict[str, nn.Linear], settings: Settings) -> Iterator[int]:
+def inputs_of(module: Any) -> int:
+    """How many values a matrix takes of each token: GPT-2's are turned, an embedding takes none."""
+    if isinstance(module, nn.Embedding):
+        return 0
+    size: int = module.weight.shape[0 if isinstance(module, Conv1D) else 1]
+    return size
+
+
+def adapter_sizes(model: Any, settings: Settings) -> Iterator[int]:
     """How many values each matrix of the adapter has."""
     rank = lora_of(settings).r
-    for module in adapted(linear, settings):
-        yield from (rank * module.in_features, rank * module.out_features)
+    for module in adapted(model, settings):
+        yield from (rank * size for size in module.weight.shape)
 
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
@@ -284,7 +315,7 @@ def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
     # MLX: a scale and a bias in 16 bits for each group
     if quantization := getattr(config, "quantization", None):
         return quantization["bits"] / 8 + 4 / quantization["group_size"]
-    if settings.method == "qlora":
+    if settings.method == "qlora" or hasattr(config, "quantization_config"):
         return NF4_BYTES if is_linear else 4 if settings.precision == "float32" else 2
     return 2 if is_linear and settings.method == "lora" and settings.precision != "float32" else 4
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG, LINEAGE = "adapter_config.json", "lineage.json"
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")  # never a pickle
+OTHER_FORMS = ("*/*.safetensors", "consolidated*", "*.fp16.*")  # of the same weights
 CONFIG_FILES = ("config.json",)
 HEAD_NOT_PLAIN = (
     "{folder}: {kind} caps or scales its logits, and the loss here is computed without that; "
@@ -106,7 +107,10 @@ def _snapshot(reference: Path, files: Sequence[str]) -> Path:
     try:
         return Path(
             snapshot_download(
-                identity["hub_id"], revision=identity["revision"], allow_patterns=list(files)
+                identity["hub_id"],
+                revision=identity["revision"],
+                allow_patterns=list(files),
+                ignore_patterns=list(OTHER_FORMS),
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
@@ -140,6 +144,34 @@ def _reference(path: Path) -> dict[str, str]:
 def identity(base: str) -> dict[str, str]:
     """What lineage.json says of a base: its path, or its hub id and revision."""
     return _reference(Path(base)) if base.endswith(".json") else {"path": base}
+
+
+def is_base(named: str, revision: str | None, base: str) -> bool:
+    """Whether what an adapter's config names is this base of params.yaml, by whichever path or by
+    its place on the hub.
+    """
+    if base.endswith(".json"):
+        reference = _reference(Path(base))
+        if named == reference["hub_id"]:
+            return revision in (None, reference["revision"])
+    return Path(named).resolve() == Path(base).resolve()
+
+
+def is_in_4_bits(folder: Path) -> bool:
+    """Whether a checkpoint's own weights are in bitsandbytes' 4 bits. Raises UserError for other
+    quantised ones, MLX's left out: nothing here trains on them.
+    """
+    config = read_json(folder / "config.json")
+    form = config.get("quantization_config")
+    if not form or "quantization" in config:
+        return False
+    method = form.get("quant_method") if isinstance(form, dict) else form
+    if method == "bitsandbytes" and form.get("load_in_4bit"):
+        return True
+    raise UserError(
+        f"{folder}: its weights are quantised by {method}; use the model that they were made of, "
+        "with method: qlora where memory is short"
+    )
 
 
 def origin(folder: Path) -> str:
