@@ -2,7 +2,10 @@
 `prepare`, as any corpus.
 """
 
+import json
 from collections.abc import Iterator
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +49,25 @@ def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
             f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has "
             f"{there}"
         )
+    columns = source.columns or {column: column for column in loaded.column_names}
     for row in loaded:
-        yield (
-            {key: row[column] for column, key in source.columns.items()}
-            if source.columns
-            else dict(row)
-        )
+        record = {key: row[column] for column, key in columns.items()}
+        try:
+            yield json.loads(json.dumps(record, default=_as_text))
+        except TypeError as error:
+            raise UserError(
+                f"`sources.{name}.columns`: {source.hub_id} has {error}, which is no text or "
+                "number; name the columns that are wanted"
+            ) from None
+
+
+def _as_text(value: Any) -> str:
+    """What JSON has no form for: times and exact decimals. Raises TypeError for others."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta | Decimal):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__}")
 
 
 if __name__ == "__main__":

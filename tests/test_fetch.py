@@ -2,8 +2,12 @@
 loader reads."""
 
 import json
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 
@@ -68,6 +72,26 @@ def test_a_data_set_becomes_a_corpus_file_with_the_columns_that_are_wanted(insid
     assert Path("data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()[
         0
     ] == json.dumps(RECORDS[0])
+
+
+def test_times_and_decimals_become_texts_and_what_cannot_is_named(inside):
+    hub(inside / "hub")
+    values = {"question": ["q"], "at": [datetime(2024, 7, 26, 1, 2)], "price": [Decimal("1.50")]}
+    table = pyarrow.table(values | {"raw": [b"x"]})
+    pyarrow.parquet.write_table(table, inside / "hub/train.parquet")
+    Path(inside / "hub/train.jsonl").unlink()
+    enter(inside / "hub", columns={column: column for column in values})
+    fetched()
+    assert json.loads(Path("data/polish/train_003.jsonl").read_text()) == {
+        "question": "q",
+        "at": "2024-07-26T01:02:00",
+        "price": "1.50",
+    }
+    enter(inside / "hub")
+    with pytest.raises(
+        UserError, match="has a value of type bytes, which is no text or number; na"
+    ):
+        fetched()
 
 
 @pytest.mark.parametrize(

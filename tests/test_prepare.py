@@ -7,8 +7,10 @@ import random
 import subprocess
 import sys
 import tracemalloc
+import unicodedata
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from hypothesis import given
@@ -84,6 +86,23 @@ def test_white_space_and_width_do_not_move_a_row(text):
     assert split.part("ＡＢＣ　カ", 0.3, 0.3) == split.part("ABC カ", 0.3, 0.3)
 
 
+INVISIBLE = st.text("\u200b\u200d\u2060\ufeff\u00ad\ufe0f\u200f", max_size=3)
+
+
+@given(st.text(max_size=20), INVISIBLE, st.text(max_size=20), st.sampled_from(["NFC", "NFD"]))
+def test_twins_that_a_reader_cannot_tell_apart_share_a_part_and_a_question(
+    one, hidden, other, form
+):
+    plain = one + other
+    twin = one + hidden + unicodedata.normalize(form, other)
+    assert split.normalise(plain) == split.normalise(twin)
+    asked = [
+        clean.question_digest({"id": "", "category": "", "source": "", "text": text})
+        for text in (plain, twin)
+    ]
+    assert asked[0] == asked[1]
+
+
 # Cleaning
 
 
@@ -150,6 +169,9 @@ def test_prepared_rows_are_what_mlx_lm_reads(inside):
         (b'{"text": " "}\n', {}, "corpus.jsonl line 1: nothing to learn: its text is empty; remove the line"),
         ('{"text": "a\ufffd"}\n'.encode(), {}, "corpus.jsonl line 1: U+FFFD in it: the text was decoded wrongly before"),
         (b'{"text": "a\\u0007"}\n', {}, "corpus.jsonl line 1: control character U+0007 in it; remove it"),
+        ('{"text": "a\U0010fffe"}\n'.encode(), {}, "corpus.jsonl line 1: no character U+10FFFE in it; remove it"),
+        (b'{"text": "a\\ud83d"}\n', {}, "corpus.jsonl line 1: half a surrogate pair (\\ud83d) in it; write the whole"),
+        (b'{"text": "a", "category": ["x"]}\n', {}, 'corpus.jsonl line 1: "category" is a list; it is a word, or left out'),
         (b'{"text": "a"}\n' * 4, {}, "cleaning drops 3 of 4 rows (75%: 3 duplicate), more than max_drop_fraction 20%"),
     ],
 )  # fmt: skip
@@ -242,6 +264,29 @@ def test_wikitext_is_divided_by_article_and_other_text_by_blank_lines(inside):
         (1, "one\ntwo"),
         (5, "three"),
     ]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_records_with_a_line_of_wikitext_each_are_articles(inside, form):
+    lines = [
+        "",
+        " = First = \n",
+        "",
+        " one . \n",
+        " = = Part = = \n",
+        " = Second = \n",
+        " two . \n",
+    ]
+    frame, path = pandas.DataFrame({"text": lines}), Path(f"wiki.{form}")
+    if form == "parquet":
+        frame.to_parquet(path)
+    elif form == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        path.write_text(frame.to_json(orient="records", lines=True))
+    found = list(lm.read(path, {}))
+    articles = [[line.strip() for line in example.target.split("\n")] for example in found]
+    assert articles == [["= First =", "one .", "= = Part = ="], ["= Second =", "two ."]]
 
 
 @given(st.text(max_size=200))

@@ -11,11 +11,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from stages import prepare
+from stages.commands.read_corpus import read_corpus
+from stages.corpus import clean
 from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.grammar import arithmetic
+from stages.params import load_params
 from stages.records import Prediction, read_rows
 from stages.scoring import calibration
+from stages.settings import Corpus
 from stages.tasks.reward import corpus, score, synthetic
 from tests.test_prepare import enter
 
@@ -149,10 +153,17 @@ def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
         match=r"corpus.csv line 2: REVEAL is published as a benchmark, under CC BY-ND 4.0, .* set `test_only: true`",
     ):
         prepare.main("reward-001")
+    given = Corpus(task="reward", file="corpus.csv")
+    with pytest.raises(UserError, match=r"REVEAL is published as .* or give `new` --test-only"):
+        read_corpus(load_params(), given)
     enter("reward", None, "csv", test_only=True)
     prepare.main("reward-001")
     assert len(read_rows(Path("data/prepared/reward/test/reward-001.jsonl"))) == 2
     assert read_rows(Path("data/prepared/reward/train/reward-001.jsonl")) == []
+
+
+def of_prm800k(step: object) -> dict:
+    return {"question": {"problem": "p"}, "label": {"steps": [step]}}
 
 
 @pytest.mark.parametrize(
@@ -181,6 +192,25 @@ def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):
         ),
         (prm(([("a", 7)], 0, None)), "step 1: rating 7; ratings are -1, 0, 1 and null"),
         (prm(([("a", 1)], 4, None)), "step 1: chosen_completion 4 of 1"),
+        (
+            {"problem": "p", "steps": ["a"], "label": None},
+            '"label" is null; -1 says that no step is wrong',
+        ),
+        ({"problem": "p", "steps": [None], "labels": [1]}, "step 1 is empty or no text"),
+        (of_prm800k(None), '"label.steps": null in place of an object'),
+        (of_prm800k({"completions": ["a"]}), "step 1: completions: a text in place of an object"),
+        (of_prm800k({"completions": 5}), "step 1: completions: a number in place of an object"),
+        (
+            of_prm800k({"human_completion": "a"}),
+            "step 1: what was chosen: a text in place of an ob",
+        ),
+        ({"question": {"stem": "s", "choices": None}}, 'no "choices"'),
+        ({"question": {"stem": "s", "choices": [5]}}, '"choices": a number in place of an object'),
+        (
+            {"question": {"stem": "s", "choices": [{"text": "t", "chains": [None]}]}},
+            '"chains" is no list of lists of facts',
+        ),
+        ({"problem": "p", "steps": ["a"], "labels": [1], "category": 7}, '"category" is a number'),
         (prm(([("a", None)], 0, None)), "no step is labelled"),
         (
             {"a": 1},
@@ -196,6 +226,27 @@ def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
     found = read(tmp_path, record)[0]
     assert isinstance(found, BadLine)
     assert says in found.reason
+
+
+def test_rows_of_reveal_that_are_not_together_are_no_two_solutions(tmp_path):
+    rows = [
+        {"answer_id": id, "question": "q", "step": step, "correctness_label": "Correct"}
+        for id, step in (("1", "a"), ("2", "b"), ("1", "c"))
+    ]
+    *whole, bad = read(tmp_path, *rows)
+    assert [example.steps for example in whole] == [("a",), ("b",)]
+    assert bad == BadLine(3, "answer_id 1 came before others; sort the rows by it")
+
+
+def test_a_solution_with_other_labels_is_told_apart_from_a_duplicate(tmp_path):
+    labels = ([1, 0], [0, 1], [1, 0])
+    found = read(
+        tmp_path, *({"problem": "p", "steps": ["a", "b"], "labels": each} for each in labels)
+    )
+    report = clean.Report(tmp_path)
+    (kept,) = clean.deduplicate(found, report)
+    assert kept.labels == (1.0, 0.0)
+    assert report.dropped == {"solution with other labels before": 1, "duplicate": 1}
 
 
 def test_a_json_file_is_a_list(tmp_path):

@@ -62,6 +62,13 @@ def test_one_corpus_is_the_same_examples_in_every_form(tmp_path, form):
     assert source_files.suffixes_of(path) == form
 
 
+def test_the_case_of_a_suffix_decides_nothing(tmp_path):
+    path = tmp_path / "A.JSONL.GZ"
+    path.write_bytes(gzip.compress(b'{"a": 1}\n'))
+    assert list(source_files.records(path, {})) == [(1, {"a": 1})]
+    assert source_files.suffixes_of(path) == ".jsonl.gz"
+
+
 def test_an_array_tells_the_line_of_each_record(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('\n[\n {"a": 1},\n\n {"b":\n 2}, 7\n]\n', encoding="utf-8")
@@ -92,6 +99,9 @@ def test_a_json_file_may_hold_its_list_under_a_key_or_be_json_lines(tmp_path):
         ("a.csv", b"a,a\n1,2\n", "a.csv line 1: two columns are named 'a'; a table begins with a line of names, each once"),
         ("a.csv", b'a,b\n"1,2\n', "a.csv line 2: unexpected end of data; correct the quotes there"),
         ("a.jsonl", "é".encode("latin-1"), "a.jsonl line 1: not UTF-8 (byte 1 of the line); convert the file"),
+        ("a.jsonl", "é".encode("utf-16"), "a.jsonl: UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "a.jsonl: compressed by gzip; let its name end with .gz"),
+        ("a.csv", b"\x28\xb5\x2f\xfd\xff", "a.csv: compressed by Zstandard; unpack it: `zstd -d`"),
         ("a.jsonl.gz", b"no gzip", "a.jsonl.gz: cannot be read: Not a gzipped file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "a.jsonl.gz: cannot be read: "),
         ("a.parquet", b"no parquet", "a.parquet: no Parquet file: "),
@@ -410,6 +420,16 @@ def test_the_forms_of_corrections(tmp_path):
         "'A x' is no edit of the M2 form",
         "a block begins with `S `, the sentence; its edits begin with `A `",
     ]
+    assert read("a.txt", M2) == read("b.tsv", M2) == read("a.m2", M2)
+    assert read("a.txt", "S席です。\nA席です。\n")[0] == ("S席です。", "S席です。", "Correct")
+    quoted = [
+        ('"本が""読む""。"\t本を読む。', '本が"読む"。', "本を読む。"),
+        ('"本が"\t"本を"', "本が", "本を"),
+        ('"本が"と\t"本を"と', '"本が"と', '"本を"と'),
+        ('"7"\t"水<が"">（を""）"\t"Particle"', '水が"', '水を"'),
+    ]
+    for line, source, right in quoted:
+        assert read("a.tsv", line)[0][:2] == (source, right)
     assert read("a.tsv", "本が読む。\t本を読む。\n") == [
         ("本が読む。", "本を読む。", "Substitution")
     ]

@@ -39,7 +39,8 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
     reader, report = tasks.corpus(corpus.task), clean.Report(Path(corpus.file))
     found = Found(report, Counter(), set())
     read = reader.read(report.path, corpus.columns)
-    for example in clean.deduplicate(clean.readable(read, report), report):
+    examples = clean.deduplicate(clean.readable(read, report), report)
+    for example in clean.select_examples(examples, corpus, report):
         part = split.part(reader.group_key(example), params.split.valid, params.split.test)
         found.parts[part] += 1
         if part == "test" or corpus.test_only:

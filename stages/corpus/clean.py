@@ -14,13 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.corpus.examples import BadLine, Example
+from stages.corpus.split import as_seen
 from stages.errors import UserError
 from stages.files import digest
 from stages.records import Message, Row, answer_text, learned_turns
 from stages.settings import Corpus
 
-# U+FFFD, and the control characters (category Cc) except tab and line ends.
-UNSOUND = re.compile("[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
+# U+FFFD, the control characters (category Cc) except tab and line ends, and what Unicode says is no
+# character.
+UNSOUND = re.compile(
+    "[\ufffd\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\ufdd0-\ufdef"
+    + "".join(chr(plane * 2**16 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
 LOOKUP_BATCH_EXAMPLES = 1_000  # examples whose hashes are looked up in one call
 NEWEST_HASHES = 2**15  # hashes that are collected in a set before they join the sorted array
 LISTED_LINES = 20  # unreadable lines that an error names
@@ -127,7 +133,8 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
 
 
 def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example]:
-    """The examples without those whose source and target came before.
+    """The examples without those whose source and target came before. Where a solution came with
+    other labels, the report says so.
 
     Hashes are kept as a sorted array, which takes a tenth of a set's memory; only the newest are in
     a set. They join the array when they are NEWEST_HASHES and 1/32 of it: sorting stays rare.
@@ -136,13 +143,17 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
     coming = iter(examples)
     while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
         marks = [digest(example.source, example.target) for example in batch]
-        for example, mark, known in zip(
-            batch, marks, isin_sorted(marks, seen).tolist(), strict=True
-        ):
-            if known or mark in newest:
-                report.drop("duplicate")
+        labelled = [
+            digest(example.source, example.target, str(example.labels)) if example.labels else mark
+            for example, mark in zip(batch, marks, strict=True)
+        ]
+        known = isin_sorted([*marks, *labelled], seen).tolist()
+        for at, (example, mark, whole) in enumerate(zip(batch, marks, labelled, strict=True)):
+            if known[at] or mark in newest:
+                is_same = known[len(batch) + at] or whole in newest
+                report.drop("duplicate" if is_same else "solution with other labels before")
             else:
-                newest.add(mark)
+                newest.update((mark, whole))
                 yield example
         if len(newest) >= max(NEWEST_HASHES, len(seen) // 32):
             seen = np.concatenate((seen, np.fromiter(newest, np.uint64, len(newest))))
@@ -178,7 +189,7 @@ def select_examples(
         if example.test_only and not corpus.test_only:
             raise UserError(
                 f"{report.path} line {example.line}: {example.test_only}; "
-                "set `test_only: true` for this corpus in params.yaml"
+                "set `test_only: true` for this corpus in params.yaml, or give `new` --test-only"
             )
         if corpus.categories and example.category not in corpus.categories:
             report.pass_over("of another category")
@@ -211,14 +222,14 @@ def question_digest(row: Row) -> int:
 
 
 def question_digests(row: Row) -> list[int]:
-    """A hash of all that precedes each answer of a row that is learned; the last answer is that
-    which is tested.
+    """A hash of all that precedes each answer of a row that is learned, as it is seen; the last
+    answer is that which is tested.
     """
     if "completions" in row:
-        return [digest(row["prompt"])]
+        return [digest(as_seen(row["prompt"]))]
     if "messages" not in row:
-        return [digest(row["text"])]
-    said = [answer_text(message) for message in row["messages"]]
+        return [digest(as_seen(row["text"]))]
+    said = [as_seen(answer_text(message)) for message in row["messages"]]
     return [digest(*said[:turn]) for turn in learned_turns(row["messages"])]
 
 
@@ -235,5 +246,6 @@ def _unsound(example: Example) -> str:
                     "U+FFFD in it: the text was decoded wrongly before; "
                     "go back to the original file"
                 )
-            return f"control character U+{ord(found[0]):04X} in it; remove it"
+            kind = "control" if ord(found[0]) < 0xA0 else "no"
+            return f"{kind} character U+{ord(found[0]):04X} in it; remove it"
     return ""

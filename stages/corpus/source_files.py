@@ -20,18 +20,26 @@ Record = tuple[int, dict[str, Any] | str]
 SPACE = re.compile(r"\s*")
 OPENS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TABLES = {".csv": ",", ".tsv": "\t"}
+BEGINNINGS = {
+    b"\xff\xfe": "UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`",
+    b"\xfe\xff": "UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`",
+    b"\x1f\x8b": "compressed by gzip; let its name end with .gz",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it: `zstd -d`",
+}
+"""What a file is that is no UTF-8, by its first bytes."""
 OF_RECORDS = (".jsonl", ".ndjson", ".json", ".parquet", *TABLES)
 
 
 def form_of(path: Path) -> str:
     """The suffix of what is in the file: ".jsonl" of train.jsonl.gz."""
-    inner = path.with_suffix("") if path.suffix in OPENS else path
+    inner = path.with_suffix("") if path.suffix.lower() in OPENS else path
     return inner.suffix.lower()
 
 
 def suffixes_of(path: Path) -> str:
     """What a copy of the file ends with: ".jsonl.gz"."""
-    return form_of(path) + (path.suffix if path.suffix in OPENS else "")
+    packed = path.suffix.lower()
+    return form_of(path) + (packed if packed in OPENS else "")
 
 
 def records(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
@@ -67,11 +75,14 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     require_file(path)
     try:
-        with OPENS.get(path.suffix, open)(path, "rb") as file:
+        with OPENS.get(path.suffix.lower(), open)(path, "rb") as file:
             for number, raw in enumerate(file, start=1):
                 try:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
+                    for bytes_, what in BEGINNINGS.items() if number == 1 else ():
+                        if raw.startswith(bytes_):
+                            raise UserError(f"{path}: {what}") from None
                     raise UserError(
                         f"{path} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
                         "convert the file, for example `iconv -f CP932 -t UTF-8`"

@@ -1,15 +1,31 @@
 """Which rows are held out: a hash of their content decides, not their position or other rows."""
 
 import hashlib
+import re
 import unicodedata
 from typing import Literal
 
 Part = Literal["train", "valid", "test"]
 
 
+# What Unicode calls default-ignorable: no mark and no room where it is shown.
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
+)
+
+
+def as_seen(text: str) -> str:
+    """The same for texts that a reader cannot tell apart: in NFC, without invisible characters."""
+    return text if text.isascii() else unicodedata.normalize("NFC", INVISIBLE.sub("", text))
+
+
 def normalise(text: str) -> str:
-    """The text in NFKC, without white space: a reformatted copy gets the same hash and part."""
-    return "".join(unicodedata.normalize("NFKC", text).split())
+    """The text as it is seen, in NFKC and without white space: a reformatted copy gets the same
+    hash and part.
+    """
+    return "".join(unicodedata.normalize("NFKC", as_seen(text)).split())
 
 
 def part(key: str, valid: float, test: float) -> Part:

@@ -15,7 +15,7 @@ from stages.text import reasoning
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARK = "\U0010fffe"  # of the private use area
+MARK = "\U0010fffe"  # Unicode says that it is no character, and `prepare` lets none in
 SHORT = 16  # characters
 THINKING = "{%- set enable_thinking = true %}"
 """Before a template it has the last word, also in programs that load the tokenizer of the run."""
@@ -159,6 +159,8 @@ def _applied(
 
 def _marked(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> Sequence[Message]:
     said = "\n".join(text for message in messages for text in _texts(message).values())
+    if MARK in said:
+        raise UserError(f"no character U+{ord(MARK):X} in a message; remove it")
     tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     if not (there := [token for token in tokens if token in said]):
         return messages

@@ -22,10 +22,11 @@ line names a type. Where none is named it is "Insertion" where the correction on
 an example of its own.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +42,28 @@ HEADER = ("id", "marked_text", "error_type")
 FORMATS = "see data/gec/README.md#formats"
 SOURCES, TARGETS = ("source", "input", "original"), ("target", "output", "corrected", "references")
 
+M2_LINE = re.compile(r"S |A -?\d+ -?\d+\|\|\|")
+QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
 SCORES_STEPS = False
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's sentences as examples. What is in none of the forms becomes a BadLine."""
     form = source_files.form_of(path)
-    if form == ".m2":
+    if form == ".m2" or (form in (".tsv", ".txt") and _is_m2(path)):
         yield from _m2(path)
     elif columns or form not in (".tsv", ".txt") or _has_header(path):
         yield from formats.examples_of(source_files.records(path, columns), _examples)
     else:
         yield from _lines(path)
+
+
+def _is_m2(path: Path) -> bool:
+    """Whether a file of lines begins with a sentence and an edit, or two sentences, of M2."""
+    filled = (line for _, line in source_files.lines(path) if line.strip())
+    first = list(islice(filled, 2))
+    return len(first) == 2 and first[0].startswith("S ") and bool(M2_LINE.match(first[1]))
 
 
 def _has_header(path: Path) -> bool:
@@ -73,7 +84,7 @@ def _lines(path: Path) -> Iterator[Example | BadLine]:
         text = text.rstrip("\r\n")
         if listed is None:
             listed = source_files.form_of(path) == ".txt" and "\t" not in text
-        columns = [column.strip() for column in text.split("\t")]
+        columns = _cells(text)
         if tuple(column.lower() for column in columns) == HEADER:
             continue
         try:
@@ -81,6 +92,19 @@ def _lines(path: Path) -> Iterator[Example | BadLine]:
             yield Example(line, source, target, category, form="lines of sentences")
         except Malformed as fault:
             yield BadLine(line, str(fault))
+
+
+def _cells(line: str) -> list[str]:
+    """The columns of a line, without the quotes that pandas puts around a cell that holds some, or
+    around all.
+    """
+    cells = [cell.strip() for cell in line.split("\t")]
+    quoted = [QUOTED.fullmatch(cell) for cell in cells]
+    has_all = len(cells) > 1 and all(quoted)
+    return [
+        found[1].replace('""', '"').strip() if found and (has_all or '""' in found[1]) else cell
+        for cell, found in zip(cells, quoted, strict=True)
+    ]
 
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:

@@ -5,12 +5,13 @@ Three published forms are read, compressed too:
                       {"text": …}
                       {"question": …, "answer": …}, as one text
                       {"messages": [{"role": …, "content": …}, …]}, whose last answer is learned
-    WikiText          an article from each ` = Title = ` to the next
+    WikiText          an article from each ` = Title = ` to the next; records may hold a line each
     any other text    a document from each blank line to the next
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,8 @@ SCORES_STEPS = False
 
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     if columns or source_files.form_of(path) in source_files.OF_RECORDS:
-        records = source_files.records(path, columns)
-        return (_record(line, record) for line, record in records)
-    return _documents(path)
+        return _read_records(source_files.records(path, columns))
+    return _documents(source_files.lines(path))
 
 
 def show(example: Example) -> Shown:
@@ -46,47 +46,82 @@ def group_key(example: Example) -> str:
     return example.target
 
 
-def _record(line: int, record: dict[str, Any] | str) -> Example | BadLine:
-    if isinstance(record, str):
-        return BadLine(line, record)
+def _read_records(records: Iterator[source_files.Record]) -> Iterator[Example | BadLine]:
+    """A document of each record. WikiText is also published with a line in each, many empty: its
+    articles, where the first that says something is a title.
+    """
+    first = list[source_files.Record]()
+    for item in records:
+        first.append(item)
+        if (_line(item[1]) or "").strip():
+            break
+    records = chain(first, records)
+    if not (first and TITLE.fullmatch((_line(first[-1][1]) or "").rstrip("\r\n"))):
+        yield from formats.examples_of(records, _examples)
+        return
+    others = list[source_files.Record]()
+
+    def lines() -> Iterator[tuple[int, str]]:
+        for number, record in records:
+            if (text := _line(record)) is None:
+                others.append((number, record))
+            else:
+                yield number, text
+
+    yield from _documents(lines())
+    yield from formats.examples_of(others, _examples)
+
+
+def _line(record: dict[str, Any] | str) -> str | None:
+    """The text of a record that has nothing else."""
+    if isinstance(record, str) or record.keys() - {"text"}:
+        return None
+    text = record.get("text", "")
+    return text if isinstance(text, str) else None
+
+
+def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     if record.keys() & {"messages", "conversations"}:
-        return _conversation(line, record)
+        example = _conversation(line, record)
+    else:
+        example = _text(line, record)
+    formats.require_encodable(example)
+    yield example
+
+
+def _text(line: int, record: dict[str, Any]) -> Example:
     used = {"text"} if "text" in record else {"question", "answer"}
     given = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
     parts = [part.strip() for part in given if isinstance(part, str)]
     if len(parts) < len(given):
-        return BadLine(
-            line,
+        raise fields.Malformed(
             'no "text" (or "question" and "answer", or "messages") with a string in it; '
-            "see data/lm/README.md#formats",
+            "see data/lm/README.md#formats"
         )
     if not all(parts):
-        return BadLine(line, "nothing to learn: its text is empty; remove the line")
+        raise fields.Malformed("nothing to learn: its text is empty; remove the line")
     unused = tuple(key for key in fields.unused(record, used) if key not in fields.PREPARED)
-    category = str(record.get("category") or "text")
+    category = fields.category(record) or "text"
     form = "texts" if "text" in record else "questions with their answers"
     return Example(line, "", "\n".join(parts), category, form=form, unused=unused)
 
 
-def _conversation(line: int, record: dict[str, Any]) -> Example | BadLine:
-    try:
-        parsed = formats.parse(record, FORMATS)
-    except fields.Malformed as fault:
-        return BadLine(line, str(fault))
+def _conversation(line: int, record: dict[str, Any]) -> Example:
+    parsed = formats.parse(record, FORMATS)
     assert parsed
     asked = parsed.before[-1]["content"]
-    category = str(record.get("category") or "conversation")
+    category = fields.category(record) or "conversation"
     return Example(
         line, asked, parsed.target, category, parsed.before, form=parsed.form,
         unused=parsed.unused, answer=parsed.answer, tools=parsed.tools,
     )  # fmt: skip
 
 
-def _documents(path: Path) -> Iterator[Example]:
-    """The documents of a text file, which is WikiText if its first line with text is a title."""
+def _documents(numbered: Iterable[tuple[int, str]]) -> Iterator[Example]:
+    """The documents of a text's lines, which is WikiText if the first with text is a title."""
     begin, lines = 0, list[str]()
     articles: bool | None = None
-    for number, line in source_files.lines(path):
+    for number, line in numbered:
         line = line.rstrip("\r\n")
         if articles is None and line.strip():
             articles = bool(TITLE.fullmatch(line))

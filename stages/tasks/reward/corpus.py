@@ -22,12 +22,12 @@ right. Where a data set names only the first wrong step, the steps after it have
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats, source_files
+from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
 from stages.errors import UserError
@@ -56,12 +56,18 @@ SCORES_STEPS = True
 
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     """The file's solutions as examples. A record in none of the forms becomes a BadLine."""
-    records = source_files.records(path, columns)
+    records, before = source_files.records(path, columns), set[str]()
     for steps_of, group in groupby(records, key=lambda item: _answer_id(item[1])):
-        if steps_of is not None:
-            yield from _reveal((line, record) for line, record in group if isinstance(record, dict))
+        if steps_of is None:
+            yield from formats.examples_of(group, _examples)
             continue
-        yield from formats.examples_of(group, _examples)
+        members = [(line, record) for line, record in group if isinstance(record, dict)]
+        if str(steps_of) in before:
+            reason = f"answer_id {steps_of} came before others; sort the rows by it"
+            yield BadLine(members[0][0], reason)
+        else:
+            yield _reveal(members)
+        before.add(str(steps_of))
 
 
 def show(example: Example) -> Shown:
@@ -135,12 +141,12 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
                 f'{len(steps)} "steps" and {count} "labels"; '
                 "each step has one, null where nobody labelled it"
             )
-        category = record.get("category")
-        if not (category is None or isinstance(category, str)):
-            raise Malformed('"category" is a word, or left out')
-        yield _example(line, _text(record, "problem"), steps, labels, category or "solution")
+        category = fields.category(record) or "solution"
+        yield _example(line, _text(record, "problem"), steps, labels, category)
     elif "label" in record and "steps" in record:
         steps = _steps(record["steps"])
+        if record["label"] is None:
+            raise Malformed('"label" is null; -1 says that no step is wrong')
         first = None if record["label"] == -1 else record["label"]
         yield _example(
             line, _text(record, "problem"), steps, _until(first, len(steps)), "ProcessBench"
@@ -211,6 +217,19 @@ def _steps(value: Any) -> list[str]:
     return [step.strip() for step in value]
 
 
+def _objects(value: Any, what: str) -> list[dict[str, Any]]:
+    """A list of objects; null is an empty one. Raises Malformed."""
+    found = [] if value is None else value
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        other = (
+            found
+            if not isinstance(found, list)
+            else next(each for each in found if not isinstance(each, dict))
+        )
+        raise Malformed(f"{what}: {fields.kind(other)} in place of an object")
+    return found
+
+
 def _until(first: Any, count: int) -> list[float | None]:
     """Labels from the index of the first mistake: 1 before it, 0 at it, None after it.
 
@@ -231,14 +250,15 @@ def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
     A continuation that the labeller wrote has no rating. Steps before an alternative have no label
     in its solution, because the chosen path has it.
     """
-    entries = label.get("steps") if isinstance(label, dict) else None
-    if not isinstance(entries, list) or not entries:
+    entries = _objects(label.get("steps") if isinstance(label, dict) else None, '"label.steps"')
+    if not entries:
         raise Malformed('no "label.steps"')
     path: list[str] = []
     labels: list[float | None] = []
     others = []
     for place, entry in enumerate(entries, start=1):
-        completions, chosen = entry.get("completions") or [], entry.get("chosen_completion")
+        completions = _objects(entry.get("completions"), f"step {place}: completions")
+        chosen = entry.get("chosen_completion")
         if chosen is not None and (
             not isinstance(chosen, int) or not 0 <= chosen < len(completions)
         ):
@@ -254,6 +274,7 @@ def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
         taken = entry.get("human_completion") if chosen is None else completions[chosen]
         if not taken:
             break
+        (taken,) = _objects([taken], f"step {place}: what was chosen")
         path.append(_text(taken, "text"))
         labels.append(RATINGS[taken["rating"]] if taken.get("rating") is not None else None)
     if any(value is not None for value in labels):
@@ -264,8 +285,13 @@ def _prm800k(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
 def _eqasc(line: int, question: dict[str, Any]) -> Iterator[Example]:
     """Each chain of facts as a solution of the question with the answer that it supports."""
     stem = _text(question, "stem")
-    for choice in question["choices"]:
-        for chain in choice.get("chains") or []:
+    if not (choices := _objects(question["choices"], '"choices"')):
+        raise Malformed('no "choices"')
+    for choice in choices:
+        chains = choice.get("chains") or []
+        if not isinstance(chains, list) or not all(isinstance(chain, list) for chain in chains):
+            raise Malformed('"chains" is no list of lists of facts')
+        for chain in chains:
             facts = [fact for fact in chain if isinstance(fact, dict)]
             labels = [fact.get("score") for fact in facts]
             if any(label is not None for label in labels):
@@ -283,19 +309,15 @@ def _answer_id(record: dict[str, Any] | str) -> Any:
     return record.get("answer_id") if isinstance(record, dict) and "step" in record else None
 
 
-def _reveal(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Example | BadLine]:
-    """The solutions of REVEAL: consecutive rows with the same answer_id are one solution."""
-    for _, group in groupby(rows, key=lambda item: item[1].get("answer_id")):
-        members = list(group)
-        line, first = members[0]
-        try:
-            labels = [_reveal_label(row) for _, row in members]
-            steps = _steps([row.get("step") for _, row in members])
-            yield _example(
-                line, _text(first, "question"), steps, labels, "REVEAL", REVEAL_TEST_ONLY
-            )
-        except Malformed as fault:
-            yield BadLine(line, str(fault))
+def _reveal(members: list[tuple[int, dict[str, Any]]]) -> Example | BadLine:
+    """The solution that the rows of one answer of REVEAL are."""
+    line, first = members[0]
+    try:
+        labels = [_reveal_label(row) for _, row in members]
+        steps = _steps([row.get("step") for _, row in members])
+        return _example(line, _text(first, "question"), steps, labels, "REVEAL", REVEAL_TEST_ONLY)
+    except Malformed as fault:
+        return BadLine(line, str(fault))
 
 
 def _reveal_label(row: dict[str, Any]) -> float | None:
