@@ -263,6 +263,36 @@ def test_a_template_whose_end_is_followed_by_more_than_spaces_ends_no_turn():
         chat.encode(fast, row(TURNS[1:3]), 500)
 
 
+def test_a_token_that_ends_what_is_said_ends_no_turn():
+    fast = with_template("<end>")
+    fast.add_tokens(["<formal>"])
+    fast.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    said = [TURNS[1], {"role": "assistant", "content": "so <formal>"}]
+    with pytest.raises(UserError, match="ends no turn with a special token"):
+        chat.encode(fast, row(said), 500)
+    fast.chat_template = "{% for m in messages %}{{ m['content'] }}<end>{% endfor %}"
+    assert learned(fast, chat.encode(fast, row(said), 500)) == ["so <formal><end>"]
+
+
+def test_a_row_that_the_template_cannot_write_is_named():
+    fast = with_template((FOLDER / "llama3.jinja").read_text(encoding="utf-8"))
+    good, bad = (
+        row(TURNS[1:3]),
+        row(TOOL_TURNS, tools=[TOOL]) | {"id": "7f", "source": "Kyoto? " * 20},
+    )
+    run = Run(task="gec", corpus="gec-001", base="b", parent="b")
+    with pytest.raises(
+        UserError, match=r"^train row 7f \(Kyoto\? .*\[...\]\): the chat template of"
+    ):
+        encode_parts(fast, run, SETTINGS, {"train": [good, bad]})
+
+
+def test_a_mark_of_ours_in_what_is_said_is_refused():
+    fast = with_template("<end>")
+    with pytest.raises(UserError, match=r"no character U\+10FFFE in a message; remove it"):
+        chat.prompt_ids(fast, [{"role": "user", "content": f"a{rendering.MARK}b"}])
+
+
 def test_a_word_that_a_template_has_of_its_own_does_not_hide_that_it_leaves_one_out():
     fast = with_template("<end>")
     fast.chat_template = (

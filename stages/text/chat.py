@@ -210,7 +210,13 @@ def answer_ids(
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     # ChatML writes a line break after the end of the turn; it is not learned.
     end = next((at for at in range(len(answer), 0, -1) if answer[at - 1] in special), 0)
-    if not end or tokenizer.decode(answer[end:]).strip():
+    # A token that the run adds may be the last word of the answer.
+    is_said = (
+        end > 0
+        and answer[end - 1] not in tokenizer.all_special_ids
+        and messages[-1]["content"].rstrip().endswith(tokenizer.decode(answer[end - 1]))
+    )
+    if not end or is_said or tokenizer.decode(answer[end:]).strip():
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} ends no turn with a special token, "
             "so generation would never stop; use another chat_template"

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 from transformers import PreTrainedTokenizerBase
 
 from stages.errors import UserError
 from stages.progress_lines import ProgressLines
-from stages.records import Row
+from stages.records import Row, target
 from stages.settings import Run, Settings
 from stages.text import batches
 from stages.text.chat import Encoded, encode
@@ -50,20 +51,25 @@ def encode_parts(
 ) -> tuple[dict[str, list[Encoded]], int]:
     """The sequences of each part, and how many rows gave none.
 
-    Raises UserError for a part that is left with nothing.
+    Raises UserError for a part that is left with nothing, and for a row that the template cannot
+    write.
     """
     encoded: dict[str, list[Encoded]] = {part: [] for part in parts}
     too_long = 0
     for part, rows in parts.items():
         with ProgressLines(f"tokenising {part}", len(rows), "rows") as lines:
             for row in rows:
-                sequences = encode(
-                    tokenizer,
-                    row,
-                    settings.max_length_tokens,
-                    settings.max_steps_per_example,
-                    settings.learn,
-                )
+                try:
+                    sequences = encode(
+                        tokenizer,
+                        row,
+                        settings.max_length_tokens,
+                        settings.max_steps_per_example,
+                        settings.learn,
+                    )
+                except UserError as error:
+                    begins = shorten(row["source"] or target(row), 60)
+                    raise UserError(f"{part} row {row['id']} ({begins}): {error}") from None
                 encoded[part] += sequences
                 too_long += not sequences
                 lines.advance()
