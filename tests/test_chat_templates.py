@@ -18,8 +18,11 @@ from stages.backends.mlx import models as mlx_models
 from stages.backends.pytorch import loss, models
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
+from stages.commands import check
+from stages.commands.read_corpus import read_corpus
 from stages.corpus import clean
 from stages.errors import UserError
+from stages.params import load_params
 from stages.records import read_rows
 from stages.settings import Run
 from stages.text import batches, chat, chat_templates, rendering, tokenizer
@@ -285,6 +288,21 @@ def test_a_row_that_the_template_cannot_write_is_named():
         UserError, match=r"^train row 7f \(Kyoto\? .*\[...\]\): the chat template of"
     ):
         encode_parts(fast, run, SETTINGS, {"train": [good, bad]})
+
+
+def test_check_names_the_first_row_of_a_kind_that_the_template_cannot_write(inside):
+    base = checkpoint(Path("base"), "llama")  # its template knows nothing of tools
+    calls = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    rows = [{"messages": [TURNS[1], last]} for last in (TURNS[2], calls)]
+    enter("polish", "\n".join(map(json.dumps, rows)).encode(), "jsonl")
+    params = load_params()
+    kinds = read_corpus(params, params.corpora["polish-001"]).kinds
+    with pytest.raises(
+        UserError, match=r"^corpus.jsonl line 2: the chat template of .*calls of too"
+    ):
+        check.base_of(base, SETTINGS, kinds)
+    del kinds[max(kinds, key=len)]
+    assert check.base_of(base, SETTINGS, kinds).startswith("llama, ")
 
 
 def test_a_mark_of_ours_in_what_is_said_is_refused():

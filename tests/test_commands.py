@@ -85,9 +85,9 @@ def test_check_drops_as_many_rows_as_the_corpus_allows(inside):
     corpus = Corpus(task="gec", file="data/gec/train_001.tsv", malformed="drop")
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     with pytest.raises(UserError, match=r"more than max_drop_fraction 20%"):
-        check.corpus_of("gec-001", corpus, params)
+        check.corpus_of("gec-001", corpus, params, {})
     allowed = corpus.model_copy(update={"max_drop_fraction": 0.9})
-    said = check.corpus_of("gec-001", allowed, params)
+    said = check.corpus_of("gec-001", allowed, params, {})
     assert said.startswith("3 rows, read as lines of sentences (3); dropped: 2 ")
 
 

@@ -18,6 +18,7 @@ from stages.commands.read_corpus import read_corpus
 from stages.errors import UserError
 from stages.layers import Params
 from stages.params import entry, load_params
+from stages.records import Row
 
 
 def check(
@@ -56,13 +57,14 @@ def check(
         return
     spec = entry(params.runs, run, "runs")
     run_settings = params.resolve(run)
+    kinds = dict[str, Row]()
     looks: list[tuple[str, Callable[[], str]]] = [
         ("packages", packages),
         *(
-            (f"corpus {name}", partial(corpus_of, name, params.corpora[name], params))
+            (f"corpus {name}", partial(corpus_of, name, params.corpora[name], params, kinds))
             for name in params.shares(run)
         ),
-        ("base", partial(base_of, spec.base, run_settings)),
+        ("base", partial(base_of, spec.base, run_settings, kinds)),
         ("parent", partial(parent_of, spec, run_settings)),
         ("precision", partial(precision_of, run_settings)),
         ("memory", partial(memory_of, spec.base, run_settings)),
@@ -119,7 +121,7 @@ def packages() -> str:
     return f"{len(wanted)} packages as in requirements.txt"
 
 
-def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
+def corpus_of(name: str, corpus: settings.Corpus, params: Params, kinds: dict[str, Row]) -> str:
     """Whether a corpus can be read, and its file is named by its number and has a row in the table
     of versions; another corpus of that file needs none.
     """
@@ -134,7 +136,9 @@ def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
             f"{path}: not there; `dvc repro prepare@{name}` makes a demo corpus, `dvc pull` "
             f"fetches your own"
         )
-    report = read_corpus(params, corpus).report
+    found = read_corpus(params, corpus)
+    report = found.report
+    kinds.update(found.kinds)
     readme = path.with_name("README.md")
     table = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if f"| {name} |" not in table and f"| {path.name} |" not in table:
@@ -149,15 +153,22 @@ def corpus_of(name: str, corpus: settings.Corpus, params: Params) -> str:
     return "; ".join(parts)
 
 
-def base_of(base: str, run_settings: settings.Options) -> str:
-    """Architecture, size and chat template of the base."""
+def base_of(base: str, run_settings: settings.Options, kinds: dict[str, Row]) -> str:
+    """Architecture, size and chat template of the base, which must write each kind of conversation
+    that the corpora have.
+    """
     from stages.backends.shared import memory, model_folders
     from stages.backends.shared.tokenizers import load_tokenizer
-    from stages.text.chat import end_of_turn
+    from stages.text.chat import encode, end_of_turn
 
     folder = model_folders.locate(base)
     tokenizer = load_tokenizer(str(folder), base, run_settings)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
+    for row in kinds.values():
+        try:
+            encode(tokenizer, row, run_settings.max_length_tokens, learn=run_settings.learn)
+        except UserError as error:
+            raise UserError(f"{row['id']}: {error}") from None
     model = memory.outline(folder)
     sizes = f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens"
     return f"{model.config.model_type}, {sizes}; a turn ends with {end}"

@@ -129,7 +129,9 @@ def new(
     if unknown_keys != "tell":
         corpus["unknown_keys"] = unknown_keys
     corpus |= {kind: True} if kind in ("test_only", "valid_only") else {}
-    report, parts, tests = read_corpus(params, settings.Corpus(task=task, file=str(file), **corpus))
+    report, parts, tests, _ = read_corpus(
+        params, settings.Corpus(task=task, file=str(file), **corpus)
+    )
 
     with alone(), ExitStack() as undo:
         version, path = next_version(load_params(), task, source_files.suffixes_of(file))

@@ -24,12 +24,13 @@ def named_columns(given: list[str]) -> dict[str, str]:
 
 class Found(NamedTuple):
     """What was read of a file.   parts: its rows by the part of the split.   tests: the hashes of
-    what its test rows ask.
+    what its test rows ask.   kinds: a conversation of each sequence of turns.
     """
 
     report: clean.Report
     parts: Counter[str]
     tests: set[int]
+    kinds: dict[str, Row]
 
 
 def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
@@ -37,15 +38,19 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
     would.
     """
     reader, report = tasks.corpus(corpus.task), clean.Report(Path(corpus.file))
-    found = Found(report, Counter(), set())
+    found = Found(report, Counter(), set(), {})
     read = reader.read(report.path, corpus.columns)
     examples = clean.deduplicate(clean.readable(read, report), report)
     for example in clean.select_examples(examples, corpus, report):
         part = split.part(reader.group_key(example), params.split.valid, params.split.test)
         found.parts[part] += 1
+        where = f"{corpus.file} line {example.line}"
+        row: Row = {"id": where, "category": "", "source": "", **reader.show(example)}
         if part == "test" or corpus.test_only:
-            row: Row = {"id": "", "category": "", "source": "", **reader.show(example)}
             found.tests.add(clean.question_digest(row))
+        if "messages" in row:
+            turns = [sorted(message.keys() | {message["role"]}) for message in row["messages"]]
+            found.kinds.setdefault(str((turns, "tools" in row)), row)
     report.require_acceptable(corpus)
     return found
 
