@@ -73,7 +73,7 @@ def main(name: str) -> None:
             "dropped": dict(report.dropped),
             "passed_over": dict(report.passed_over),
             "forms": dict(report.forms),
-            "unused_keys": dict(sorted(report.unused.items())),
+            "unused_keys": dict(sorted(report.unused.most_common(clean.LISTED_KEYS))),
             "rows": totals,
             "train_categories": categories,
         },
@@ -107,7 +107,7 @@ def part_of(corpus: Corpus, key: str, shares: Split) -> split.Part:
 
 
 def prepared(task: tasks.Corpus, corpus: Corpus, example: Example) -> Row:
-    identity = f"{digest(example.source, example.target):016x}"
+    identity = f"{digest(*example.said()):016x}"
     shown = task.show(clean.with_instruction(example, corpus.instruction))
     return {"id": identity, "category": example.category, "source": example.source, **shown}
 

@@ -85,6 +85,10 @@ TOOL_TURNS = [
 ]
 
 
+ONE_CALL = ("llama3_1", "llama3_2")
+"""Templates that refuse several calls at once."""
+
+
 def with_template(template: str):
     """A tokenizer that has what the template writes as special tokens."""
     fast = tokenizer.train(TEXTS, 400, "gpt2")
@@ -161,6 +165,70 @@ def test_a_call_of_a_tool_is_learned_in_the_templates_form_or_the_row_is_refused
     assert "Kyoto" in first
     assert "rain" not in first + second
     assert words(fast, second).endswith("It is wet there.")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_of_several_calls_each_is_written_or_the_row_is_refused(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    turns = copy.deepcopy(TOOL_TURNS[:2])
+    cities = ("Kyoto", "Osaka", "Nara")
+    turns[1]["tool_calls"] = [
+        {
+            **CALL,
+            "id": f"abcdefgh{at}",
+            "function": {"name": "weather", "arguments": {"city": city}},
+        }
+        for at, city in enumerate(cities)
+    ]
+    turns[0]["content"] = "What is it like in those cities?"
+    if name.startswith("gptoss"):
+        with pytest.raises(UserError, match="it leaves out the last of several calls; use another"):
+            rendering.rendered(fast, turns, [TOOL])
+        return
+    if name.removesuffix("_training") in NO_TOOLS or name in ONE_CALL:
+        with pytest.raises(UserError, match="cannot write a conversation of user, assistant: it "):
+            rendering.rendered(fast, turns, [TOOL])
+        return
+    text = rendering.rendered(fast, turns, [TOOL])
+    assert all(city in text for city in cities)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_special_token_in_a_call_or_a_definition_is_its_characters(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    end = next(iter(fast.added_tokens_decoder.values())).content
+    number = fast.convert_tokens_to_ids(end)
+
+    def written(said: str) -> list[int]:
+        turns, tool = copy.deepcopy(TOOL_TURNS[:2]), copy.deepcopy(TOOL)
+        turns[1]["tool_calls"][0]["function"]["arguments"] = {"city": f"Kyoto {said}"}
+        tool["function"]["description"] = f"The weather {said}"
+        return rendering.ids(fast, rendering.rendered(fast, turns, [tool]))
+
+    if name.removesuffix("_training") in NO_TOOLS:
+        with pytest.raises(UserError, match="cannot write a conversation of user, assistant: it "):
+            written("usual")
+        return
+    usual = written("usual")
+    with_end = written(end)
+    assert with_end.count(number) == usual.count(number)
+    assert rendering.MARK not in fast.decode(with_end)
+    assert fast.decode(with_end).count(end) > fast.decode(usual).count(end)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_definitions_are_written_or_missed_also_where_the_talk_names_the_tool(name):
+    fast = with_template((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+    turns = copy.deepcopy(TOOL_TURNS[:1])
+    turns[0]["content"] += " Ask weather."
+    if (stem := name.removesuffix("_training")) in NO_TOOLS and stem != "lfm2":  # without calls
+        with pytest.raises(
+            UserError, match="it leaves out the definitions of the tools; use anoth"
+        ):
+            rendering.rendered(fast, turns, [TOOL], asks=True)
+        return
+    text = rendering.rendered(fast, turns, [TOOL], asks=True)
+    assert TOOL["function"]["description"] in text
 
 
 def thinks(template: str):

@@ -374,6 +374,13 @@ def test_what_a_file_was_read_as_is_told_and_what_nothing_has_a_use_for(folder):
     assert "level (1); take them out, or set `unknown_keys: tell` for this corpus" in done.stderr
 
 
+def test_dropped_rows_are_told(folder):
+    line = "音楽を聞きた。\t音楽を聞いた。\n"
+    (folder / "twice.tsv").write_text(f"{line}本読む。\t本を読む。\n{line}", encoding="utf-8")
+    said = run(folder, *NEW[:-1], "twice.tsv", "--max-drop-fraction", "0.5").stdout
+    assert "Note:  dropped of its 3 rows: 1 duplicate\n" in said
+
+
 def test_what_is_trained_first_is_said_and_what_was_not_asked_for_is_not_trained(folder):
     """In a clone in which nothing has run, `compare` would train the demo's whole chain."""
     said = run(folder, *NEW, "--base", "models/bases/tiny").stdout

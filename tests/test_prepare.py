@@ -137,6 +137,59 @@ def test_a_training_row_that_asks_what_a_held_out_row_asks_is_dropped(inside):
     assert report["dropped"]["asked in a held-out row"] > 10
 
 
+def conversation(system: str, *said: str) -> dict[str, object]:
+    roles = ["user", "assistant"] * len(said)
+    turns = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+    return {"messages": [{"role": "system", "content": system}, *turns]}
+
+
+def test_conversations_are_the_same_only_where_all_that_is_said_is(inside):
+    lines = [
+        conversation("Be brief.", "q", "a"),
+        conversation("Be polite.", "q", "a"),
+        conversation("Be brief.", "q", "one", "r", "a"),
+        conversation("Be brief.", "q", "two", "r", "a"),
+        conversation("Be brief.", "q", "a"),
+    ]
+    enter("polish", "\n".join(map(json.dumps, lines)).encode(), "jsonl", test_only=True)
+    prepare.main("polish-001")
+    report = json.loads(Path("metrics/prepare/polish-001.json").read_text())
+    assert report["dropped"] == {"duplicate": 1}
+    paths = Path("data/prepared/polish").glob("*/polish-001.jsonl")
+    rows = [row for path in paths for row in read_rows(path)]
+    assert len({row["id"] for row in rows}) == len(rows) == 4
+
+
+def test_an_instruction_of_the_corpus_stands_before_the_first_words_and_takes_nothing_away(inside):
+    lines = [conversation("Be brief.", "q", "a"), conversation("Be brief.", "q", "one", "r", "b")]
+    enter(
+        "polish",
+        "\n".join(map(json.dumps, lines)).encode(),
+        "jsonl",
+        test_only=True,
+        instruction="In Polish:",
+    )
+    prepare.main("polish-001")
+    paths = Path("data/prepared/polish").glob("*/polish-001.jsonl")
+    said = [
+        [turn["content"] for turn in row["messages"]] for path in paths for row in read_rows(path)
+    ]
+    assert sorted(said) == [
+        ["Be brief.", "In Polish:\nq", "a"],
+        ["Be brief.", "In Polish:\nq", "one", "r", "b"],
+    ]
+
+
+def test_of_many_keys_without_a_use_the_most_frequent_are_named():
+    report = clean.Report(Path("a.jsonl"))
+    report.unused.update({f"key{number:03d}": 1 for number in range(500)})
+    report.unused.update({"often": 7, "x" * 500: 3})
+    said = report.not_used()
+    assert "often (7)" in said
+    assert said.endswith(", … and 482 more")
+    assert len(said) < 500
+
+
 def test_prepared_rows_are_what_mlx_lm_reads(inside):
     enter(
         "gec",

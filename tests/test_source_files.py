@@ -158,8 +158,13 @@ def test_columns_of_other_names_are_named(tmp_path):
         ),
         (
             {"messages": [{"role": "user", "content": "q", "name": "n"}, {"role": "assistant", "content": "w", "weight": 0}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "refusal": "r"}], "parallel_tool_calls": True, "images": []},
-            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("parallel_tool_calls", "messages.refusal"),
+            [("user", "q"), ("assistant", "w"), ("user", "q")], "a", "conversations", ("parallel_tool_calls", "messages.name", "messages.refusal"),
         ),
+        (
+            {"conversations": None, "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": None, "train": 1}]},
+            [("user", "q")], "a", "conversations", (),
+        ),
+        ({"conversations": ["q", "a", "r", "b"], "source": "lima"}, [("user", "q"), ("assistant", "a"), ("user", "r")], "b", "ShareGPT conversations", ("source",)),
         ({"prompt": "q", "completion": "a", "source": "q", "score": 0.5}, [("user", "q")], "a", "prompts with their completion", ("score",)),
     ],
 )  # fmt: skip
@@ -304,6 +309,30 @@ def test_calls_of_tools_come_out_in_one_form_and_are_read_back_from_what_prepare
     assert corpus.show(again)["tools"] == [TOOL]
 
 
+def test_queries_with_calls_and_calls_in_hermes_tags_come_out_in_the_same_form():
+    call = CALL["function"]
+    query = {"query": "q", "answers": json.dumps([call]), "tools": json.dumps([TOOL["function"]])}
+    tagged = f"Let me see.\n<tool_call>\n{json.dumps(call)}\n</tool_call>\n"
+    hermes = {
+        "conversations": [
+            {"from": "human", "value": "q"},
+            {"from": "gpt", "value": tagged},
+            {"from": "tool", "value": "<tool_response>\nrain\n</tool_response>"},
+            {"from": "gpt", "value": "It rains: <tool_call>no JSON</tool_call>"},
+        ]
+    }
+    parsed = formats.parse(query, "see")
+    assert parsed.form == "queries with the calls that answer them"
+    assert parsed.answer == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    assert (parsed.tools, parsed.unused) == ((TOOL,), ())
+    parsed = formats.parse(hermes, "see")
+    assert parsed.before[1:] == (
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]},
+        {"role": "tool", "content": "rain"},
+    )
+    assert parsed.answer["content"] == "It rains: <tool_call>no JSON</tool_call>"
+
+
 def test_damage_in_an_earlier_answer_is_found_because_it_is_learned(inside):
     said = ["q", "wrongly decoded \ufffd", "q", "a"]
     roles = ["user", "assistant"] * 2
@@ -340,7 +369,7 @@ def test_what_is_excluded_is_no_answer_that_is_learned_and_nothing_after_the_las
         ]
 
     said = {"content": "a"}
-    excluded = turns({**said, "weight": 0}, said, {**said, "train": False})
+    excluded = turns({**said, "weight": 0}, said, {**said, "train": 0})
     parsed = formats.parse({"messages": excluded}, "see")
     assert [message.get("train", True) for message in parsed.before] == [True, False, True]
     assert parsed.answer == {"role": "assistant", "content": "a"}
@@ -361,7 +390,11 @@ def test_what_is_excluded_is_no_answer_that_is_learned_and_nothing_after_the_las
         ({"instruction": "i", "output": "o", "history": "q"}, '"history" is a text; it is a list of [question, answer]'),
         ({"instruction": "i", "output": "o", "history": [["q"]]}, '"history" turn 1 is no [question, answer] of two texts'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": False}]}, 'every answer has weight 0, so that nothing is learned of the conversation'),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0.5}]}, '"messages" message 2: weight 0.5; an answer is learned, 1, or not, 0'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0.5}]}, '"messages" message 2: weight 0.5; an answer is learned, 1 or true, or not, 0 or false'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": "false"}]}, "\"messages\" message 2: train 'false'; an answer is learned, 1 or true, or not"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, '"messages" message 1: the text of a part is null; it is a text'),
+        ({"conversations": [{"from": "human", "value": "q", "content": "other"}]}, '"conversations" turn 1 has "value" and "content"; keep one of them'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": [TOOL], "functions": [TOOL]}, 'both "tools" and "functions"; keep the one that may be called'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "user", "content": "q"}]}, "message 2, the user's, comes after the user's; join them, or put the answer between them"),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]}, "message 2, the system's, comes after the user's; only the first message is the system's"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, '"messages" message 1: a part of type \'image_url\'; only texts are read here'),

@@ -145,10 +145,9 @@ def corpus_of(name: str, corpus: settings.Corpus, params: Params, kinds: dict[st
         raise UserError(
             f"{readme}: no row for {name} in its table of versions; add one that says what is new"
         )
-    dropped = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
     forms = ", ".join(f"{form} ({count:,})" for form, count in report.forms.most_common())
     parts = [f"{report.read - report.dropped.total():,} rows, read as {forms}"]
-    parts += [f"dropped: {dropped}"] if dropped else []
+    parts += [f"dropped: {report.reasons()}"] if report.dropped else []
     parts += [report.not_used()] if report.unused else []
     return "; ".join(parts)
 

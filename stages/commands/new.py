@@ -151,6 +151,8 @@ def new(
     typer.echo(f"{version}: {rows}; " + (origin or "no run is entered") + ".")
     forms = ", ".join(f"{form} ({count:,})" for form, count in report.forms.most_common())
     typer.echo(f"Read:  as {forms}")
+    if report.dropped:
+        typer.echo(f"Note:  dropped of its {report.read:,} rows: {report.reasons()}")
     if report.unused:
         typer.echo(f"Note:  {report.not_used()}; --unknown-keys stop refuses such a file")
     absent = [name for name, part in PARTS_BY_NAME.items() if not parts[part]]

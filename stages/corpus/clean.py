@@ -30,6 +30,7 @@ UNSOUND = re.compile(
 LOOKUP_BATCH_EXAMPLES = 1_000  # examples whose hashes are looked up in one call
 NEWEST_HASHES = 2**15  # hashes that are collected in a set before they join the sorted array
 LISTED_LINES = 20  # unreadable lines that an error names
+LISTED_KEYS = 20  # keys without a use that are named
 PROGRESS_EVERY_RECORDS = 100_000  # records between two progress messages
 
 
@@ -83,19 +84,27 @@ class Report:
             raise UserError(f"{self.path}: no records in it; a corpus has at least one line")
         share = self.dropped.total() / self.read
         if share > corpus.max_drop_fraction:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
             raise UserError(
                 f"{self.path}: cleaning drops {self.dropped.total()} of {self.read} rows "
-                f"({share:.0%}: {reasons}), more than max_drop_fraction "
+                f"({share:.0%}: {self.reasons()}), more than max_drop_fraction "
                 f"{corpus.max_drop_fraction:.0%}; "
                 "mend the file, or raise max_drop_fraction: for the corpus in params.yaml, with "
                 "--max-drop-fraction for `new`"
             )
 
     def not_used(self) -> str:
-        """A phrase of the keys without a use, and how many records have each."""
-        counts = ", ".join(f"{key} ({count:,})" for key, count in sorted(self.unused.items()))
+        """A phrase of the keys without a use, the most frequent ones, and how many records have
+        each.
+        """
+        named = sorted(self.unused.most_common(LISTED_KEYS))
+        counts = ", ".join(f"{key[:80]} ({count:,})" for key, count in named)
+        more = len(self.unused) - len(named)
+        counts += f", … and {more:,} more" if more else ""
         return f"keys of the records that nothing here has a use for: {counts}"
+
+    def reasons(self) -> str:
+        """A phrase of why rows were dropped, and how many for each reason."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common())
 
     def unreadable(self) -> list[str]:
         """A sentence for each of the first unreadable lines, one for lines with the same fault, and
@@ -133,7 +142,7 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
 
 
 def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example]:
-    """The examples without those whose source and target came before. Where a solution came with
+    """The examples without those of which all that is said came before. Where a solution came with
     other labels, the report says so.
 
     Hashes are kept as a sorted array, which takes a tenth of a set's memory; only the newest are in
@@ -142,9 +151,9 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
     seen, newest = np.empty(0, np.uint64), set[int]()
     coming = iter(examples)
     while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
-        marks = [digest(example.source, example.target) for example in batch]
+        marks = [digest(*example.said()) for example in batch]
         labelled = [
-            digest(example.source, example.target, str(example.labels)) if example.labels else mark
+            digest(*example.said(), str(example.labels)) if example.labels else mark
             for example, mark in zip(batch, marks, strict=True)
         ]
         known = isin_sorted([*marks, *labelled], seen).tolist()
@@ -206,11 +215,18 @@ def select_examples(
 
 
 def with_instruction(example: Example, instruction: str) -> Example:
-    """The example with the corpus's instruction in place of the task's; "" changes nothing."""
+    """The example with the corpus's instruction in place of the task's; "" changes nothing.
+
+    Of a record that words its own question, what the system says stays; where the user speaks
+    several times, the instruction stands before the first words.
+    """
     if not instruction:
         return example
-    message: Message = {"role": "user", "content": f"{instruction}\n{example.source}"}
-    return replace(example, prompt=(message,))
+    turns = [place for place, message in enumerate(example.prompt) if message["role"] == "user"]
+    first = turns[0] if turns else 0
+    asked = example.prompt[first]["content"] if len(turns) > 1 else example.source
+    message: Message = {"role": "user", "content": f"{instruction}\n{asked}"}
+    return replace(example, prompt=(*example.prompt[:first], message, *example.prompt[first + 1 :]))
 
 
 def question_digest(row: Row) -> int:

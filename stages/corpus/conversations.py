@@ -1,15 +1,16 @@
 """Conversations as they are published -> messages in one form (stages/records.py).
 
-OpenAI's chats, with calls of tools and their results; ShareGPT's turns; TRL's prompts with their
+OpenAI's chats, with calls of tools and their results; ShareGPT's turns, and LIMA's without names;
+Hermes' calls in tags; xLAM's queries with the calls that answer them; TRL's prompts with their
 completion; Alpaca's history. Every answer of the assistant is learned but those that the record
 excludes (`"weight": 0`, `"train": false`), and those in a "prompt". What the assistant thinks
 before it answers has a key of its own, one of REASONING, or stands before the answer in `<think>`.
 """
 
-import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from stages.corpus import tool_calls
 from stages.corpus.fields import PREPARED, Malformed, content, kind, unused
 from stages.records import Message, learned_turns
 from stages.text import reasoning
@@ -32,10 +33,10 @@ FOLLOWS = {
 """What a message may come after; "" is the beginning."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys for what the assistant thinks, as DeepSeek and Qwen, OpenRouter, and GPT-OSS name it."""
-USED = {
-    "role", "content", "weight", "train", "tool_calls", "function_call", "tool_call_id", "name",
-    *REASONING,
-}  # fmt: skip
+USED = {"role", "content", "weight", "train", "tool_calls", "function_call", *REASONING}
+QUERY = {"query", "answers"}
+OF_RESULTS = ("tool_call_id", "name")
+"""Keys of xLAM's records, and those that only the result of a tool has a use for."""
 
 
 class Conversation(NamedTuple):
@@ -54,8 +55,15 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
 
     see: where the formats are described, for the error.
     """
+    record = {key: value for key, value in record.items() if value is not None}
     used = {"tools", "functions"}
-    if "conversations" in record:
+    if record.keys() >= QUERY:
+        used |= QUERY
+        calls = tool_calls.from_json(record["answers"])
+        answer = {"role": "assistant", "content": "", "tool_calls": calls}
+        asked = {"role": "user", "content": record["query"]}
+        messages, ignored = _messages({"messages": [asked, answer]}, "messages", see)
+    elif "conversations" in record:
         turns = _from_sharegpt(record["conversations"])
         if isinstance(record.get("system"), str) and record["system"].strip():
             turns = [{"role": "system", "content": record["system"]}, *turns]
@@ -83,7 +91,10 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     last = learned[-1]  # what comes after it teaches nothing
     left = unused(record, used)
     return Conversation(
-        tuple(messages[:last]), messages[last], _tools(record), (*left, *sorted(ignored))
+        tuple(messages[:last]),
+        messages[last],
+        tool_calls.definitions(record),
+        (*left, *sorted(ignored)),
     )
 
 
@@ -162,7 +173,13 @@ def _messages(record: dict[str, Any], key: str, see: str) -> tuple[list[Message]
         raise Malformed(
             f'"completion" begins with the {messages[0]["role"]}; the answer is the assistant\'s'
         )
-    return messages, {name for item in value for name in unused(item, USED, f"{key}.")}
+    return messages, {
+        name
+        for item, message in zip(value, messages, strict=True)
+        for name in unused(
+            item, USED.union(OF_RESULTS if message["role"] == "tool" else ()), f"{key}."
+        )
+    }
 
 
 def _message(item: Any, key: str, place: int) -> Message:
@@ -174,6 +191,13 @@ def _message(item: Any, key: str, place: int) -> Message:
         known = ", ".join(ROLES)
         raise Malformed(f"{where}: role {repr(item.get('role'))[:40]}; roles are {known}")
     said = _text(item.get("content"), where, item)
+    calls = item.get("tool_calls") or [
+        {"function": call} for call in (item.get("function_call"),) if call
+    ]
+    if role == "assistant" and not calls:
+        said, calls = tool_calls.tagged(said)
+    if role == "tool" and (tagged := tool_calls.TAGGED_RESULT.fullmatch(said)):
+        said = tagged[1].strip()
     thoughts = [item[name] for name in REASONING if item.get(name)]
     if thoughts and not (role == "assistant" and all(isinstance(each, str) for each in thoughts)):
         raise Malformed(f"{where}: its reasoning is a text, in a message of the assistant")
@@ -182,22 +206,23 @@ def _message(item: Any, key: str, place: int) -> Message:
         if role == "assistant"
         else Message(role=role, content=said)
     )
-    calls = item.get("tool_calls") or [
-        {"function": call} for call in (item.get("function_call"),) if call
-    ]
     if calls:
         if role != "assistant" or not isinstance(calls, list):
             raise Malformed(f"{where}: tool_calls is a list, in a message of the assistant")
-        message["tool_calls"] = [_call(call, where) for call in calls]
+        message["tool_calls"] = [tool_calls.call(call, where) for call in calls]
     if not message["content"].strip() and not calls and role != "tool":
         raise Malformed(f'"{key}" is empty' if key == "completion" else f"{where} is empty")
-    for name in ("tool_call_id", "name") if role == "tool" else ():
-        if isinstance(item.get(name), str):
-            message[name] = item[name]
-    if (weight := item.get("weight", 1)) not in (0, 1):
-        raise Malformed(f"{where}: weight {repr(weight)[:40]}; an answer is learned, 1, or not, 0")
-    if role == "assistant" and (weight == 0 or item.get("train") is False):
-        message["train"] = False
+    if role == "tool":
+        named = {name: item[name] for name in OF_RESULTS if isinstance(item.get(name), str)}
+        message = cast(Message, message | named)
+    for name in ("weight", "train"):
+        if (value := item.get(name)) not in (None, 0, 1):
+            raise Malformed(
+                f"{where}: {name} {repr(value)[:40]}; an answer is learned, 1 or true, or not, 0 "
+                "or false"
+            )
+        if role == "assistant" and value == 0:
+            message["train"] = False
     return message
 
 
@@ -211,54 +236,26 @@ def _text(content: Any, where: str, item: dict[str, Any]) -> str:
             raise Malformed(
                 f"{where}: a part of type {repr(other.get('type'))[:40]}; only texts are read here"
             )
-        content = "".join(str(part.get("text", "")) for part in parts)
+        texts = [part.get("text") for part in parts]
+        if (odd := next((text for text in texts if not isinstance(text, str)), "")) != "":
+            raise Malformed(f"{where}: the text of a part is {kind(odd)}; it is a text")
+        content = "".join(map(str, texts))
     if not isinstance(content, str):
         raise Malformed(f"{where}: content is {kind(content)}; it is a text")
     return content
-
-
-def _call(call: Any, where: str) -> dict[str, Any]:
-    """A call of a tool, its arguments as an object: templates write them as they need.
-    Raises Malformed.
-    """
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise Malformed(f"{where}: a call of a tool has a function with a name and arguments")
-    arguments = _from_json(function.get("arguments", {}))
-    if not isinstance(arguments, dict):
-        raise Malformed(f"{where}: the arguments of {function['name']} are no JSON object")
-    made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-    return {"id": call["id"], **made} if isinstance(call.get("id"), str) else made
-
-
-def _tools(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The definitions of tools, which may be a text of JSON, and bare. Raises Malformed."""
-    tools = _from_json(record.get("tools") or record.get("functions") or [])
-    if not isinstance(tools, list):
-        raise Malformed(f'"tools" is {kind(tools)}; it is a list of definitions')
-    made = []
-    for place, tool in enumerate(tools, start=1):
-        function = tool.get("function", tool) if isinstance(tool, dict) else {}
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise Malformed(f'"tools" definition {place} has no function with a name')
-        made.append({"type": "function", "function": function})
-    return tuple(made)
-
-
-def _from_json(value: Any) -> Any:
-    """A value that may be written as a text of JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _from_sharegpt(turns: Any) -> list[Any]:
     """ShareGPT's turns as messages. Raises Malformed."""
     if not isinstance(turns, list):
         raise Malformed(f'"conversations" is {kind(turns)}; it is a list of turns')
+    if len(turns) > 1 and all(
+        isinstance(turn, str) for turn in turns
+    ):  # LIMA's, which names no speakers
+        return [
+            {"role": "assistant" if place % 2 else "user", "content": turn}
+            for place, turn in enumerate(turns)
+        ]
     messages = []
     for place, turn in enumerate(turns, start=1):
         if not isinstance(turn, dict):
@@ -272,9 +269,13 @@ def _from_sharegpt(turns: Any) -> list[Any]:
                 f'"conversations" turn {place}: from {repr(turn.get("from"))[:40]}; it is one of '
                 f"{known}"
             )
+        if both := turn.keys() & {"content", "tool_calls"}:
+            raise Malformed(
+                f'"conversations" turn {place} has "value" and "{both.pop()}"; keep one of them'
+            )
         said: dict[str, Any] = {"content": turn.get("value")}
         if turn["from"] == "function_call":
-            calls = _from_json(turn.get("value"))
+            calls = tool_calls.from_json(turn.get("value"))
             said = {"content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
         others = {key: value for key, value in turn.items() if key not in ("from", "value")}
         messages.append({"role": role, **said, **others})

@@ -1,5 +1,6 @@
 """What a task reads from a raw corpus, before it is cleaned and divided."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,18 @@ class Example:
     unused: tuple[str, ...] = ()
     answer: Message | None = None
     tools: tuple[dict[str, Any], ...] = ()
+
+    def said(self) -> tuple[str, ...]:
+        """Texts that two examples share only where they are the same, but for their labels: the
+        source and the target, and all else that is said where the record is more than one question
+        and its answer.
+        """
+        more = self.answer.keys() - {"role", "content"} if self.answer else ()
+        roles = [message["role"] for message in self.prompt]
+        if roles in ([], ["user"]) and not (self.tools or more):
+            return self.source, self.target
+        whole = [*self.prompt, self.answer, self.tools]
+        return self.source, self.target, json.dumps(whole, ensure_ascii=False, sort_keys=True)
 
     def conversation(self, prompt: list[Message]) -> Shown:
         """What a model is shown: the record's own messages before the answer, else `prompt`, and

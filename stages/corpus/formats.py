@@ -6,10 +6,12 @@ recognised:
     {"messages": [{"role": "user", …}, …, {"role": "assistant", …}]}
     {"conversations": [{"from": "human", "value": …}, …, {"from": "gpt", "value": …}]}
     {"system": …, "instruction": …, "input": …, "output": …, "history": [[question, answer], …]}
+    {"query": …, "tools": [definition, …], "answers": [{"name": …, "arguments": {…}}, …]}
     {"text": "システム: …\\n\\n指示: …\\n\\n入力: …\\n\\n出力: …"}
 In the first, a plain string may stand for a list with one message. The third is ShareGPT's, the
-fourth Alpaca's; in it and the last, system and instruction may be missing. The labels of the last
-may be English. What is learned of a conversation: stages/corpus/conversations.py.
+fourth Alpaca's, the fifth xLAM's; in Alpaca's and the last, system and instruction may be missing.
+The labels of the last may be English. What is learned of a conversation:
+stages/corpus/conversations.py.
 """
 
 import json
@@ -79,10 +81,13 @@ def parse(record: dict[str, Any], see: str) -> Parsed | None:
 
     see: where the formats are described, for the error. Raises Malformed.
     """
-    for keys, form in CONVERSATIONS.items():
-        if record.keys() & keys:
-            before, answer, tools, left = conversations.of_record(record, see)
-            return Parsed(before, answer, form, left, tools)
+    there = {key for key, value in record.items() if value is not None}
+    forms = [form for keys, form in CONVERSATIONS.items() if there & keys]
+    if there >= conversations.QUERY:
+        forms = ["queries with the calls that answer them"]
+    if forms:
+        before, answer, tools, left = conversations.of_record(record, see)
+        return Parsed(before, answer, forms[0], left, tools)
     if record.keys() & {"instruction", "input", "output"}:
         parts, used, form = record, set(INSTRUCTION_KEYS), "instruction records"
     elif "text" in record:

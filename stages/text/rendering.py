@@ -6,21 +6,16 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from stages.errors import UserError
 from stages.records import Message
-from stages.text import reasoning
+from stages.text import left_out, reasoning
+from stages.text.left_out import MARK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARK = "\U0010fffe"  # Unicode says that it is no character, and `prepare` lets none in
-SHORT = 16  # characters
 THINKING = "{%- set enable_thinking = true %}"
 """Before a template it has the last word, also in programs that load the tokenizer of the run."""
-REFUSALS = (TemplateError, TypeError, ValueError, KeyError)
-"""What a template raises for messages that it was not written for."""
 TODAY = date(2024, 7, 26)
 FIXED_DATE = (
     "{%- macro strftime_now(form) -%}{{ form"
@@ -57,22 +52,27 @@ def rendered(
             f"{name} has no chat template; set chat_template: to one of stages/text/chat_templates "
             "(plain needs no token that the base lacks)"
         )
-    reasons, messages = [], _marked(tokenizer, messages)
-    probe = _unmistakable(messages)
+    reasons = []
+    messages, defined = _marked(tokenizer, messages, tools)
+    probe = left_out.unmistakable(messages)
     for form, of_probe in zip(_forms(messages), _forms(probe), strict=True):
         try:
-            text = _applied(tokenizer, form, tools, asks)
-            missing = _missing(text, messages, tools)
+            text = _applied(tokenizer, form, defined, asks)
+            missing = left_out.of_speech(text, messages)
             if probe is not messages and not missing:
-                missing = _missing(_applied(tokenizer, of_probe, tools, asks), probe, tools)
-        except REFUSALS as error:
+                missing = left_out.of_speech(_applied(tokenizer, of_probe, defined, asks), probe)
+        except left_out.REFUSALS as error:
             reasons.append(f"it says: {error}")
             continue
+        if missing:
+            reasons.append(f"it leaves out {missing}")
+            continue
+        missing = left_out.of_tools(
+            text, form, defined, lambda fewer, of: _applied(tokenizer, fewer, of, asks)
+        )
         if not missing:
-            if not _leaves_out_calls(tokenizer, form, tools, asks, text):
-                return text
-            missing = "the calls of tools"
-        reasons.append(f"it leaves out {missing}")
+            return text
+        reasons.insert(0, f"it leaves out {missing}")  # this form has all that is said
     raise UserError(
         f"the chat template of {name} cannot write a conversation of "
         f"{', '.join(message['role'] for message in messages)}: {reasons[0]}; "
@@ -157,45 +157,29 @@ def _applied(
     return text
 
 
-def _marked(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> Sequence[Message]:
-    said = "\n".join(text for message in messages for text in _texts(message).values())
+def _marked(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]],
+) -> tuple[Sequence[Message], list[dict[str, Any]]]:
+    said = json.dumps([messages, tools], ensure_ascii=False)
     if MARK in said:
         raise UserError(f"no character U+{ord(MARK):X} in a message; remove it")
     tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     if not (there := [token for token in tokens if token in said]):
-        return messages
+        return messages, list(tools)
     pattern = re.compile("|".join(map(re.escape, sorted(there, key=len, reverse=True))))
-    marked = []
-    for message in messages:
-        copy = message.copy()
-        copy["content"] = pattern.sub(rf"{MARK}\g<0>{MARK}", copy["content"])
-        if thought := copy.get("reasoning_content"):
-            copy["reasoning_content"] = pattern.sub(rf"{MARK}\g<0>{MARK}", thought)
-        marked.append(copy)
-    return marked
 
+    def mark(value: Any) -> Any:
+        if isinstance(value, str):
+            return pattern.sub(rf"{MARK}\g<0>{MARK}", value)
+        if isinstance(value, list):
+            return [mark(item) for item in value]
+        if isinstance(value, dict):
+            return {mark(key): mark(item) for key, item in value.items()}
+        return value
 
-def _unmistakable(messages: Sequence[Message]) -> Sequence[Message]:
-    """The same messages with other words, where one is so short that a template may have it in its
-    own: "a" is in "Assistant".
-    """
-    texts = [text for message in messages for text in _texts(message).values()]
-    if all(len(text) > SHORT for text in texts if text):
-        return messages
-    made = [message.copy() for message in messages]
-    for place, message in enumerate(made):
-        message["content"] = f"said-{place}-7c1f" if message["content"] else ""
-        if "reasoning_content" in message:
-            message["reasoning_content"] = f"thought-{place}-7c1f"
-    return made
-
-
-def _texts(message: Message) -> dict[str, str]:
-    """What is written in a message, and what is thought."""
-    texts = {"content": message["content"]}
-    if thought := message.get("reasoning_content"):
-        texts["reasoning_content"] = thought
-    return texts
+    return mark(list(messages)), mark(list(tools))
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[list[dict[str, Any]]]:
@@ -243,51 +227,3 @@ def _in_parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {**message, "content": [{"type": "text", "text": message["content"]}]}
         for message in messages
     ]
-
-
-def _leaves_out_calls(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[dict[str, Any]],
-    tools: Sequence[dict[str, Any]],
-    asks: bool,
-    text: str,
-) -> bool:
-    """Whether the same text comes out without the calls of tools."""
-    if not any("tool_calls" in message for message in messages):
-        return False
-    without = [{**message} for message in messages]
-    for message in without:
-        message.pop("tool_calls", None)
-    try:
-        return _applied(tokenizer, without, tools, asks) == text
-    except REFUSALS:
-        return False
-
-
-def _missing(text: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
-    """What the text does not have of all that is said, in words; "" where it has everything.
-
-    Of earlier answers nothing is asked: some templates shorten them.
-    """
-    written = _without_spaces(text)
-    for place, message in enumerate(messages, start=1):
-        if message["role"] == "assistant" and place < len(messages):
-            continue
-        for key, said in _texts(message).items():
-            in_json = json.dumps(said, ensure_ascii=False)[1:-1]
-            if not any(_without_spaces(form) in written for form in (said, in_json)):
-                return f"what the {message['role']} {'says' if key == 'content' else 'thinks'}"
-    last = messages[-1]
-    for call in last.get("tool_calls", ())[:1]:
-        if thought := _without_spaces(last.get("reasoning_content", "")):
-            name = _without_spaces(call["function"]["name"])
-            if written.rfind(name) < written.rfind(thought) + len(thought):
-                return "that the assistant thinks before it calls a tool"
-    if not all(tool["function"]["name"] in text for tool in tools):
-        return "the definitions of the tools"
-    return ""
-
-
-def _without_spaces(text: str) -> str:
-    """Templates trim what they write, and some break lines in it."""
-    return "".join(text.split())

@@ -1,0 +1,68 @@
+"""Calls of tools and the definitions of those that may be called, as they are published."""
+
+import json
+import re
+from typing import Any
+
+from stages.corpus.fields import Malformed, kind
+
+TAGGED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+TAGGED_CALLS = re.compile(r"(?:<tool_call>(?:(?!</tool_call>).)*</tool_call>\s*)+\Z", re.DOTALL)
+TAGGED_RESULT = re.compile(
+    r"\s*<tool_response>((?:(?!</tool_response>).)*)</tool_response>\s*", re.DOTALL
+)
+"""Calls and results as Hermes writes them into what is said."""
+
+
+def tagged(said: str) -> tuple[str, list[Any]]:
+    """(what is said before, the calls) of an answer that ends with calls in Hermes' tags; where it
+    does not, or where what they hold is no JSON, all of it is said.
+    """
+    if not (ending := TAGGED_CALLS.search(said)):
+        return said, []
+    try:
+        calls = [json.loads(call) for call in TAGGED_CALL.findall(ending[0])]
+    except ValueError:
+        return said, []
+    return said[: ending.start()].rstrip(), calls
+
+
+def call(written: Any, where: str) -> dict[str, Any]:
+    """A call of a tool, its arguments as an object: templates write them as they need.
+    Raises Malformed.
+    """
+    function = written.get("function", written) if isinstance(written, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Malformed(f"{where}: a call of a tool has a function with a name and arguments")
+    arguments = from_json(function.get("arguments", {}))
+    if not isinstance(arguments, dict):
+        raise Malformed(f"{where}: the arguments of {function['name']} are no JSON object")
+    made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return {"id": written["id"], **made} if isinstance(written.get("id"), str) else made
+
+
+def definitions(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The definitions of tools, which may be a text of JSON, and bare. Raises Malformed."""
+    named = [tools for key in ("tools", "functions") if (tools := from_json(record.get(key)))]
+    if len(named) > 1:
+        raise Malformed('both "tools" and "functions"; keep the one that may be called')
+    tools = named[0] if named else []
+    if not isinstance(tools, list):
+        raise Malformed(f'"tools" is {kind(tools)}; it is a list of definitions')
+    made = []
+    for place, tool in enumerate(tools, start=1):
+        function = tool.get("function", tool) if isinstance(tool, dict) else {}
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise Malformed(f'"tools" definition {place} has no function with a name')
+        made.append({"type": "function", "function": function})
+    return tuple(made)
+
+
+def from_json(value: Any) -> Any:
+    """A value that may be written as a text of JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
