@@ -113,6 +113,17 @@ def test_the_demo_goes_and_all_else_stays(folder, base):
     )
 
 
+def test_a_base_without_a_chat_template_is_told_with_what_to_set(folder, base, tmp_path):
+    said = "has no chat template, by which questions and answers are learned; set `chat_template: "
+    assert said not in begins(folder, base, "--yes").stdout
+    run(folder, "git", "checkout", "--", ".")
+    shutil.rmtree(folder / "models/bases/my-model")
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    (bare / "chat_template.jinja").unlink()
+    assert f"Note:  models/bases/bare {said}" in begins(folder, bare, "--yes").stdout
+
+
 def test_a_task_that_is_kept_keeps_what_it_stands_on(folder, base):
     begins(folder, base, "--yes", "--keep-task", "gec")
     params = load_params(folder / "params.yaml")

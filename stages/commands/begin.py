@@ -79,6 +79,12 @@ def begin(
     write_params(params, demo, start.path)  # from here on the project is one's own
     clear(orphans())
     typer.echo(f"The demo is out. The first run of each task starts from {start.path}.")
+    if start.lacks_template():
+        typer.echo(
+            f"Note:  {start.path} has no chat template, by which questions and answers are "
+            "learned; set `chat_template: plain` under `defaults` of params.yaml, or another of "
+            "stages/text/chat_templates"
+        )
     tell_next()
 
 

@@ -205,4 +205,4 @@ def memory_of(base: str, run_settings: settings.Settings) -> str:
     rows, tokens = run_settings.per_device_train_batch_size, run_settings.max_length_tokens
     planned = backend.plan_memory(model_folders.locate(base), run_settings, rows, tokens)
     planned.require_room()
-    return planned.verdict
+    return f"{planned.verdict}, for full micro-batches of {rows} × {tokens} tokens"

@@ -31,6 +31,13 @@ class Start:
     folder: Path | None = None
     reference: dict[str, str] | None = None
 
+    def lacks_template(self) -> bool:
+        """Whether it is here and has no chat template; of one on the hub it is not known yet."""
+        from stages.backends.shared.tokenizers import load_tokenizer
+
+        here = Path(self.path).is_dir()
+        return here and not load_tokenizer(self.path, self.path).chat_template
+
     def take(self) -> None:
         """Put it where params.yaml will name it."""
         place = Path(self.path)
