@@ -1,6 +1,7 @@
 """Japanese grammar correction: what the reader takes and refuses, what the grammar writes, and what
 counts as right."""
 
+import json
 import random
 import re
 from collections import Counter
@@ -231,6 +232,74 @@ def test_no_unicode_makes_the_reader_fail(tmp_path: Path, text: str) -> None:
     path = tmp_path / "any.tsv"
     path.write_bytes(text.encode("utf-8", errors="ignore"))
     assert all(isinstance(item, Example | BadLine) for item in corpus.read(path, {}))
+
+
+@pytest.mark.parametrize(
+    ("block", "found"),
+    [
+        ("S Ich gehe für mein Hause .\nA 3 5|||Art|||meinem Haus|||REQUIRED|||-NONE-|||0", [("Ich gehe für mein Hause .", "Ich gehe für meinem Haus .")]),
+        ("S Windows 10 を 使う 。\nA 2 3|||P|||が|||REQUIRED|||-NONE-|||0", [("Windows 10を使う。", "Windows 10が使う。")]),
+        ("S ฉัน ไป\nA 1 2|||V|||มา|||REQUIRED|||-NONE-|||0", [("ฉันไป", "ฉันมา")]),
+        ("S 나는 간다 .\nA 1 2|||V|||왔다|||REQUIRED|||-NONE-|||0", [("나는 간다 .", "나는 왔다 .")]),
+        ("S 彼 は “ はい ” …\nA 1 2|||P|||が|||REQUIRED|||-NONE-|||0", [("彼は“はい”…", "彼が“はい”…")]),
+        ("S I like 🍎 now\nA 3 4|||W|||too|||REQUIRED|||-NONE-|||0", [("I like 🍎 now", "I like 🍎 too")]),
+        ("S He goed\nA 1 2|||V|||goes||went|||REQUIRED|||-NONE-|||0", [("He goed", "He goes"), ("He goed", "He went")]),
+        ("S He be\nA 0 1|||P|||She|||REQUIRED|||-NONE-|||0\nA 1 2|||V|||is||was|||REQUIRED|||-NONE-|||0", [("He be", "She is"), ("He be", "She was")]),
+        ("S a d\nA 1 1|||M|||c|||REQUIRED|||-NONE-|||0\nA 1 1|||M|||b|||REQUIRED|||-NONE-|||0", [("a d", "a c b d")]),
+        ("S a b\nA 0 1|||Um||||||REQUIRED|||-NONE-|||0", [("a b", "a b")]),
+        ("S a b\nA 0 2|||UNK|||x|||REQUIRED|||-NONE-|||0", [("a b", "a b")]),
+        ("S a b\nA 0 1|||noop|||x|||REQUIRED|||-NONE-|||0", [("a b", "a b")]),
+        ("S a b\nA 0 2|||U||||||REQUIRED|||-NONE-|||0\nA 0 1|||U|||-NONE-|||REQUIRED|||-NONE-|||1", ["an empty sentence before or after correction", ("a b", "b")]),
+    ],
+)  # fmt: skip
+def test_m2_says_what_the_official_scorer_reads(tmp_path: Path, block: str, found: list) -> None:
+    read_ = read(tmp_path, block, name="a.m2")
+    assert found == [
+        item.reason if isinstance(item, BadLine) else (item.source, item.target) for item in read_
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["17\t私本を読む\t私は本を読む"], [("私本を読む", "私は本を読む", "Insertion")]),
+        (["a-1\tHe go .\tHe goes ."], [("He go .", "He goes .", "Insertion")]),
+        (["7\tぼくいく\t私は行きます。"], [("ぼくいく", "私は行きます。", "Substitution")]),
+        (["7\t本を読む。\t本を読む。"], [("本を読む。", "本を読む。", "Correct")]),
+        (["私本を読む\t私は本を読む\tParticle"], ["no id in the first of three columns, and no mark; name the columns in the first line, and say which is which: --columns COLUMN=source --columns COLUMN=target"]),
+        (["私本を読む\t私は本を読む\t私は本を読んだ"], ["three sentences; name the columns in the first line, and say which is which: --columns COLUMN=source --columns COLUMN=target"]),
+        (["learner\tright", "本読む。\t本を読む。"], ["columns of the names learner, right; name the columns in the first line, and say which is which: --columns COLUMN=source --columns COLUMN=target", ("本読む。", "本を読む。", "Insertion")]),
+        (["2\t75\thttp://x\t1\tMy name Bob .\tMy name is Bob .\tI am Bob .", "0\t75\thttp://x\t2\tOk"], [("My name Bob .", "My name is Bob .", "Insertion"), ("My name Bob .", "I am Bob .", "Substitution"), "of Lang-8, and nobody has corrected it; leave it out"]),
+    ],
+)  # fmt: skip
+def test_an_id_before_a_pair_is_told_from_an_error_type_behind_a_sentence(tmp_path, lines, found):
+    assert found == [
+        item.reason if isinstance(item, BadLine) else (item.source, item.target, item.category)
+        for item in read(tmp_path, *lines)
+    ]
+
+
+def test_where_a_conversation_is_from_is_no_sentence_and_a_reference_behind_an_empty_one_stays(
+    tmp_path: Path,
+) -> None:
+    def of_json(record: dict) -> list:
+        return read(tmp_path, json.dumps(record), name="a.jsonl")
+
+    turns = [
+        {"role": "user", "content": f"{corpus.INSTRUCTION}\n本読む。"},
+        {"role": "assistant", "content": "本を読む。"},
+    ]
+    (example,) = of_json({"messages": turns, "source": "web"})
+    assert (example.source, example.unused, example.prompt) == ("本読む。", ("source",), ())
+    (example,) = of_json({"messages": turns, "source": "本読む。"})
+    assert (example.source, example.unused, example.prompt) == ("本読む。", (), ())
+    record = {"source": "本読む。", "target": ["", "本を読む。", 7, None, "本は読む。"], "by": "a"}
+    one, bad, other = of_json(record)
+    assert (one.target, one.unused) == ("本を読む。", ("by",))
+    assert bad.reason == '"target" is a number; it is a text'
+    assert (other.target, other.unused) == ("本は読む。", ())
+    (bad,) = of_json({"source": "本読む。", "target": ["", None]})
+    assert bad.reason == "an empty sentence before or after correction"
 
 
 plain = st.text(alphabet="本を読むたがに。、Aア", max_size=6)

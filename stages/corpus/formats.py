@@ -17,6 +17,7 @@ stages/corpus/conversations.py.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from stages.corpus import conversations
@@ -40,18 +41,46 @@ LABEL = re.compile(
 
 
 def examples_of(
-    records: Iterable[tuple[int, Any]], read: Callable[[int, Any], Iterable[Example]]
+    records: Iterable[tuple[int, Any]],
+    read: Callable[[int, Any], Iterable[Example | BadLine]],
 ) -> Iterator[Example | BadLine]:
     """What `read` makes of each (line, record). A record that it calls Malformed becomes a BadLine,
     and so does one that is a text: what is wrong with the line.
+
+    The keys without a use are those of the record's first example, so that each counts once. Of
+    several records on one line, as of an array without line breaks, a fault says which it is.
     """
+    before, nth = 0, 0
     for line, record in records:
+        before, nth = line, nth + 1 if line == before else 1
+        told = False
         try:
             if isinstance(record, str):
                 raise Malformed(record)
-            yield from read(line, record)
+            for item in read(line, record):
+                if isinstance(item, BadLine):
+                    yield BadLine(line, _of_several(nth, item.reason))
+                else:
+                    yield replace(item, unused=()) if told and item.unused else item
+                    told = True
         except Malformed as fault:
-            yield BadLine(line, str(fault))
+            yield BadLine(line, _of_several(nth, str(fault)))
+
+
+def _of_several(nth: int, reason: str) -> str:
+    return f"record {nth} in this line: {reason}" if nth > 1 else reason
+
+
+def source_written(record: dict[str, Any], asked: str) -> str:
+    """The source that `prepare` has written beside a conversation; "" where the record's "source"
+    is something else, such as where it was found.
+
+    asked: what the user says last, which ends with the source.
+    """
+    source = record.get("source")
+    if not isinstance(source, str) or not source.strip():
+        return ""
+    return source if f"\n{asked.strip()}".endswith(f"\n{source.strip()}") else ""
 
 
 class Parsed(NamedTuple):

@@ -7,6 +7,10 @@ Forms of lines, which one .tsv file may mix:
         the paired form: the sentence with its errors marked, and with its corrections marked
     音楽を聞きた。<TAB>音楽を聞いた。
         the plain form: the sentence and its correction
+    3<TAB>音楽を聞きた。<TAB>音楽を聞いた。
+        the plain form with an id before it
+    1<TAB>75<TAB>http://…<TAB>2<TAB>音楽を聞きた。<TAB>音楽を聞いた。
+        Lang-8: the number of corrections, three ids, the sentence and its corrections
     昨日、映画を見ました。
         one column, in a .txt file: a correct sentence
 Brackets can be full- or half-width, and a line can have several marks. A header line is ignored.
@@ -23,10 +27,10 @@ an example of its own.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import groupby, islice
+from difflib import SequenceMatcher
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +38,25 @@ from stages.corpus import conversations, fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
 from stages.records import Message, Row, Shown, answer_text
+from stages.tasks.gec import m2
 from stages.tasks.gec.marks import EITHER, MARK, marked, paired
 
 INSTRUCTION = "次の文の誤りを直してください。"
 CORRECT = "Correct"
 HEADER = ("id", "marked_text", "error_type")
 FORMATS = "see data/gec/README.md#formats"
+NAMED = (
+    "name the columns in the first line, and say which is which: "
+    "--columns COLUMN=source --columns COLUMN=target"
+)
 SOURCES, TARGETS = ("source", "input", "original"), ("target", "output", "corrected", "references")
 
 M2_LINE = re.compile(r"S |A -?\d+ -?\d+\|\|\|")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+IDENTIFIER = re.compile(r"[!-~]{0,80}")
+"""What an id is: no sentence of any language, which has a space or letters beyond ASCII."""
+ENDS_SENTENCE = re.compile(r"[.!?。！？…][\"'」』）)”’]*$")
+ALIKE = 0.5  # ratio of difflib from which on two texts are one sentence and its correction
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 SCORES_STEPS = False
@@ -87,11 +101,7 @@ def _lines(path: Path) -> Iterator[Example | BadLine]:
         columns = _cells(text)
         if tuple(column.lower() for column in columns) == HEADER:
             continue
-        try:
-            source, target, category = _listed(columns) if listed else _corrected(columns)
-            yield Example(line, source, target, category, form="lines of sentences")
-        except Malformed as fault:
-            yield BadLine(line, str(fault))
+        yield from formats.examples_of([(line, columns)], _of_list if listed else _of_columns)
 
 
 def _cells(line: str) -> list[str]:
@@ -107,14 +117,18 @@ def _cells(line: str) -> list[str]:
     ]
 
 
-def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
+def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
     """An example for each reference of a record."""
     if parsed := formats.parse(record, FORMATS) if "output" not in record else None:
-        source = record.get("source") or parsed.before[-1]["content"].removeprefix(INSTRUCTION)
-        example = _pair(line, str(source), parsed.answer, record, parsed.form, parsed.unused)
+        asked = parsed.before[-1]["content"]
+        unused = parsed.unused
+        if not (source := formats.source_written(record, asked)):
+            source = asked.removeprefix(INSTRUCTION)
+            unused += ("source",) if record.get("source") else ()
+        example = _pair(line, source, parsed.answer, record, parsed.form, unused)
         own = [(at["role"], at["content"].strip()) for at in parsed.before]
-        asked = [(at["role"], at["content"]) for at in prompt(example.source)]
-        before = parsed.before if own != asked else ()
+        written = [(at["role"], at["content"]) for at in prompt(example.source)]
+        before = parsed.before if own != written else ()
         yield replace(example, prompt=before, tools=parsed.tools)
         return
     sources, targets = ([key for key in keys if record.get(key)] for keys in (SOURCES, TARGETS))
@@ -122,13 +136,32 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: no source with its target; {FORMATS}")
     references = record[targets[0]]
-    unused = fields.unused(record, {sources[0], targets[0]})
+    if isinstance(references, list):  # where others are filled, an empty one is none
+        references = [each for each in references if each not in ("", None)] or references[:1]
+    source = fields.content(record, sources[0], FORMATS)
+    unused, form = fields.unused(record, {sources[0], targets[0]}), "sources with their targets"
     for reference in references if isinstance(references, list) else [references]:
         if not isinstance(reference, str):
-            raise Malformed(f'"{targets[0]}" is {fields.kind(reference)}; it is a text')
-        source = fields.content(record, sources[0], FORMATS)
-        answer = conversations.answer_of(reference, f'"{targets[0]}"')
-        yield _pair(line, source, answer, record, "sources with their targets", unused)
+            yield BadLine(line, f'"{targets[0]}" is {fields.kind(reference)}; it is a text')
+            continue
+        yield from _referenced(line, source, reference, record, form, unused, targets[0])
+
+
+def _referenced(
+    line: int,
+    source: str,
+    reference: str,
+    record: dict[str, Any],
+    form: str,
+    unused: tuple[str, ...],
+    key: str = "the correction",
+) -> Iterator[Example | BadLine]:
+    """The example of one of several references: a fault of it takes none of the others along."""
+    try:
+        answer = conversations.answer_of(reference, f'"{key}"')
+        yield _pair(line, source, answer, record, form, unused)
+    except Malformed as fault:
+        yield BadLine(line, str(fault))
 
 
 def _pair(
@@ -149,55 +182,13 @@ def _pair(
 
 
 def _m2(path: Path) -> Iterator[Example | BadLine]:
-    """Sentences with their edits (Dahlmeier & Ng 2012): `S tokens`, then `A start end|||type|||
-    correction|||…|||annotator` for each edit. A sentence of Japanese is written without spaces.
-    """
-    numbered = ((line, text.rstrip("\r\n")) for line, text in source_files.lines(path))
-    for filled, block in groupby(numbered, key=lambda item: bool(item[1].strip())):
-        if not filled:
-            continue
-        (line, sentence), *rest = block
-        try:
-            if not sentence.startswith("S "):
-                raise Malformed("a block begins with `S `, the sentence; its edits begin with `A `")
-            tokens = sentence[2:].split()
-            yield from _corrected_by_each(line, tokens, [text for _, text in rest])
-        except Malformed as fault:
-            yield BadLine(line, str(fault))
+    for line, block in m2.blocks(path):
+        yield from formats.examples_of([(line, block)], _of_block)
 
 
-def _corrected_by_each(line: int, tokens: list[str], edits: list[str]) -> Iterator[Example]:
-    """An example for each annotator's corrections. Raises Malformed."""
-    of_annotator = defaultdict[str, list[tuple[int, int, str, str]]](list)
-    for edit in edits:
-        parts = edit.removeprefix("A ").split("|||")
-        span = parts[0].split()
-        if not edit.startswith("A ") or len(parts) < 6 or len(span) != 2:
-            raise Malformed(f"'{edit[:40]}' is no edit of the M2 form")
-        try:
-            begin, end = int(span[0]), int(span[1])
-        except ValueError:
-            raise Malformed(f"'{parts[0]}' are no two positions") from None
-        made = of_annotator[parts[-1]]
-        if begin >= 0:  # -1 -1: this annotator changes nothing
-            made.append((begin, end, parts[1], parts[2]))
-    between = " " if "".join(tokens).isascii() else ""
-    targets = set[str]()
-    for made in of_annotator.values() or [[]]:
-        corrected, at = list[str](), 0
-        for begin, end, _, text in sorted(made):
-            if begin < at or end < begin or end > len(tokens):
-                raise Malformed(f"the edit of {begin} to {end} overlaps another, or is outside")
-            corrected += [*tokens[at:begin], *text.replace("-NONE-", "").split()]
-            at = end
-        target = between.join([*corrected, *tokens[at:]])
-        if target in targets:  # annotators who agree make one example
-            continue
-        targets.add(target)
-        kinds = {kind for _, _, kind, _ in made}
-        record = {"category": kinds.pop() if len(kinds) == 1 else ""}
-        answer = conversations.answer_of(target, "the correction")
-        yield _pair(line, between.join(tokens), answer, record, "M2 blocks", ())
+def _of_block(line: int, block: list[str]) -> Iterator[Example | BadLine]:
+    for source, target, category in m2.corrections(block):
+        yield from _referenced(line, source, target, {"category": category}, "M2 blocks", ())
 
 
 def show(example: Example) -> Shown:
@@ -218,7 +209,7 @@ def group_key(example: Example) -> str:
     return example.target
 
 
-def _listed(columns: list[str]) -> tuple[str, str, str]:
+def _of_list(line: int, columns: list[str]) -> Iterator[Example]:
     if len(columns) > 1:
         raise Malformed("a tab in a list of correct sentences; put pairs into a .tsv file")
     if MARK.search(columns[0]):
@@ -226,11 +217,30 @@ def _listed(columns: list[str]) -> tuple[str, str, str]:
             "a mark in a list of correct sentences; "
             "the marked form has an id and an error type beside it"
         )
-    return columns[0], columns[0], CORRECT
+    yield _of_line(line, columns[0], columns[0], CORRECT)
 
 
-def _corrected(columns: list[str]) -> tuple[str, str, str]:
-    """(source, target, category) of a line in one of the two forms."""
+def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
+    """The examples of a line in one of the other forms. Raises Malformed."""
+    names = ", ".join(columns)
+    if line == 1 and 2 <= len(set(columns)) == len(columns) and all(map(NAME.fullmatch, columns)):
+        raise Malformed(f"columns of the names {names}; {NAMED}")
+    if _is_lang_8(columns):
+        *_, source = columns[:5]
+        if not (targets := [each for each in columns[5:] if each]):
+            raise Malformed("of Lang-8, and nobody has corrected it; leave it out")
+        for target in targets:
+            yield _of_line(line, source, target, "")
+        return
+    if len(columns) == 3 and not MARK.search(columns[1]):
+        before, source, target = columns
+        if _is_sentence(target, source):
+            if not IDENTIFIER.fullmatch(before):
+                raise Malformed(f"three sentences; {NAMED}")
+            yield _of_line(line, source, target, "")
+            return
+        if not IDENTIFIER.fullmatch(before):
+            raise Malformed(f"no id in the first of three columns, and no mark; {NAMED}")
     if len(columns) == 3:
         source, target = marked(columns[1])
         category = columns[2]
@@ -238,9 +248,13 @@ def _corrected(columns: list[str]) -> tuple[str, str, str]:
             raise Malformed("no error type in the third column")
     elif len(columns) == 2:
         source, target = paired(*columns)
-        category = _edited(source, target)
+        category = ""
     else:
         raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
+    yield _of_line(line, source, target, category)
+
+
+def _of_line(line: int, source: str, target: str, category: str) -> Example:
     # A mark at an end of the sentence can leave a space there; answers are stripped too.
     source, target = source.strip(), target.strip()
     if not source or not target:
@@ -249,7 +263,21 @@ def _corrected(columns: list[str]) -> tuple[str, str, str]:
             if source == target
             else "an empty sentence before or after correction"
         )
-    return source, target, CORRECT if source == target else category
+    category = CORRECT if source == target else category or _edited(source, target)
+    return Example(line, source, target, category, form="lines of sentences")
+
+
+def _is_lang_8(columns: list[str]) -> bool:
+    """Whether a line begins with the number of the corrections at its end, behind four others."""
+    return len(columns) >= 5 and columns[0] == str(sum(map(bool, columns[5:])))
+
+
+def _is_sentence(text: str, source: str) -> bool:
+    """Whether a third column is the sentence's correction, and no error type."""
+    if not text or not source or (NAME.fullmatch(text) and NAME.fullmatch(source)):
+        return False
+    alike = SequenceMatcher(None, source, text, autojunk=False).ratio() >= ALIKE
+    return alike or bool(ENDS_SENTENCE.search(text))
 
 
 def _edited(source: str, target: str) -> str:
