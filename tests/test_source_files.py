@@ -555,6 +555,64 @@ def test_what_prepare_writes_is_read_back_without_loss(inside, task):
     assert not report.bad
 
 
+TURNS = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "content": " q "},
+    {"role": "assistant", "content": "w", "weight": 0},
+    {"role": "user", "content": "猫が\n本読む。"},
+    {"role": "assistant", "content": "<think>t</think>本を読む。"},
+]
+OF_THEIR_OWN = {
+    "gec": [
+        {"source": " 本読む。", "target": "本を読む。", "category": "P"},
+        {"source": "本読む。", "target": ["", "本を読む。", "本は読む。"]},
+        {"messages": TURNS, "source": "web"},
+    ],
+    "typst": [
+        {"instruction": "Übersetze", "input": "\\frac{a}{b}", "output": "a/b"},
+        {"instruction": "Rewrite:", "input": "a\n\nb", "output": "a", "system": "s", "history": [["q", "a"]]},
+        {"instruction": "", "input": "x", "output": "x"},
+        {"latex": "x: y", "typst": "<think>t</think>x", "category": "c"},
+        {"prompt": "Please convert this LaTeX:\n\\sum", "completion": "sum"},
+        {"messages": TURNS, "source": "web"},
+    ],
+    "polish": [
+        {"instruction": "i", "input": "a\nb", "output": "o", "system": "s", "history": [["q", "a"]]},
+        {"text": "Instruction: i\n\nInput: j\n\nOutput: o"},
+        {"conversations": [{"from": "human", "value": "q\n"}, {"from": "gpt", "value": "a"}], "tools": [TOOL]},
+        {"messages": TURNS},
+    ],
+    "lm": [{"question": " a ", "answer": "b"}, {"text": "\n a\nb "}, {"messages": TURNS}],
+    "reward": [
+        {"problem": " p", "steps": [" a ", "b\nc"], "labels": [True, None], "category": "c"},
+        {"input": "x", "label": "p Step 1: a +\nStep 2: b -"},
+        {"input": "p", "steps": ["a", "b", "c"], "mistake_index": 1},
+        {"problem": "p", "steps": ["a"], "label": -1},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", OF_THEIR_OWN)
+def test_what_prepare_writes_of_any_form_is_read_back_without_loss(tmp_path, task):
+    reader = tasks.corpus(task)
+
+    def prepared(records: list[dict]) -> list[dict]:
+        path = tmp_path / "a.jsonl"
+        path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+        corpus, report = Corpus(task=task, file=str(path)), clean.Report(path)
+        rows = [
+            prepare.prepared(reader, corpus, example)
+            for example in clean.readable(reader.read(path, {}), report)
+        ]
+        assert not report.bad
+        assert report.unused.keys() <= {"source"}
+        return rows
+
+    once = prepared(OF_THEIR_OWN[task])
+    assert len(once) >= len(OF_THEIR_OWN[task])
+    assert prepared(once) == once
+
+
 @pytest.fixture
 def inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
