@@ -82,7 +82,13 @@ def test_an_array_tells_the_line_of_each_record(tmp_path):
 def test_a_json_file_may_hold_its_list_under_a_key_or_be_json_lines(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"version": 1, "data": [{"a": 1}]}', encoding="utf-8")
-    assert list(source_files.records(path, {})) == [(1, {"a": 1})]
+    assert list(source_files.records(path, {})) == [(1, {"version beside data": 1, "a": 1})]
+    path.write_text(
+        '{"v": 1, "data": [{"latex": "x", "typst": "x"}, 7, {"latex": "y", "typst": "y"}]}'
+    )
+    one, bad, two = tasks.corpus("typst").read(path, {})
+    assert (one.unused, two.unused) == (("v beside data",), ())
+    assert bad.reason == "7 is no object"
     path.write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
     assert list(source_files.records(path, {})) == [(1, {"a": 1}), (2, {"a": 2})]
 
@@ -117,6 +123,177 @@ def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, 
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.json", b'[{"a": 1}] garbage', "a.json line 1: 'garbage' behind the end of the array; a .json file is a list of objects"),
+        ("a.json", b'[{"a": 1}]\n[{"a": 1}]', "a.json line 2: '[{\"a\": 1}]' behind the end of the array; a .json"),
+        ("a.csv", b"a;b\n1;2\n", "a.csv line 1: its columns are divided by ';', those of a .csv file by ','; save it so, or name it .csv or .tsv"),
+        ("a.tsv", b"a,b\n1,2\n", "a.tsv line 1: its columns are divided by ',', those of a .tsv file by '\\t'; save it so"),
+        ("a.csv", b'"a,b\n1,2\n', "a.csv line 2: unexpected end of data; correct the quotes there"),
+        ("a.csv", "a,b\n".encode("utf-16-le"), "a.csv: UTF-16 or no text: NUL in line 1; convert it: `iconv -f UTF-16LE -t UTF-8`"),
+        ("a.csv", b"a,b\r1,2\r", "a.csv: its lines end with CR alone; convert it: `tr '\\r' '\\n'`"),
+        ("a.csv", b"PK\x03\x04\n\xff", "a.csv: a zip archive, as .xlsx files are too; unpack it, or save the table as .csv"),
+        ("a.xlsx", b"PK\x03\x04\n\xff", "a.xlsx: a zip archive, as .xlsx files are too; unpack it, or save the table as .csv; files of records end with .jsonl"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\xff", "a.jsonl.zst: compressed by Zstandard; unpack it: `zstd -d`; files of records end"),
+        ("a.jsonl", lzma.compress(b"{}"), "a.jsonl: compressed by xz; let its name end with .xz"),
+        ("a.jsonl", bz2.compress(b"{}"), "a.jsonl: compressed by bzip2; let its name end with .bz2"),
+        ("a.jsonl", b"PAR1\x15\x04\n", "a.jsonl: Parquet; let its name end with .parquet"),
+        ("a.jsonl.gz", gzip.compress(bytes(range(256)) * 99, mtime=0)[:60] + bytes(60), "a.jsonl.gz: cannot be read: "),
+    ],
+)  # fmt: skip
+def test_what_a_file_is_instead_is_said(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        list(source_files.records(tmp_path / name, {}))
+    assert says in str(error.value)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    says = "a.csv: a folder; give the file of it that is the corpus"
+    with pytest.raises(UserError, match=says):
+        list(source_files.records(tmp_path / "a.csv", {}))
+
+
+def test_texts_of_parquet_that_are_not_utf_8_are_told(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    broken = pyarrow.array([b"a", b"\xff"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": broken}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"behind row 0 is not UTF-8 .*; write the file again from"):
+        list(source_files.records(tmp_path / "a.parquet", {}))
+
+
+def test_a_category_of_parquet_is_its_text(tmp_path):
+    frame = pandas.DataFrame({"text": pandas.Categorical(["a", "b", "a"])})
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert [record for _, record in source_files.records(tmp_path / "a.parquet", {})] == [
+        {"text": "a"}, {"text": "b"}, {"text": "a"},
+    ]  # fmt: skip
+
+
+def test_a_key_that_is_given_twice_is_a_fault_of_its_line(tmp_path):
+    twice = "the key 'a' is given twice; keep one"
+    for name, text in (
+        ("a.jsonl", '{"a": 1, "a": 2}\n{"b": [{"a": 1, "a": 1}]}\n{"a": 1}'),
+        ("a.json", '[{"a": 1, "a": 2},\n {"b": [{"a": 1, "a": 1}]},\n {"a": 1}]'),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert list(source_files.records(tmp_path / name, {})) == [
+            (1, twice),
+            (2, twice),
+            (3, {"a": 1}),
+        ]
+    (tmp_path / "a.jsonl").write_text('{"a": 1} {"a": 2}\n"a"\n', encoding="utf-8")
+    assert list(source_files.records(tmp_path / "a.jsonl", {})) == [
+        (1, "not JSON: '{\"a\": 2}' behind the object; each stands in a line"),
+        (2, "'a' is no object"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": []},
+        {"instruction": "q", "output": "a", "history": [["b", "c"]]},
+        {"instruction": "q", "output": "a"},
+        {"problem": "p", "steps": ["a"], "labels": [1]},
+    ],
+)  # fmt: skip
+def test_a_json_file_may_be_one_record(tmp_path, record):
+    path = tmp_path / "a.json"
+    for indent in (None, 1):
+        path.write_text(json.dumps(record, indent=indent), encoding="utf-8")
+        assert list(source_files.records(path, {})) == [(1, record)]
+    path.write_text(json.dumps({"conversations": [record, record]}), encoding="utf-8")
+    if "messages" in record or "steps" in record:
+        assert [found for _, found in source_files.records(path, {})] == [record, record]
+
+
+def test_columns_that_would_have_one_name_are_an_error(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("instruction,question,output\na,b,c\n", encoding="utf-8")
+    says = (
+        "'instruction' and 'question' would both be 'instruction'; correct `columns`, --columns "
+        "with `new`: the one that has no use can be given another name"
+    )
+    with pytest.raises(UserError, match=says):
+        list(source_files.records(path, {"question": "instruction"}))
+    apart = {"question": "instruction", "instruction": "other"}
+    assert list(source_files.records(path, apart)) == [
+        (2, {"other": "a", "instruction": "b", "output": "c"})
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "a", "question": "b"}\n{"question": "b"}', encoding="utf-8")
+    (bad, good) = source_files.records(path, {"question": "instruction"})
+    assert bad[1].startswith("'question' and 'instruction' would both be 'instruction'; correct")
+    assert good == (2, {"instruction": "b"})
+    with pytest.raises(UserError, match="'a' and 'b' would both be 'output'; correct `columns`"):
+        list(source_files.records(path, {"a": "output", "b": "output"}))
+
+
+def test_an_empty_cell_of_a_named_column_is_a_fault_of_its_row(tmp_path):
+    rows = {"question": ["a", None, "c"], "answer": ["x", "y", "z"]}
+    named = {"question": "instruction", "answer": "output"}
+    pandas.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    pandas.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    for name, line in (("a.csv", 3), ("a.parquet", 2)):
+        one, bad, two = tasks.corpus("polish").read(tmp_path / name, named)
+        assert (one.source, two.source) == ("a", "c")
+        assert bad == BadLine(line, 'no "input"; see data/polish/README.md#formats')
+
+
+def test_lists_in_cells_are_lists_and_those_of_python_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+
+    def read(task: str, **cells: str) -> list:
+        pandas.DataFrame([cells]).to_csv(path, index=False)
+        return list(tasks.corpus(task).read(path, {}))
+
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (example,) = read("polish", messages=json.dumps(turns))
+    assert (example.source, example.target) == ("q", "a")
+    found = read("gec", source="本読む。", references='["本を読む。", "本は読む。"]')
+    assert [example.target for example in found] == ["本を読む。", "本は読む。"]
+    (example,) = read("reward", problem="p", steps='["a", "b"]', labels="[1, null]")
+    assert (example.steps, example.labels) == (("a", "b"), (1.0, None))
+    (example,) = read("polish", instruction="As JSON?", output='["a", {"b": 1}]')
+    assert example.target == '["a", {"b": 1}]'
+    (example,) = read("polish", prompt="[1, 2]", completion="[0, 1)")
+    assert (example.source, example.target) == ("[1, 2]", "[0, 1)")
+    for cells in (
+        {"prompt": str(turns), "completion": "a"},
+        {"instruction": "q", "output": str({"a": 1})},
+    ):
+        (bad,) = read("polish", **cells)
+        assert (
+            "is a list or an object as Python writes it, and no text; write the file as .jsonl, in pandas by"
+            in bad.reason
+        )
+    (bad,) = read("gec", source="本読む。", target="['本を読む。', '本は読む。']")
+    assert bad.reason.startswith('"target": "[\'本を読む。')
+
+
+def test_the_header_again_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("text,category\na,b\ntext, category\n", encoding="utf-8")
+    assert list(source_files.records(tmp_path / "a.csv", {})) == [
+        (2, {"text": "a", "category": "b"}),
+        (3, "the header again; remove the line"),
+    ]
+
+
+def test_a_fault_in_an_array_on_one_line_says_which_record_it_is(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"latex": "x", "typst": "x"}, {"latex": "x"}, 7]', encoding="utf-8")
+    _, *bad = tasks.corpus("typst").read(path, {})
+    assert [item.reason for item in bad] == [
+        'record 2 in this line: no "typst"; see data/typst/README.md#formats',
+        "record 3 in this line: 7 is no object",
+    ]
+
+
 def test_a_row_with_a_missing_cell_is_a_bad_line(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,2\n"x\ny"\n3,4\n', encoding="utf-8")
@@ -133,7 +310,10 @@ def test_columns_of_other_names_are_named(tmp_path):
     columns = named_columns(["question=instruction", "answer=output,level=category"])
     (example,) = tasks.corpus("polish").read(path, columns)
     assert (example.source, example.target, example.category) == ("ile?", "dwa", "1")
-    with pytest.raises(UserError, match="no column ask with a value in row 2; there are: question"):
+    with pytest.raises(
+        UserError,
+        match="no column ask; there are: question, answer, level; correct `columns`, --col",
+    ):
         list(tasks.corpus("polish").read(path, {"ask": "instruction"}))
     with pytest.raises(UserError, match="--columns question: write COLUMN=KEY, such as question="):
         named_columns(["question"])

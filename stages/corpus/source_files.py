@@ -3,31 +3,34 @@ with a header, Parquet; each may be compressed.
 """
 
 import bz2
-import csv
 import gzip
 import json
 import lzma
 import re
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.corpus import tables
 from stages.errors import UserError
 
-Record = tuple[int, dict[str, Any] | str]
-"""(line, or row of a Parquet file, record), or (line, what is wrong with it); the first is 1."""
-
+Record = tables.Record
 SPACE = re.compile(r"\s*")
 OPENS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-TABLES = {".csv": ",", ".tsv": "\t"}
 BEGINNINGS = {
     b"\xff\xfe": "UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`",
     b"\xfe\xff": "UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`",
     b"\x1f\x8b": "compressed by gzip; let its name end with .gz",
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard; unpack it: `zstd -d`",
+    b"\xfd7zXZ\x00": "compressed by xz; let its name end with .xz",
+    b"BZh91AY&SY": "compressed by bzip2; let its name end with .bz2",
+    b"PK\x03\x04": "a zip archive, as .xlsx files are too; unpack it, or save the table as .csv",
+    b"PAR1\x15": "Parquet; let its name end with .parquet",
 }
-"""What a file is that is no UTF-8, by its first bytes."""
-OF_RECORDS = (".jsonl", ".ndjson", ".json", ".parquet", *TABLES)
+"""What a file is that is no UTF-8 text, by its first bytes."""
+OF_RECORDS = (".jsonl", ".ndjson", ".json", ".parquet", *tables.DELIMITERS)
 
 
 def form_of(path: Path) -> str:
@@ -47,25 +50,30 @@ def records(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
 
     columns: the record's key for each column, or key, of the file that has another name; keys that
     are not among them keep theirs. Raises UserError for a file that cannot be read at all: not
-    there, of an unknown form, not UTF-8, damaged; and for a table without a column that is named.
+    there, of an unknown form, not UTF-8, damaged; for a table without a column that is named; and
+    where two columns would have one name.
     """
-    readers = {".json": _array, ".parquet": _parquet, ".jsonl": _json_lines, ".ndjson": _json_lines}
-    reader = readers.get(form_of(path), _table if form_of(path) in TABLES else None)
-    if reader is None:
+    form = form_of(path)
+    of_lines = {".json": _array, ".jsonl": _json_lines, ".ndjson": _json_lines}
+    if form == ".parquet":
+        require_file(path)
+        header, found = tables.of_parquet(path)
+    elif form in tables.DELIMITERS:
+        header, found = tables.of_text(path, form, (line for _, line in lines(path)))
+    elif form in of_lines:
+        header, found = [], of_lines[form](path)
+    else:
+        require_file(path)
         raise UserError(
-            f"{path}: files of records end with {', '.join(OF_RECORDS)}, and may be compressed "
-            f"({', '.join(OPENS)}); convert it, or name it so"
+            f"{path}: {_other_form(path)}files of records end with {', '.join(OF_RECORDS)}, and "
+            f"may be compressed ({', '.join(OPENS)}); convert it, or name it so"
         )
-    is_table = form_of(path) in (*TABLES, ".parquet")
-    for line, record in reader(path):
-        if isinstance(record, dict) and columns:
-            absent = [name for name in columns if name not in record]
-            if absent and is_table:
-                raise UserError(
-                    f"{path}: no column {', '.join(absent)} with a value in row {line}; there are: "
-                    f"{', '.join(record)}; correct `columns`"
-                )
-            record = {columns.get(key, key): value for key, value in record.items()}
+    tables.require_columns(path, header, columns)
+    for line, record in found:
+        if isinstance(record, dict):
+            record = tables.renamed(record, columns)
+        if isinstance(record, dict) and form in tables.DELIMITERS:
+            record = tables.with_lists(record)
         yield line, record
 
 
@@ -77,21 +85,43 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with OPENS.get(path.suffix.lower(), open)(path, "rb") as file:
             for number, raw in enumerate(file, start=1):
+                if number == 1:
+                    _require_text(path, raw)
                 try:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    for bytes_, what in BEGINNINGS.items() if number == 1 else ():
-                        if raw.startswith(bytes_):
-                            raise UserError(f"{path}: {what}") from None
                     raise UserError(
                         f"{path} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
                         "convert the file, for example `iconv -f CP932 -t UTF-8`"
                     ) from None
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; fetch or compress it again") from None
 
 
+def _require_text(path: Path, first: bytes) -> None:
+    """Raise UserError where the first line shows that the file is no text, or has other ends of
+    lines.
+    """
+    what = next((what for bytes_, what in BEGINNINGS.items() if first.startswith(bytes_)), "")
+    if not what and b"\x00" in first[:100]:
+        what = "UTF-16 or no text: NUL in line 1; convert it: `iconv -f UTF-16LE -t UTF-8`"
+    if not what and b"\r" in first.strip() and not first.endswith(b"\n"):
+        what = "its lines end with CR alone; convert it: `tr '\\r' '\\n'`"
+    if what:
+        raise UserError(f"{path}: {what}")
+
+
+def _other_form(path: Path) -> str:
+    with path.open("rb") as file:
+        first = file.read(10)
+    return next(
+        (f"{what}; " for begins, what in BEGINNINGS.items() if first.startswith(begins)), ""
+    )
+
+
 def require_file(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; give the file of it that is the corpus")
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; write the corpus there or correct its `file` in params.yaml"
@@ -106,20 +136,41 @@ def _json_lines(path: Path) -> Iterator[Record]:
 
 def _object(text: str) -> dict[str, Any] | str:
     try:
-        record = json.loads(text)
+        record, end = _decoded(text, _skip(text, 0))
+        if (rest := _skip(text, end)) < len(text):
+            return f"not JSON: {text[rest : rest + 20].strip()!r} behind the object; each stands in a line"
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
-    if isinstance(record, dict):
+    if isinstance(record, dict | str):
         return record
     return f"a JSON {type(record).__name__}; a record is an object"
 
 
+def _decoded(text: str, at: int) -> tuple[Any, int]:
+    """(what stands there, its end); for an object with a key that is given twice, what is wrong:
+    JSON has no rule which of the two is meant. Raises ValueError.
+    """
+    twice: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            times = Counter(key for key, _ in pairs)
+            twice.append(times.most_common(1)[0][0])
+        return made
+
+    record, end = json.JSONDecoder(object_pairs_hook=unique).raw_decode(text, at)
+    if isinstance(record, str):
+        record = NOT_AN_OBJECT.format(record)
+    return (f"the key {twice[0]!r:.40} is given twice; keep one" if twice else record), end
+
+
 def _array(path: Path) -> Iterator[Record]:
-    """A list of objects, or one object that holds the list under its only key that has one, such as
-    "data". A file that is JSON lines after all is read as such.
+    """A list of objects, one object, or one that holds the list under its only key that has one,
+    such as "data". A file that is JSON lines after all is read as such.
     """
     text = "".join(line for _, line in lines(path))
-    decoder, at = json.JSONDecoder(), _skip(text, 0)
+    at = _skip(text, 0)
     if text[at : at + 1] == "{":
         yield from _json_lines(path) if _is_json_lines(text) else _wrapped(path, text)
         return
@@ -129,15 +180,21 @@ def _array(path: Path) -> Iterator[Record]:
     while text[at : at + 1] != "]":
         line, counted = line + text.count("\n", counted, at), at
         try:
-            record, end = decoder.raw_decode(text, at)
+            record, end = _decoded(text, at)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} line {line}: not JSON: {error}; {NOT_AN_ARRAY}") from None
-        yield line, record if isinstance(record, dict) else NOT_AN_OBJECT.format(record)
+        yield line, record if isinstance(record, dict | str) else NOT_AN_OBJECT.format(record)
         at = _skip(text, end)
         if text[at : at + 1] == ",":
             at = _skip(text, at + 1)
         elif text[at : at + 1] != "]":
             raise UserError(f"{path} line {line}: the array is not closed; {NOT_AN_ARRAY}")
+    if (rest := _skip(text, at + 1)) < len(text):
+        line = 1 + text.count("\n", 0, rest)
+        raise UserError(
+            f"{path} line {line}: {text[rest : rest + 20]!r} behind the end of the array; "
+            f"{NOT_AN_ARRAY}"
+        )
 
 
 NOT_AN_ARRAY = "a .json file is a list of objects; write one, or an object a line into .jsonl"
@@ -156,56 +213,35 @@ def _is_json_lines(text: str) -> bool:
 
 
 def _wrapped(path: Path, text: str) -> Iterator[Record]:
+    """One record, or the records in a list of it. Its keys beside the list go to the first record,
+    which says that nothing has a use for them.
+    """
     whole = _object(text)
     if isinstance(whole, str):
         raise UserError(f"{path}: {whole}; {NOT_AN_ARRAY}")
-    lists = [key for key, value in whole.items() if isinstance(value, list)]
+    lists = {key: value for key, value in whole.items() if isinstance(value, list)}
+    if _is_record(whole, lists):
+        yield 1, whole
+        return
     if len(lists) != 1:
         found = f"{len(lists)} of its keys hold" if lists else "none of its keys holds"
         raise UserError(f"{path}: one object, and {found} a list; {NOT_AN_ARRAY}")
-    for number, record in enumerate(whole[lists[0]], start=1):
-        yield number, record if isinstance(record, dict) else NOT_AN_OBJECT.format(record)
+    ((key, items),) = lists.items()
+    beside = {f"{name} beside {key}": whole[name] for name in whole if name != key}
+    for number, record in enumerate(items, start=1):
+        yield number, beside | record if isinstance(record, dict) else NOT_AN_OBJECT.format(record)
+        beside = beside if not isinstance(record, dict) else {}
 
 
-def _table(path: Path) -> Iterator[Record]:
-    """Rows by the names in the header. An empty cell is no value."""
-    csv.field_size_limit(2**27)  # a cell may hold a document
-    rows = csv.reader(
-        (line for _, line in lines(path)), delimiter=TABLES[form_of(path)], strict=True
-    )
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        if not any(header):
-            return
-        if twice := {name for name in header if header.count(name) > 1}:
-            raise UserError(
-                f"{path} line 1: two columns are named {min(twice)!r}; a table begins with a line "
-                "of names, each once"
-            )
-        before = rows.line_num
-        for cells in rows:
-            line, before = before + 1, rows.line_num
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                yield line, f"{len(cells)} cells, and the header names {len(header)} columns"
-                continue
-            yield line, {name: cell for name, cell in zip(header, cells, strict=True) if cell}
-    except csv.Error as error:
-        raise UserError(f"{path} line {rows.line_num}: {error}; correct the quotes there") from None
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    """Rows with their nested values as JSON would have them; what is null is no value."""
-    import pyarrow
-    import pyarrow.parquet
-
-    require_file(path)
-    try:
-        number = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {key: value for key, value in row.items() if value is not None}
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: no Parquet file: {error}; fetch it again") from None
+def _is_record(whole: dict[str, Any], lists: dict[str, list[Any]]) -> bool:
+    """Whether an object is one record and none that holds them: it has no list, or a list that a
+    record has, or only lists of what is no object.
+    """
+    if not lists:
+        return bool(whole)
+    firsts = {key: items[0] for key, items in lists.items() if items}
+    for key, first in firsts.items():
+        if key in tables.LISTS and not (isinstance(first, dict) and first.keys() & tables.LISTS):
+            return True
+    objects = any(isinstance(first, dict) for first in firsts.values())
+    return bool(firsts) and len(whole) > 1 and not objects
