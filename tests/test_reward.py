@@ -228,14 +228,99 @@ def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
     assert says in found.reason
 
 
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (of_prm800k({"human_completion": {"text": "a", "rating": 7}}), "step 1: rating 7; ratings are -1, 0, 1 and null"),
+        (prm(([("a", [1])], 0, None)), "step 1: rating [1]; ratings are -1, 0, 1 and null"),
+        (prm(([("a", 1)], "0", None)), "step 1: chosen_completion '0' of 1"),
+        (prm(([("a", 1)], [0], None)), "step 1: chosen_completion [0] of 1"),
+        (prm(([(None, 1)], 0, None)), 'no "text"'),
+        ({"question": {"problem": ["p"]}, "label": "a"}, '"problem" is empty or no text'),
+        ({"question": {"problem": "p"}, "label": "a"}, 'no "label.steps"'),
+        ({"question": {"problem": "p"}, "label": None}, 'no "label.steps"'),
+        ({"question": "q", "label": {"steps": []}}, "'question', 'label': none of the forms of a labelled solution"),
+        ({"question": {"stem": "s", "choices": "c"}}, '"choices": a text in place of an object'),
+        ({"question": {"stem": None, "choices": [{}]}}, 'no "stem"'),
+        ({"question": {"stem": "s", "choices": [{"text": "t", "chains": "c"}]}}, '"chains" is no list of lists of facts'),
+        ({"question": {"stem": "s", "choices": [{"text": "t", "chains": [[{"text": "a", "score": 1}, "b"]]}]}}, "a fact of a chain: a text in place of an object"),
+        ({"question": {"stem": "s", "choices": [{"text": "t", "chains": [[{"text": 1, "score": 1}]]}]}}, "step 1 is empty or no text"),
+        ({"question": {"stem": "s", "choices": [{"text": "t", "chains": [[{"text": "a", "score": "x"}]]}]}}, "label 1 is 'x'; a label is a number from 0 to 1"),
+        ({"problem": "p", "steps": "a", "label": 0}, 'no "steps"; a solution has at least one'),
+        ({"problem": "p", "steps": ["a"], "label": {}}, "the first mistake is at {}, and the 1 steps are numbered from 0"),
+        ({"problem": None, "steps": ["a"], "label": 0}, 'no "problem"'),
+        ({"problem": "p", "steps": ["a"], "labels": [float("nan")]}, "label 1 is nan; a label is a number"),
+        ({"answer_id": "1", "question": {"a": 1}, "step": "s", "correctness_label": "correct"}, '"question" is empty or no text'),
+        ({"answer_id": "1", "question": "q", "step": {"a": 1}, "correctness_label": "correct"}, "step 1 is empty or no text"),
+        ({"answer_id": None, "question": "q", "step": "s"}, "none of the forms of a labelled solution"),
+        ({"input": "p", "label": "p Step 1: a\nStep 2: b +"}, 'step 1 of "label" has no + or - behind it, as Math-Shepherd\'s have; correct it, or leave the solution out'),
+        ({"input": "p", "label": "p Step 1: a Step 2: b +"}, 'step 1 of "label" has no + or - behind it'),
+        ({"input": "p", "label": "p Step 1: a +\nStep 2: b"}, 'step 2 of "label" has no + or - behind it'),
+    ],
+)  # fmt: skip
+def test_what_stands_where_something_else_belongs_is_a_fault_of_its_line(tmp_path, record, says):
+    (found,) = read(tmp_path, record)
+    assert isinstance(found, BadLine)
+    assert says in found.reason
+
+
+def test_a_step_that_names_another_stays_one(tmp_path):
+    record = {"input": "p", "label": "p Step 1: a = -\n1 +\nStep 2: by Step 1: b - +"}
+    (example,) = read(tmp_path, record)
+    assert example.steps == ("Step 1: a = -\n1", "Step 2: by Step 1: b -")
+    assert example.labels == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("records", "unused"),
+    [
+        ([{"problem": "p", "steps": ["a"], "labels": [1], "id": 7, "why": "w", "empty": None}], {"id": 1, "why": 1}),
+        ([{"prompt": "p", "completions": ["a"], "labels": [1], "id": "7", "source": "p", "category": "c", "problem": "r"}], {"problem": 1}),
+        ([{"input": "p", "label": "p Step 1: a +", "task": "GSM8K"}], {"task": 1}),
+        ([{"input": "p", "steps": ["a"], "mistake_index": None, "answer": "2"}], {"answer": 1}),
+        ([{"problem": "p", "steps": ["a"], "label": -1, "id": "x", "generator": "g"}], {"id": 1, "generator": 1}),
+        (
+            [{"question": {"stem": "s", "choices": [{"label": "A", "text": "t", "chains": [[{"text": "a", "score": 1, "pos": 2}], [{"text": "b", "score": 1}]]}]}, "answerKey": "A"}],
+            {"answerKey": 1, "question.choices.label": 1, "question.choices.chains.pos": 1},
+        ),
+        (
+            [prm(([("a", 1), ("b", -1)], 0, None)) | {"labeler": "l"}] * 2,
+            {"labeler": 2, "label.finish_reason": 2, "label.steps.completions.flagged": 2},
+        ),
+        (
+            [{"answer_id": "1", "question": "q", "step": step, "correctness_label": "correct", "full_answer": "f"} for step in "ab"],
+            {"full_answer": 1},
+        ),
+    ],
+)  # fmt: skip
+def test_keys_without_a_use_are_counted_by_record_also_inside_it(tmp_path, records, unused):
+    found, report = read(tmp_path, *records), clean.Report(tmp_path)
+    list(clean.readable(found, report))
+    flagged = {key: count for key, count in report.unused.items() if key in unused}
+    assert (flagged, report.bad) == (unused, [])
+    assert report.unused.keys() <= {*unused, "label.steps.completions.flagged"}
+
+
+def test_keys_without_a_use_stop_new_and_are_in_the_report_of_prepare(inside):
+    record = {"problem": "p", "steps": ["a"], "labels": [1], "why": "w"}
+    Path("corpus.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    enter("reward", None, "jsonl")
+    prepare.main("reward-001")
+    report = json.loads(Path("metrics/prepare/reward-001.json").read_text(encoding="utf-8"))
+    assert report["unused_keys"] == {"why": 1}
+    with pytest.raises(UserError, match=r"nothing here has a use for: why \(1\); take them out"):
+        read_corpus(load_params(), Corpus(task="reward", file="corpus.jsonl", unknown_keys="stop"))
+
+
 def test_rows_of_reveal_that_are_not_together_are_no_two_solutions(tmp_path):
     rows = [
         {"answer_id": id, "question": "q", "step": step, "correctness_label": "Correct"}
         for id, step in (("1", "a"), ("2", "b"), ("1", "c"))
     ]
-    *whole, bad = read(tmp_path, *rows)
+    *whole, bad, worse = read(tmp_path, *rows, rows[0])
     assert [example.steps for example in whole] == [("a",), ("b",)]
-    assert bad == BadLine(3, "answer_id 1 came before others; sort the rows by it")
+    reason = "answer_id 1 came before others; sort the rows by it"
+    assert (bad, worse) == (BadLine(3, reason), BadLine(4, reason))
 
 
 def test_a_solution_with_other_labels_is_told_apart_from_a_duplicate(tmp_path):
@@ -254,7 +339,7 @@ def test_a_json_file_is_a_list(tmp_path):
         UserError,
         match=r"a .json file is a list of objects; write one, or an object a line into .jsonl",
     ):
-        read(tmp_path, {"problem": "p"}, suffix="json")
+        read(tmp_path, "p", suffix="json")
 
 
 def test_ones_own_solution_is_an_object_or_a_step_a_line():

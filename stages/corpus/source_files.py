@@ -138,7 +138,8 @@ def _object(text: str) -> dict[str, Any] | str:
     try:
         record, end = _decoded(text, _skip(text, 0))
         if (rest := _skip(text, end)) < len(text):
-            return f"not JSON: {text[rest : rest + 20].strip()!r} behind the object; each stands in a line"
+            found = text[rest : rest + 20].strip()
+            return f"not JSON: {found!r} behind the object; each stands in a line"
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     if isinstance(record, dict | str):
