@@ -44,9 +44,10 @@ class Example:
         """
         more = self.answer.keys() - {"role", "content"} if self.answer else ()
         roles = [message["role"] for message in self.prompt]
-        if roles in ([], ["user"]) and not (self.tools or more):
+        turns = self.prompt if roles not in ([], ["user"]) else ()  # one question is the source
+        if not (turns or self.tools or more):
             return self.source, self.target
-        whole = [*self.prompt, self.answer, self.tools]
+        whole = [*turns, self.answer, self.tools]
         return self.source, self.target, json.dumps(whole, ensure_ascii=False, sort_keys=True)
 
     def conversation(self, prompt: list[Message]) -> Shown:
