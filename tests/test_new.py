@@ -381,6 +381,16 @@ def test_dropped_rows_are_told(folder):
     assert "Note:  dropped of its 3 rows: 1 duplicate\n" in said
 
 
+def test_what_was_given_before_is_told(folder):
+    assert "the same content" not in run(folder, *NEW).stdout
+    said = run(folder, *NEW).stdout
+    assert (
+        "Note:  gec-003 has the same content; where it was given by mistake, take the new" in said
+    )
+    said = run(folder, *NEW, "--corpus-only").stdout
+    assert "Note:  the same content as gec-003, gec-004; was more.tsv given by mistake?\n" in said
+
+
 def test_what_is_trained_first_is_said_and_what_was_not_asked_for_is_not_trained(folder):
     """In a clone in which nothing has run, `compare` would train the demo's whole chain."""
     said = run(folder, *NEW, "--base", "models/bases/tiny").stdout
@@ -412,6 +422,8 @@ def test_what_contradicts_itself_is_refused_and_nothing_is_entered(folder, argum
 def test_a_file_that_is_not_there_and_too_many_dropped_rows_say_what_to_do(folder):
     done = run(folder, "python", "-m", "stages", "new", "gec", "none.tsv", succeeds=False)
     assert "none.tsv: no such file; give the path of your corpus" in done.stderr
+    done = run(folder, "python", "-m", "stages", "new", "gec", "data", succeeds=False)
+    assert (done.returncode, done.stderr) == (2, "data: a folder; give the path of your corpus\n")
     (folder / "more.tsv").write_text(ROW + "broken\n" * 2, encoding="utf-8")
     done = run(folder, *NEW, succeeds=False)
     assert (

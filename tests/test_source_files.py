@@ -565,7 +565,7 @@ def test_what_is_excluded_is_no_answer_that_is_learned_and_nothing_after_the_las
         ({"conversations": [{"from": "gpt", "value": "a"}]}, "message 1, the assistant's, comes first; put before it what it answers"),
         ({"conversations": [{"from": "dog", "value": "a"}]}, "\"conversations\" turn 1: from 'dog'; it is one of system, human,"),
         ({"conversations": "q"}, '"conversations" is a text; it is a list of turns'),
-        ({"conversations": ["q"]}, '"conversations" turn 1 is a text; it has from and value'),
+        ({"conversations": ["q", 1]}, '"conversations" turn 1 is a text; it has from and value'),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": None}]}, '"conversations" message 2: content is null; it is a text'),
         ({"instruction": "i", "output": "o", "history": "q"}, '"history" is a text; it is a list of [question, answer]'),
         ({"instruction": "i", "output": "o", "history": [["q"]]}, '"history" turn 1 is no [question, answer] of two texts'),
@@ -733,6 +733,80 @@ def test_what_prepare_writes_is_read_back_without_loss(inside, task):
     assert twice == once
     assert not report.unused
     assert not report.bad
+
+
+def test_records_of_lima_and_xlam_are_conversations(tmp_path):
+    path = tmp_path / "a.jsonl"
+    function = {"name": "weather", "description": "d", "parameters": {"city": {"type": "str"}}}
+    calls = [{"name": "weather", "arguments": {"city": "Kyoto"}}]
+    records = [
+        {"conversations": ["q", "a", "r", "b"], "source": "web"},
+        {"id": 3, "query": "q", "answers": json.dumps(calls), "tools": json.dumps([function])},
+        {"query": "q", "answers": calls, "tools": [function]},
+        {"query": "q", "answers": "none", "tools": "[]"},
+        {"query": "q", "answers": "[1]", "tools": "[]"},
+        {"conversations": ["q"]},
+    ]
+    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    lima, one, two, *bad = tasks.corpus("polish").read(path, {})
+    assert [message["content"] for message in lima.prompt] == ["q", "a", "r"]
+    assert (lima.target, lima.unused) == ("b", ("source",))
+    for example in (one, two):
+        assert example.answer["tool_calls"] == [CALL]
+        assert example.tools == ({"type": "function", "function": function},)
+    assert [item.reason for item in bad] == [
+        '"answers" is a text; it is a list of calls, or one in JSON',
+        '"messages" message 2: a call of a tool has a function with a name and arguments',
+        "the conversation ends with the user; its last message is the answer of the assistant",
+    ]
+
+
+def test_a_key_without_a_use_that_cannot_be_printed_is_escaped(tmp_path):
+    path = tmp_path / "a.jsonl"
+    record = {"latex": "x", "typst": "x", "\ud800\n": 1, "k" * 99: 1, "名": 1}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    (example,) = tasks.corpus("typst").read(path, {})
+    assert example.unused == ("\\ud800\\n", "k" * 59 + "…", "名")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"text": "\ud800"}],
+        [{"text": " = T = "}, {"text": "a \udfff"}],
+        [{"question": "\ud800", "answer": "a"}],
+        [{"text": "a", "category": "\ud800"}],
+        [{"messages": [{"role": "user", "content": "\ud800"}, {"role": "assistant", "content": "a"}]}],
+    ],
+)  # fmt: skip
+def test_half_a_surrogate_pair_in_a_text_is_a_fault_of_its_line(tmp_path, records):
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    (bad,) = tasks.corpus("lm").read(path, {})
+    assert bad.reason.startswith("half a surrogate pair (\\ud")
+
+
+def test_a_category_of_a_text_that_is_no_word_is_told(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "a", "category": {"a": 1}}), encoding="utf-8")
+    (bad,) = tasks.corpus("lm").read(path, {})
+    assert bad.reason == '"category" is an object; it is a word, or left out'
+
+
+def test_a_table_of_instructions_is_no_list_of_inflections(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("instruction\tinput\tresponse\ni\tq\ta\n", encoding="utf-8")
+    (bad,) = tasks.corpus("polish").read(path, {})
+    assert bad.reason == 'no "output"; see data/polish/README.md#formats'
+    (example,) = tasks.corpus("polish").read(path, {"response": "output"})
+    assert (example.source, example.target) == ("i\nq", "a")
+    path.write_text("ask\tanswer\tfrom\nkot\tkota\tN;GEN;SG\ninput\tinputu\tN;GEN;SG\n")
+    bad, one, two = tasks.corpus("polish").read(path, {})
+    assert (one.target, two.target) == ("kota", "inputu")
+    assert bad.reason == (
+        "'from' are no tags such as N;GEN;PL; where the first line names the columns, say which "
+        "is which: --columns COLUMN=instruction --columns COLUMN=output"
+    )
 
 
 TURNS = [

@@ -23,7 +23,12 @@ from stages import settings
 from stages.commands import begin
 from stages.commands.edited_params import edited_params
 from stages.commands.next_run import Wants, descent, next_step
-from stages.commands.read_corpus import named_columns, read_corpus, shrinking_runs
+from stages.commands.read_corpus import (
+    named_columns,
+    read_corpus,
+    same_content,
+    shrinking_runs,
+)
 from stages.commands.version_table import list_version, row_of, unlist
 from stages.corpus import source_files
 from stages.errors import UserError
@@ -120,7 +125,8 @@ def new(
     if sum(map(bool, (start, base, parent))) > 1:
         raise UserError("new: --start, --base and --parent say each where the run begins; give one")
     if not file.is_file():
-        raise UserError(f"{file}: no such file; give the path of your corpus")
+        what = "a folder" if file.is_dir() else "no such file"
+        raise UserError(f"{file}: {what}; give the path of your corpus")
     corpus: dict[str, Any] = {"malformed": malformed} if malformed != "stop" else {}
     if max_drop_fraction is not None:
         corpus["max_drop_fraction"] = max_drop_fraction
@@ -163,6 +169,8 @@ def new(
             f"trained and scored; {least} rows or more most likely have some, if they do not all "
             "ask the same"
         )
+    if twins := same_content(params, pointer):
+        typer.echo(f"Note:  the same content as {', '.join(twins)}; was {file} given by mistake?")
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
     names = shlex.join(str(name) for name in told if name.exists())
     if shrinking := shrinking_runs(params, task, tests):

@@ -1,5 +1,6 @@
 """A file looked at as the corpus that it would be, before anything is written."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +54,23 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
             found.kinds.setdefault(str((turns, "tools" in row)), row)
     report.require_acceptable(corpus)
     return found
+
+
+def same_content(params: Params, pointer: Path) -> list[str]:
+    """The corpora whose file has the bytes of that whose .dvc file this is, by DVC's hashes."""
+    return [
+        name
+        for name, corpus in params.corpora.items()
+        if (other := Path(f"{corpus.file}.dvc")).is_file()
+        and other != pointer
+        and content_hash(other) == content_hash(pointer)
+    ]
+
+
+def content_hash(pointer: Path) -> str:
+    """DVC's hash of the file that a .dvc file names; a hash of nothing else, where it has none."""
+    found = re.search(r"^(?:- | +)md5: (\S+)", pointer.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else str(pointer)
 
 
 def shrinking_runs(params: Params, task: str, tests: set[int]) -> dict[str, int]:

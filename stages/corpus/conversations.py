@@ -34,7 +34,7 @@ FOLLOWS = {
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys for what the assistant thinks, as DeepSeek and Qwen, OpenRouter, and GPT-OSS name it."""
 USED = {"role", "content", "weight", "train", "tool_calls", "function_call", *REASONING}
-QUERY = {"query", "answers"}
+QUERY = {"query", "answers", "tools"}
 OF_RESULTS = ("tool_call_id", "name")
 """Keys of xLAM's records, and those that only the result of a tool has a use for."""
 
@@ -60,6 +60,8 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     if record.keys() >= QUERY:
         used |= QUERY
         calls = tool_calls.from_json(record["answers"])
+        if not isinstance(calls, list):
+            raise Malformed(f'"answers" is {kind(calls)}; it is a list of calls, or one in JSON')
         answer = {"role": "assistant", "content": "", "tool_calls": calls}
         asked = {"role": "user", "content": record["query"]}
         messages, ignored = _messages({"messages": [asked, answer]}, "messages", see)

@@ -40,10 +40,18 @@ def unused(record: dict[str, Any], used: Collection[str], inside: str = "") -> t
     """The keys of a record with a value that nothing here has a use for."""
     known = {*used, "category"}
     return tuple(
-        f"{inside}{key}"
+        inside + as_name(key)
         for key, value in record.items()
         if key not in known and value not in (None, "", [], {})
     )
+
+
+def as_name(key: str) -> str:
+    """A key as it can be printed on a line: what cannot is escaped, and the end of a long one is
+    left out.
+    """
+    shown = key if key.isprintable() else repr(key)[1:-1]
+    return shown if len(shown) <= 60 else f"{shown[:59]}…"
 
 
 def kind(value: Any) -> str:
@@ -53,6 +61,7 @@ def kind(value: Any) -> str:
         dict: "an object",
         list: "a list",
         str: "a text",
+        bytes: "bytes",
         type(None): "null",
     }
     return names.get(type(value), "a number")

@@ -68,8 +68,13 @@ def _read_records(records: Iterator[source_files.Record]) -> Iterator[Example | 
             else:
                 yield number, text
 
-    yield from _documents(lines())
+    yield from formats.examples_of(((item.line, item) for item in _documents(lines())), _encodable)
     yield from formats.examples_of(others, _examples)
+
+
+def _encodable(line: int, example: Example) -> Iterator[Example]:
+    formats.require_encodable(example)
+    yield example
 
 
 def _line(record: dict[str, Any] | str) -> str | None:

@@ -28,6 +28,8 @@ TAGS = {
     "V.MSDR": "rzeczownik odczasownikowy", "V.CVB": "imiesłów przysłówkowy",
 }  # fmt: skip
 
+KEYS = {"system", "instruction", "input", "output", "prompt", "completion", "category"}
+"""Names of columns, two of which make a header: "input" alone is also a word that is inflected."""
 
 SCORES_STEPS = False
 
@@ -44,7 +46,8 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
 def _has_header(path: Path) -> bool:
     """Whether a .tsv file begins with the names of the parts of a record."""
     first = next((line for _, line in source_files.lines(path)), "")
-    return bool({cell.strip() for cell in first.split("\t")} & {"output", "completion"})
+    names = {cell.strip() for cell in first.split("\t")}
+    return bool(names & {"output", "completion"}) or len(names & KEYS) > 1
 
 
 def show(example: Example) -> Shown:
@@ -95,6 +98,11 @@ def _inflected(line: int, columns: list[str]) -> Iterator[Example]:
     if len(columns) != 3 or not all(column.strip() for column in columns):
         raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
     lemma, form, tags = (column.strip() for column in columns)
+    if tags != tags.upper():
+        raise Malformed(
+            f"'{tags[:40]}' are no tags such as N;GEN;PL; where the first line names the columns, "
+            "say which is which: --columns COLUMN=instruction --columns COLUMN=output"
+        )
     question_text = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
     asked = tuple(prompt(question_text))
     yield Example(line, question_text, form, INFLECTION, asked, form="lemmas with their forms")
