@@ -251,9 +251,7 @@ def _from_sharegpt(turns: Any) -> list[Any]:
     """ShareGPT's turns as messages. Raises Malformed."""
     if not isinstance(turns, list):
         raise Malformed(f'"conversations" is {kind(turns)}; it is a list of turns')
-    if len(turns) > 1 and all(
-        isinstance(turn, str) for turn in turns
-    ):  # LIMA's, which names no speakers
+    if turns and all(isinstance(turn, str) for turn in turns):  # LIMA's, which names no speakers
         return [
             {"role": "assistant" if place % 2 else "user", "content": turn}
             for place, turn in enumerate(turns)
