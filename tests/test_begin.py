@@ -114,7 +114,7 @@ def test_the_demo_goes_and_all_else_stays(folder, base):
 
 
 def test_a_base_without_a_chat_template_is_told_with_what_to_set(folder, base, tmp_path):
-    said = "has no chat template, by which questions and answers are learned; set `chat_template: "
+    said = "has no chat template, by which questions and answers are learned; add `chat_template: "
     assert said not in begins(folder, base, "--yes").stdout
     run(folder, "git", "checkout", "--", ".")
     shutil.rmtree(folder / "models/bases/my-model")

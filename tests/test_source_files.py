@@ -499,7 +499,8 @@ def test_queries_with_calls_and_calls_in_hermes_tags_come_out_in_the_same_form()
             {"from": "gpt", "value": tagged},
             {"from": "tool", "value": "<tool_response>\nrain\n</tool_response>"},
             {"from": "gpt", "value": "It rains: <tool_call>no JSON</tool_call>"},
-        ]
+        ],
+        "tools": [TOOL],
     }
     parsed = formats.parse(query, "see")
     assert parsed.form == "queries with the calls that answer them"
@@ -511,6 +512,10 @@ def test_queries_with_calls_and_calls_in_hermes_tags_come_out_in_the_same_form()
         {"role": "tool", "content": "rain"},
     )
     assert parsed.answer["content"] == "It rains: <tool_call>no JSON</tool_call>"
+    del hermes["tools"]  # what the system says may define them: then all of it is text
+    (_, called, result) = formats.parse(hermes, "see").before
+    assert called == {"role": "assistant", "content": tagged.strip()}
+    assert result["content"] == "<tool_response>\nrain\n</tool_response>"
 
 
 def test_damage_in_an_earlier_answer_is_found_because_it_is_learned(inside):

@@ -82,7 +82,7 @@ def begin(
     if start.lacks_template():
         typer.echo(
             f"Note:  {start.path} has no chat template, by which questions and answers are "
-            "learned; set `chat_template: plain` under `defaults` of params.yaml, or another of "
+            "learned; add `chat_template: plain` under `defaults` of params.yaml, or another of "
             "stages/text/chat_templates"
         )
     tell_next()

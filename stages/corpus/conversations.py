@@ -81,6 +81,12 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
         given = [_not_learned(message) for message in given]
         answers, of_completion = _messages(record, "completion", see)
         messages, ignored = [*given, *answers], of_prompt | of_completion
+    # Without definitions the text says itself how a tool is called: then it stays text.
+    if tools := tool_calls.definitions(record):
+        messages = [
+            tool_calls.untagged(message, f"message {place}")
+            for place, message in enumerate(messages, start=1)
+        ]
     require_order(messages)
     learned = learned_turns(messages)
     if (last_role := messages[-1]["role"]) != "assistant":
@@ -95,7 +101,7 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     return Conversation(
         tuple(messages[:last]),
         messages[last],
-        tool_calls.definitions(record),
+        tools,
         (*left, *sorted(ignored)),
     )
 
@@ -152,7 +158,8 @@ def require_order(messages: Sequence[Message]) -> None:
                 "user": "join them, or put the answer between them",
             }[role]
             raise Malformed(f"message {place}, the {role}'s, comes {after}; {reason}")
-        before, called = role, role == "tool" or "tool_calls" in message
+        called = role == "tool" or "tool_calls" in message or "<tool_call>" in message["content"]
+        before = role
 
 
 def _not_learned(message: Message) -> Message:
@@ -196,10 +203,6 @@ def _message(item: Any, key: str, place: int) -> Message:
     calls = item.get("tool_calls") or [
         {"function": call} for call in (item.get("function_call"),) if call
     ]
-    if role == "assistant" and not calls:
-        said, calls = tool_calls.tagged(said)
-    if role == "tool" and (tagged := tool_calls.TAGGED_RESULT.fullmatch(said)):
-        said = tagged[1].strip()
     thoughts = [item[name] for name in REASONING if item.get(name)]
     if thoughts and not (role == "assistant" and all(isinstance(each, str) for each in thoughts)):
         raise Malformed(f"{where}: its reasoning is a text, in a message of the assistant")

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from stages.corpus.fields import Malformed, kind
+from stages.records import Message
 
 TAGGED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 TAGGED_CALLS = re.compile(r"(?:<tool_call>(?:(?!</tool_call>).)*</tool_call>\s*)+\Z", re.DOTALL)
@@ -14,17 +15,22 @@ TAGGED_RESULT = re.compile(
 """Calls and results as Hermes writes them into what is said."""
 
 
-def tagged(said: str) -> tuple[str, list[Any]]:
-    """(what is said before, the calls) of an answer that ends with calls in Hermes' tags; where it
-    does not, or where what they hold is no JSON, all of it is said.
+def untagged(message: Message, where: str) -> Message:
+    """A message whose calls at the end of what is said, or whose result, stand in Hermes' tags, as
+    a template is given them; any other as it is. Raises Malformed.
     """
-    if not (ending := TAGGED_CALLS.search(said)):
-        return said, []
+    said = message["content"]
+    if message["role"] == "tool" and (result := TAGGED_RESULT.fullmatch(said)):
+        return {**message, "content": result[1].strip()}
+    ending = TAGGED_CALLS.search(said)
+    if message["role"] != "assistant" or "tool_calls" in message or not ending:
+        return message
     try:
-        calls = [json.loads(call) for call in TAGGED_CALL.findall(ending[0])]
+        written = [json.loads(each) for each in TAGGED_CALL.findall(ending[0])]
     except ValueError:
-        return said, []
-    return said[: ending.start()].rstrip(), calls
+        return message
+    calls = [call(each, where) for each in written]
+    return {**message, "content": said[: ending.start()].rstrip(), "tool_calls": calls}
 
 
 def call(written: Any, where: str) -> dict[str, Any]:
