@@ -49,6 +49,12 @@ def records(name: str, source: Source) -> Iterator[dict[str, Any]]:
             f"`sources.{name}.columns`: {source.hub_id} has no column {', '.join(absent)}; it has "
             f"{there}"
         )
+    keys = list(source.columns.values())
+    if twice := [key for key in source.columns.values() if keys.count(key) > 1]:
+        raise UserError(
+            f"`sources.{name}.columns`: two columns would both be {twice[0]!r}; "
+            "give one another name"
+        )
     columns = source.columns or {column: column for column in loaded.column_names}
     for row in loaded:
         record = {key: row[column] for column, key in columns.items()}

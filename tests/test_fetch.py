@@ -101,6 +101,10 @@ def test_times_and_decimals_become_texts_and_what_cannot_is_named(inside):
             {"columns": {"query": "instruction"}},
             "has no column query; it has question, answer, source",
         ),
+        (
+            {"columns": {"question": "output", "answer": "output"}},
+            "`sources.polish-003.columns`: two columns would both be 'output'; give one another",
+        ),
         ({"split": "validation"}, "could not be had (ValueError: "),
         (
             {"hub_id": "nobody/nothing"},

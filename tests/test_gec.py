@@ -175,6 +175,7 @@ EITHER = "the marked form has 3, the paired form marks both"
             "本<が>読む。\t本(を)読んだ。",
             "the columns differ outside the marks: '読む。' and '読んだ。'",
         ),
+        ("本が\t本を\r本が\t本を", "CR inside it; let lines end with LF or CR LF"),
         ("本<>を読む。\t本()を読む。", "a mark with nothing in it"),
         ("<本>\t()", "an empty sentence before or after correction"),
     ],

@@ -246,7 +246,7 @@ def test_a_record_of_no_form_is_told_with_its_reason(tmp_path, record, says):
         ({"question": {"stem": "s", "choices": [{"text": "t", "chains": [[{"text": "a", "score": 1}, "b"]]}]}}, "a fact of a chain: a text in place of an object"),
         ({"question": {"stem": "s", "choices": [{"text": "t", "chains": [[{"text": 1, "score": 1}]]}]}}, "step 1 is empty or no text"),
         ({"question": {"stem": "s", "choices": [{"text": "t", "chains": [[{"text": "a", "score": "x"}]]}]}}, "label 1 is 'x'; a label is a number from 0 to 1"),
-        ({"problem": "p", "steps": "a", "label": 0}, 'no "steps"; a solution has at least one'),
+        ({"problem": "p", "steps": "a", "label": 0}, "the steps are a text; they are a list of texts"),
         ({"problem": "p", "steps": ["a"], "label": {}}, "the first mistake is at {}, and the 1 steps are numbered from 0"),
         ({"problem": None, "steps": ["a"], "label": 0}, 'no "problem"'),
         ({"problem": "p", "steps": ["a"], "labels": [float("nan")]}, "label 1 is nan; a label is a number"),

@@ -131,8 +131,8 @@ def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, 
         ("a.csv", b"a;b\n1;2\n", "a.csv line 1: its columns are divided by ';', those of a .csv file by ','; save it so, or name it .csv or .tsv"),
         ("a.tsv", b"a,b\n1,2\n", "a.tsv line 1: its columns are divided by ',', those of a .tsv file by '\\t'; save it so"),
         ("a.csv", b'"a,b\n1,2\n', "a.csv line 2: unexpected end of data; correct the quotes there"),
-        ("a.csv", "a,b\n".encode("utf-16-le"), "a.csv: UTF-16 or no text: NUL in line 1; convert it: `iconv -f UTF-16LE -t UTF-8`"),
-        ("a.csv", b"a,b\r1,2\r", "a.csv: its lines end with CR alone; convert it: `tr '\\r' '\\n'`"),
+        ("a.csv", "text,b\n".encode("utf-16-le"), "a.csv: UTF-16 without a byte-order mark; convert it: `iconv -f UTF-16LE -t UTF-8`"),
+        ("a.csv", b"a,b\r1,2\r", "a.csv line 1: new-line character seen in unquoted field - do you need to open the file in universal-newline mode?; let lines end with LF or CR LF"),
         ("a.csv", b"PK\x03\x04\n\xff", "a.csv: a zip archive, as .xlsx files are too; unpack it, or save the table as .csv"),
         ("a.xlsx", b"PK\x03\x04\n\xff", "a.xlsx: a zip archive, as .xlsx files are too; unpack it, or save the table as .csv; files of records end with .jsonl"),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\xff", "a.jsonl.zst: compressed by Zstandard; unpack it: `zstd -d`; files of records end"),
@@ -147,6 +147,32 @@ def test_what_a_file_is_instead_is_said(tmp_path, name, content, says):
     with pytest.raises(UserError) as error:
         list(source_files.records(tmp_path / name, {}))
     assert says in str(error.value)
+
+
+def test_what_looks_like_records_under_another_name_is_not_learned_as_a_text(tmp_path):
+    for name in ("a.txt", "a"):
+        (tmp_path / name).write_text('\n{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
+        with pytest.raises(UserError, match=f"{name}: JSON lines; let its name end with .jsonl"):
+            list(tasks.corpus("lm").read(tmp_path / name, {}))
+    (tmp_path / "a").write_text("{a}\n", encoding="utf-8")
+    assert [example.target for example in tasks.corpus("lm").read(tmp_path / "a", {})] == ["{a}"]
+
+
+def test_small_signs_of_a_wrong_file_say_what_to_do(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,b\na,b\nc,d\re,f\n")
+    with pytest.raises(UserError, match="; let lines end with LF or CR LF"):
+        list(source_files.records(path, {}))
+    path.write_text(",text\n0,a\n", encoding="utf-8")
+    (example,) = tasks.corpus("lm").read(path, {})
+    assert example.unused == ("a key without a name",)
+    path = tmp_path / "a.json"
+    path.write_text(" \n", encoding="utf-8")
+    assert list(source_files.records(path, {})) == []
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame([{"text": "a", "category": pandas.Timestamp("2020-01-01")}]).to_parquet(path)
+    (bad,) = tasks.corpus("lm").read(path, {})
+    assert bad.reason == '"category" is of type datetime; it is a word, or left out'
 
 
 def test_a_folder_is_no_file(tmp_path):

@@ -51,6 +51,7 @@ def as_name(key: str) -> str:
     left out.
     """
     shown = key if key.isprintable() else repr(key)[1:-1]
+    shown = shown or "a key without a name"
     return shown if len(shown) <= 60 else f"{shown[:59]}…"
 
 
@@ -64,4 +65,5 @@ def kind(value: Any) -> str:
         bytes: "bytes",
         type(None): "null",
     }
-    return names.get(type(value), "a number")
+    is_number = isinstance(value, int | float)
+    return names.get(type(value), "a number" if is_number else f"of type {type(value).__name__}")

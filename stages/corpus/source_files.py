@@ -99,14 +99,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _require_text(path: Path, first: bytes) -> None:
-    """Raise UserError where the first line shows that the file is no text, or has other ends of
-    lines.
-    """
+    """Raise UserError where the first line shows that the file is no text in UTF-8."""
     what = next((what for bytes_, what in BEGINNINGS.items() if first.startswith(bytes_)), "")
-    if not what and b"\x00" in first[:100]:
-        what = "UTF-16 or no text: NUL in line 1; convert it: `iconv -f UTF-16LE -t UTF-8`"
-    if not what and b"\r" in first.strip() and not first.endswith(b"\n"):
-        what = "its lines end with CR alone; convert it: `tr '\\r' '\\n'`"
+    if all(first[:8:2]) and len(first) > 8 and not any(first[1:8:2]):
+        what = "UTF-16 without a byte-order mark; convert it: `iconv -f UTF-16LE -t UTF-8`"
     if what:
         raise UserError(f"{path}: {what}")
 
@@ -147,6 +143,13 @@ def _object(text: str) -> dict[str, Any] | str:
     return f"a JSON {type(record).__name__}; a record is an object"
 
 
+def is_record(line: str) -> bool:
+    """Whether a line of a text is an object of JSON, and not empty."""
+    return (
+        line.lstrip().startswith("{") and isinstance(found := _object(line), dict) and bool(found)
+    )
+
+
 def _decoded(text: str, at: int) -> tuple[Any, int]:
     """(what stands there, its end); for an object with a key that is given twice, what is wrong:
     JSON has no rule which of the two is meant. Raises ValueError.
@@ -171,7 +174,8 @@ def _array(path: Path) -> Iterator[Record]:
     such as "data". A file that is JSON lines after all is read as such.
     """
     text = "".join(line for _, line in lines(path))
-    at = _skip(text, 0)
+    if (at := _skip(text, 0)) == len(text):
+        return
     if text[at : at + 1] == "{":
         yield from _json_lines(path) if _is_json_lines(text) else _wrapped(path, text)
         return

@@ -35,7 +35,7 @@ def of_text(path: Path, form: str, lines: Iterable[str]) -> tuple[list[str], Ite
     try:
         header = [name.strip() for name in next(rows, [])]
     except csv.Error as error:
-        raise UserError(f"{path} line {rows.line_num}: {error}; {QUOTES}") from None
+        raise _fault(path, rows.line_num, error) from None
     for other in SEPARATORS if len(header) == 1 else ():
         if other in header[0]:
             raise UserError(
@@ -64,10 +64,13 @@ def _rows(path: Path, header: list[str], rows: Any) -> Iterator[Record]:
             else:
                 yield line, {name: cell for name, cell in zip(header, cells, strict=True) if cell}
     except csv.Error as error:
-        raise UserError(f"{path} line {rows.line_num}: {error}; {QUOTES}") from None
+        raise _fault(path, rows.line_num, error) from None
 
 
-QUOTES = "correct the quotes there"
+def _fault(path: Path, line: int, error: csv.Error) -> UserError:
+    is_of_line_ends = "new-line" in str(error)
+    remedy = "let lines end with LF or CR LF" if is_of_line_ends else "correct the quotes there"
+    return UserError(f"{path} line {line}: {error}; {remedy}")
 
 
 def of_parquet(path: Path) -> tuple[list[str], Iterator[Record]]:

@@ -223,6 +223,8 @@ def _of_list(line: int, columns: list[str]) -> Iterator[Example]:
 def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
     """The examples of a line in one of the other forms. Raises Malformed."""
     names = ", ".join(columns)
+    if any("\r" in column for column in columns):
+        raise Malformed("CR inside it; let lines end with LF or CR LF")
     if line == 1 and 2 <= len(set(columns)) == len(columns) and all(map(NAME.fullmatch, columns)):
         raise Malformed(f"columns of the names {names}; {NAMED}")
     if _is_lang_8(columns):

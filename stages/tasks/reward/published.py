@@ -82,7 +82,9 @@ def text(record: dict[str, Any], key: str) -> str:
 
 
 def filled_steps(value: Any) -> list[str]:
-    if not isinstance(value, list) or not value:
+    if value is not None and not isinstance(value, list):
+        raise Malformed(f"the steps are {fields.kind(value)}; they are a list of texts")
+    if not value:
         raise Malformed('no "steps"; a solution has at least one')
     for place, step in enumerate(value, start=1):
         if not isinstance(step, str) or not step.strip():
