@@ -254,7 +254,7 @@ def test_columns_that_would_have_one_name_are_an_error(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "a", "question": "b"}\n{"question": "b"}', encoding="utf-8")
     (bad, good) = source_files.records(path, {"question": "instruction"})
-    assert bad[1].startswith("'question' and 'instruction' would both be 'instruction'; correct")
+    assert bad[1].startswith("'instruction' and 'question' would both be 'instruction'; correct")
     assert good == (2, {"instruction": "b"})
     with pytest.raises(UserError, match="'a' and 'b' would both be 'output'; correct `columns`"):
         list(source_files.records(path, {"a": "output", "b": "output"}))
@@ -782,6 +782,8 @@ def test_records_of_lima_and_xlam_are_conversations(tmp_path):
     lima, one, two, *bad = tasks.corpus("polish").read(path, {})
     assert [message["content"] for message in lima.prompt] == ["q", "a", "r"]
     assert (lima.target, lima.unused) == ("b", ("source",))
+    for task in ("gec", "typst"):
+        assert next(tasks.corpus(task).read(path, {})).unused == ("source",)
     for example in (one, two):
         assert example.answer["tool_calls"] == [CALL]
         assert example.tools == ({"type": "function", "function": function},)

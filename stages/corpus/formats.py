@@ -71,6 +71,11 @@ def _of_several(nth: int, reason: str) -> str:
     return f"record {nth} in this line: {reason}" if nth > 1 else reason
 
 
+def with_source(unused: tuple[str, ...], record: dict[str, Any]) -> tuple[str, ...]:
+    """The keys without a use, where "source" is one of them."""
+    return tuple(dict.fromkeys((*unused, *(("source",) if record.get("source") else ()))))
+
+
 def source_written(record: dict[str, Any], asked: str) -> str:
     """The source that `prepare` has written beside a conversation; "" where the record's "source"
     is something else, such as where it was found.

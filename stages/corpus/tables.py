@@ -124,9 +124,10 @@ def renamed(record: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any
     renamed = {columns.get(key, key): value for key, value in record.items()}
     if len(renamed) == len(record):
         return renamed
-    key = next(new for old, new in columns.items() if old in record and new in record)
-    other = next(old for old, new in columns.items() if new == key)
-    return TWO_COLUMNS.format("", other, key, key)
+    named = [columns.get(key, key) for key in record]
+    key = next(key for key in renamed if named.count(key) > 1)
+    one, other, *_ = (name for name in record if columns.get(name, name) == key)
+    return TWO_COLUMNS.format("", one, other, key)
 
 
 TWO_COLUMNS = (

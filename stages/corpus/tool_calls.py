@@ -27,7 +27,7 @@ def untagged(message: Message, where: str) -> Message:
         return message
     try:
         written = [json.loads(each) for each in TAGGED_CALL.findall(ending[0])]
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets in brackets, a thousand deep
         return message
     calls = [call(each, where) for each in written]
     return {**message, "content": said[: ending.start()].rstrip(), "tool_calls": calls}
@@ -70,5 +70,5 @@ def from_json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets in brackets, a thousand deep
         return value

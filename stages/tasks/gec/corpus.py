@@ -124,7 +124,7 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
         unused = parsed.unused
         if not (source := formats.source_written(record, asked)):
             source = asked.removeprefix(INSTRUCTION)
-            unused += ("source",) if record.get("source") else ()
+            unused = formats.with_source(unused, record)
         example = _pair(line, source, parsed.answer, record, parsed.form, unused)
         own = [(at["role"], at["content"].strip()) for at in parsed.before]
         written = [(at["role"], at["content"]) for at in prompt(example.source)]

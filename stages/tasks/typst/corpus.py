@@ -126,7 +126,7 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
             asked, messages = parsed.before[-1]["content"], parsed.before
             written = formats.source_written(record, asked)
             source = written or _without_lead_in(asked)
-            unused += ("source",) if record.get("source") and not written else ()
+            unused = unused if written else formats.with_source(unused, record)
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
