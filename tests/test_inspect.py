@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from stages import drafts, tasks
+from stages import drafts, tasks, version_changes
 from stages.commands import diff, inspect, shown_outcomes
 from stages.corpus import changes, split
 from stages.differences import differences
@@ -300,30 +302,75 @@ def test_a_category_gets_better_by_a_draft_that_was_mended(clone):
 # diff
 
 
-def test_rows_are_matched_by_their_question():
+def version(path: Path, rows: list[dict]) -> changes.Version:
+    write_lines(path, rows)
+    return changes.Version({"train": path})
+
+
+def test_rows_are_matched_by_their_question(tmp_path):
     before = [row(1, "a", "x", "1"), row(2, "a", "y", "2"), row(3, "a", "z", "3"), row(4, "a", "z", "4")]  # fmt: skip
     after = [row(1, "a", "x", "1"), row(5, "b", "y", "5"), row(6, "a", "w", "6"), row(4, "a", "z", "4")]  # fmt: skip
-    found = changes.between(before, after)
-    assert found == changes.Changes([after[2]], [before[2]], [(before[1], after[1])], 2)
+    old, new = version(tmp_path / "a", before), version(tmp_path / "b", after)
+    found = changes.between(old, new)
+    assert [*new.rows(found.added)] == [after[2]]
+    assert [*old.rows(found.removed)] == [before[2]]
+    assert [*old.rows(found.changed[0]), *new.rows(found.changed[1])] == [before[1], after[1]]
+    assert found.same == 2
+    assert new.categories(np.arange(4)) == {"a": 3, "b": 1}
 
 
-def test_a_solution_with_other_labels_has_changed():
+def test_matches_are_those_of_one_row_after_another(tmp_path):
+    """As lists of waiting rows would give them, of questions that stand several times."""
+    draws = np.random.default_rng(0)
+    for _ in range(30):
+        sides = [[row(n, "a", f"q{draws.integers(5)}", f"t{draws.integers(3)}") for n in range(draws.integers(0, 12))] for _ in range(2)]  # fmt: skip
+        waiting, others, same, changed, added = [*sides[0]], [], 0, [], []
+        for each in sides[1]:
+            equal = next(
+                (other for other in waiting if other["messages"] == each["messages"]), None
+            )
+            if equal:
+                waiting.remove(equal)
+                same += 1
+            else:
+                others.append(each)
+        for each in others:
+            other = next((other for other in waiting if other["source"] == each["source"]), None)
+            if other:
+                waiting.remove(other)
+                changed.append((other, each))
+            else:
+                added.append(each)
+        old, new = version(tmp_path / "a", sides[0]), version(tmp_path / "b", sides[1])
+        found = changes.between(old, new)
+        pairs = zip(old.rows(found.changed[0]), new.rows(found.changed[1]), strict=True)
+        assert ([*new.rows(found.added)], [*old.rows(found.removed)]) == (added, waiting)
+        assert ([*pairs], found.same) == (changed, same)
+
+
+def test_a_solution_with_other_labels_has_changed(tmp_path):
     solution = {"id": "1", "category": "", "source": "", "prompt": "p", "completions": ["s"]}
-    found = changes.between([solution | {"labels": [1.0]}], [solution | {"labels": [0.0]}])
-    assert len(found.changed) == 1
+    old = version(tmp_path / "a", [solution | {"labels": [1.0]}])
+    new = version(tmp_path / "b", [solution | {"labels": [0.0]}])
+    assert len(changes.between(old, new).changed[0]) == 1
 
 
 def test_new_rows_that_resemble_others_are_counted(tmp_path):
-    old = [row(1, "a", "a sentence of some length that is known", "the same in another language")]
-    added = [row(2, "a", "a sentence of some length that is known!", "the same in another language"), row(3, "a", "nothing like it", "at all")]  # fmt: skip
-    assert changes.near_duplicates(old, added, tmp_path) == 1
+    old = version(tmp_path / "a", [row(1, "a", "a sentence of some length that is known", "the same in another language")])  # fmt: skip
+    new = version(tmp_path / "b", [row(2, "a", "a sentence of some length that is known!", "the same in another language"), row(3, "a", "nothing like it", "at all")])  # fmt: skip
+    assert changes.near_duplicates(old, new, np.arange(2), tmp_path) == 1
+
+
+def test_a_damaged_corpus_is_refused_with_what_to_run(tmp_path):
+    (tmp_path / "gec-001.jsonl").write_text('{"id": "1"}\n')
+    with pytest.raises(UserError, match=r"gec-001.jsonl: damaged \(KeyError\('text'\)\); run `dvc repro prepare@gec-001`"):  # fmt: skip
+        changes.Version({"train": tmp_path / "gec-001.jsonl"})
 
 
 def test_versions_stand_beside_what_their_runs_made_of_them(whole_graph, monkeypatch, capsys, tmp_path):  # fmt: skip
     monkeypatch.chdir(whole_graph)
     told = said(capsys, diff.diff, "typst-001", "typst-002", rows=1)
-    assert "score by typst-001" in told
-    assert "score by typst-002" in told
+    assert "score: the mean of the held-out rows by typst-001 and then by typst-002" in told
     assert "tokens of both" in told
     assert "\nnew · " in told
     diff.diff("typst-001", "typst-002", as_jsonl=tmp_path / "changes.jsonl")
@@ -360,22 +407,25 @@ def test_parts_and_the_change_of_scores_stand_in_the_tables(scored, capsys):
             if not path.exists():
                 write_lines(path, ROWS[:2] if part == "train" else [])
     cells = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
+        [cell.strip() for cell in re.split("│|  +", line) if cell.strip()]
         for line in said(capsys, diff.diff, "gec-001", "gec-002").splitlines()
     ]
     assert ["gec-001", "2", "0", "4"] in [row[:4] for row in cells]
-    assert ["0.500", "0.000 (-0.500)"] in [row[-2:] for row in cells]
+    assert ["Particle", "4 → 2", "+0 -2"] in [row[:3] for row in cells]
+    assert ["0.500 → 0.000", "-0.500", "-1.00 to +0.00"] in [row[-3:] for row in cells]
     Path("data/scored/gec/gec-001.jsonl").write_text("{")
     diff.diff("gec-001", "gec-002")
     told = capsys.readouterr()
     assert told.err.startswith("without the scores of gec-001: data/scored/gec/gec-001.jsonl, ")
-    assert "score by gec-002" in told.out
+    assert "score: the mean of the held-out rows by gec-002" in told.out
+    Path("data/scored/gec/gec-002.jsonl").unlink()
+    assert "score: " not in said(capsys, diff.diff, "gec-001", "gec-002")
 
 
 def test_what_diff_cannot_compare_it_refuses(whole_graph, monkeypatch):
     monkeypatch.chdir(whole_graph)
     with pytest.raises(UserError, match="lm-001: a corpus of lm; name one of gec, as gec-001 is"):
         diff.diff("gec-001", "lm-001")
-    monkeypatch.setattr(diff, "PARTS", ("no",))
+    monkeypatch.setattr(version_changes, "PARTS", ("no",))
     with pytest.raises(UserError, match=r"data/prepared/gec/no/gec-001.jsonl: not there; run `dvc repro prepare@gec-001`"):  # fmt: skip
         diff.diff("gec-001", "gec-002")

@@ -1,5 +1,6 @@
 """The page of all figures and rows, in a real browser where there is one."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.commands import report
+from stages.commands import diff, report
 from stages.errors import UserError
+from stages.files import write_lines
 from stages.page import page_file, rows
 from tests import scored as repository
 from tests.scored import ROWS, row
@@ -67,6 +69,12 @@ def shown(page) -> list[str]:
     return [each.inner_text() for each in page.locator(".row").all()]
 
 
+def chain_of(run: str, *names: str) -> list[float]:
+    with Path("metrics/compare/gec/chain.csv").open(encoding="utf-8", newline="") as file:
+        (found,) = (record for record in csv.DictReader(file) if record["run"] == run)
+    return [float(found[name]) for name in names]
+
+
 @pytest.fixture
 def small(made) -> Path:
     return made(ROWS, repository.ANSWERS)
@@ -76,9 +84,11 @@ def test_the_chain_is_shown_and_a_cell_of_the_matrix_opens_its_rows(small, open_
     page = open_page(small)
     assert page.locator("h1").inner_text() == "gec"
     assert "no difference shown" in page.locator(".chain").inner_text()
+    interval = " – ".join(f"{bound:.3f}" for bound in chain_of("gec-001", "low", "high"))
+    assert interval in page.locator(".cell").first.inner_text()  # of the one test set there is
     page.get_by_role("button", name="gec-001 on gec-001").click()
     page.wait_for_selector(".row")
-    assert page.locator("output").inner_text() == "4 rows"
+    assert page.locator("output").inner_text() == "4 of 4 rows"
     assert page.locator("#run").input_value() == "gec-001"
 
 
@@ -86,7 +96,7 @@ def test_rows_are_filtered_sorted_and_marked(small, open_page):
     page = open_page(small, "#gec/rows")
     page.wait_for_selector(".row")
     page.select_option("#outcome", "worse")
-    assert page.locator("output").inner_text() == "2 rows"
+    assert page.locator("output").inner_text() == "2 of 4 rows"
     first = page.locator(".row").first
     assert first.locator("del").first.inner_text() == "を"
     assert first.locator("ins").first.inner_text() == "が"
@@ -98,9 +108,30 @@ def test_rows_are_filtered_sorted_and_marked(small, open_page):
     page.select_option("#category", "")
     page.fill("#text", "飲む")
     assert len(shown(page)) == 1
+    page.fill("#text", "本が読む")  # in the answers of both
+    assert len(shown(page)) == 1
     page.fill("#text", "")
     page.select_option("#sort", "best")
     assert "泳いだ" in shown(page)[0]
+
+
+def test_another_run_is_compared_with_its_own_parent(small, open_page):
+    page = open_page(small, "#gec/rows?run=gec-002&other=")
+    page.wait_for_selector(".row")
+    assert page.locator("#other").input_value() == ""
+    page.select_option("#run", "gec-001")
+    page.wait_for_function("document.querySelector('input[name=show]').checked")
+    assert [box.is_checked() for box in page.locator("input[name=show]").all()] == [True, False]
+    page.select_option("#run", "gec-002")
+    page.wait_for_function("document.querySelectorAll('input[name=show]')[1].checked")
+    assert page.locator("#other").input_value() == "gec-001"
+    assert "▲ +1.000 against gec-001" in page.locator(".row", has_text="泳いだ").inner_text()
+
+
+def test_a_link_to_a_row_that_is_not_here_says_so(small, open_page):
+    page = open_page(small, "#gec/rows?row=gec-001/no")
+    page.wait_for_selector(".row")
+    assert "No row gec-001/no is here" in page.locator("#list").inner_text()
 
 
 def test_a_link_to_a_row_opens_it_again(small, open_page):
@@ -125,7 +156,11 @@ def test_keys_lead_through_the_page(made, open_page):
     page.keyboard.press("/")
     page.keyboard.type("走った119")
     assert len(shown(page)) == 1
-    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    boxes = page.locator("input[name=show]")
+    assert [box.is_checked() for box in boxes.all()] == [True, True]
+    page.keyboard.press("1")
+    assert [box.is_checked() for box in boxes.all()] == [False, True]
     page.keyboard.press("?")
     assert page.locator("dialog").is_visible()
     page.keyboard.press("Escape")
@@ -141,6 +176,7 @@ def test_hostile_and_long_text_stays_text(made, open_page):
     page.wait_for_selector(".row")
     assert page.locator("img").count() == 0
     assert "</script><img src=x onerror=alert(1)>" in shown(page)[0]
+    assert "␛[31m␀&amp; �abc" in shown(page)[0]
     assert len(shown(page)[0]) < 10_000
     page.get_by_role("button", name="all 100,0").first.click()
     assert len(shown(page)[0]) > 100_000
@@ -164,15 +200,80 @@ def test_five_thousand_rows_are_filtered_in_a_tenth_of_a_second(made, open_page)
         }
         return times.sort((a, b) => a - b)[3];
     }""")
-    assert page.locator("output").inner_text() == "111 rows"
+    assert page.locator("output").inner_text() == "111 of 5,000 rows"
     assert milliseconds < 100
 
 
-@pytest.mark.parametrize(("fragment", "width", "scheme"), [("#gec/chain", 1280, "light"), ("#gec/rows", 400, "dark")])  # fmt: skip
-def test_nothing_hinders_a_reader(small, open_page, fragment, width, scheme):
+@pytest.fixture
+def two_versions(small) -> Path:
+    """gec-002 trained on a version with two new rows, one gone, one changed; mixed with another."""
+    old = [row(n, "Verb", f"走った{n}", f"走る{n}") for n in range(10, 14)]
+    new = [old[0] | {"category": "Verb"}, row(11, "Verb", "走った11", "走れ11"), *(row(n, "Particle", f"駅に着く{n}", f"駅へ着く{n}") for n in (20, 21)), old[3]]  # fmt: skip
+    for name, rows_, shares in (("gec-001", old, {}), ("gec-002", new, {"a-001": 0.5})):
+        write_lines(Path(f"data/prepared/gec/train/{name}.jsonl"), rows_)
+        for part in ("valid", "test"):
+            if not Path(f"data/prepared/gec/{part}/{name}.jsonl").exists():
+                write_lines(Path(f"data/prepared/gec/{part}/{name}.jsonl"), [])
+        Path("models", name).mkdir(parents=True)
+        noted = {
+            "corpus": {"name": name, "shares": shares | {name: 1.0}, "train_md5": "a"},
+            "base": {"path": "models/base"},
+            "parent": {"path": "models/gec-001" if shares else "models/base"},
+        }
+        Path("models", name, "lineage.json").write_text(json.dumps(noted))
+    report.report()
+    return small
+
+
+def test_which_data_made_it_better_stands_beside_the_change_of_each_category(two_versions, open_page):  # fmt: skip
+    page = open_page(two_versions)
+    (version,) = page.locator(".version").all()
+    facts = " ".join(version.locator(".facts").inner_text().split())
+    assert "corpus gec-001 → gec-002 mixed in a-001 × 0.5 rows 8 → 5" in facts
+    assert "new 2 gone 5 another answer 1 same 2" in facts
+    texts = [" ".join(line.inner_text().split()) for line in version.locator("tbody tr").all()]
+    assert [text.split()[0] for text in texts] == ["Verb", "Particle", "[red]"]
+    assert "5 → 3 −2 ~1" in texts[0]
+    assert "▲ +1.000" in texts[0]
+    assert "0.000 → 1.000, 1 rowsfew" in texts[0]
+    assert "2 → 2 +2 −2" in texts[1]
+    assert "−0.500" in texts[1]
+    version.get_by_role("button", name="Particle").click()
+    page.wait_for_selector(".row")
+    assert page.locator("output").inner_text() == "2 of 4 rows"
+    assert page.locator("#sort").input_value() == "change"
+    assert page.locator("#other").input_value() == "gec-001"
+
+
+def test_the_page_and_diff_tell_the_same_of_two_versions(two_versions, capsys, open_page):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["corpora"]["gec-002"] = params["corpora"]["gec-001"] | {"file": "b.tsv"}
+    params["runs"]["gec-002"]["corpus"] = "gec-002"
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    diff.diff("gec-001", "gec-002", rows=0)
+    told = capsys.readouterr().out
+    page = open_page(two_versions)
+    for line in page.locator(".brought tbody tr").all():
+        change = line.locator(".verdict").inner_text().replace("−", "-").lstrip("▲▼ ")
+        name = line.locator("th").inner_text()
+        (printed,) = (each for each in told.splitlines() if each.strip().startswith(name))
+        assert change in printed
+
+
+def test_versions_that_are_not_prepared_here_say_what_to_run(two_versions, open_page):
+    Path("data/prepared/gec/train/gec-002.jsonl").unlink()
+    report.report()
+    told = open_page(two_versions).locator(".version").inner_text()
+    assert (
+        "data/prepared/gec/train/gec-002.jsonl: not there; run `dvc repro prepare@gec-002`" in told
+    )
+
+
+@pytest.mark.parametrize(("fragment", "width", "scheme"), [("#gec/chain", 1280, "light"), ("#gec/chain", 400, "dark"), ("#gec/rows", 400, "dark")])  # fmt: skip
+def test_nothing_hinders_a_reader(two_versions, open_page, fragment, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    page = open_page(small, fragment, width, scheme)
+    page = open_page(two_versions, fragment, width, scheme)
     page.wait_for_selector(".row, .chain")
     found = Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
@@ -180,14 +281,25 @@ def test_nothing_hinders_a_reader(small, open_page, fragment, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_pictures_and_scores_of_steps_stand_in_their_rows(whole_graph, tmp_path, monkeypatch, open_page):  # fmt: skip
-    monkeypatch.chdir(whole_graph)
+def test_pictures_and_scores_of_steps_stand_in_their_rows(clone, tmp_path, monkeypatch, open_page):
+    monkeypatch.chdir(clone)
+    for name, changes in {
+        "scored/typst/typst-003": {"statistics": [1.0, 0.0, 0.0, 0.0, 1.0]},
+        "predictions/typst-003": {"answer": "frac("},
+    }.items():
+        path = Path("data", f"{name}.jsonl")
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        path.unlink()  # it may be a link into the cache
+        write_lines(path, [record | changes for record in records])
     file = tmp_path / "page.html"
     report.report(output=file)
     assert file.stat().st_size < 10 * 2**20
     typst = open_page(file, "#typst/rows")
     typst.wait_for_selector(".row")
     assert typst.locator("img.picture").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 5  # fmt: skip
+    assert typst.get_by_text("does not compile").count()
+    # Of rows of a language model none is fully right.
+    assert "below 0.5 in both" in open_page(file, "#lm/rows").locator("#outcome").inner_text()
     reward = open_page(file, "#reward/rows")
     reward.wait_for_selector(".steps")
     assert reward.locator(".step").first.inner_text()[0] in "✓✗"

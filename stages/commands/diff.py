@@ -2,28 +2,26 @@
 
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stages import outcomes
+from stages import outcomes, version_changes
 from stages.commands import own_files
 from stages.commands.shown_outcomes import marked, printable
-from stages.corpus import changes
+from stages.corpus.changes import PARTS, Version
 from stages.errors import UserError
 from stages.layers import Params
 from stages.outcomes import Outcome
 from stages.params import entry, load_params
 from stages.records import Row, target
-from stages.revisions import files_of
-
-PARTS = ("train", "valid", "test")
+from stages.version_changes import Compared
 
 
 def diff(
@@ -36,7 +34,8 @@ def diff(
 ) -> None:
     """Show which rows were added, removed and changed from one corpus version to another, matched
     by their question, and by category; beside it, what the runs that were trained on each make of
-    that category.
+    that category: the mean of its held-out rows' own scores, and how it changed, with its 95 %
+    interval. The page of `report` shows the same for each run and its parent.
 
     Rows are those that `prepare` kept. REVISION is a git revision or an experiment, as far as DVC's
     cache has its rows.
@@ -54,65 +53,52 @@ def diff(
     task, other = (entry(params.corpora, name, "corpora").task for name in names)
     if task != other:
         raise UserError(f"{after}: a corpus of {other}; name one of {task}, as {before} is")
-    parts = [_rows(task, given) for given in (before, after)]
-    old, new = ([row for rows in of.values() for row in rows] for of in parts)
-    found = changes.between(old, new)
-    if as_jsonl:
-        with own_files.written(as_jsonl) as file:
-            for record in _records(found):
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        return
-    console = Console()
-    with tempfile.TemporaryDirectory() as folder:
-        near = changes.near_duplicates(old, found.added, Path(folder))
-    base = next((spec.base for spec in params.runs.values() if spec.task == task), "")
-    console.print(_sizes(parts, (before, after), base))
-    console.print(
-        f"{found.same:,} rows are the same, {len(found.changed):,} have another answer, "
-        f"{len(found.added):,} are new, {len(found.removed):,} are gone; of the new ones {near:,} "
-        "resemble a row before them",
-        highlight=False,
-    )
-    console.print(_by_category(params, task, (old, new), found, (before, after)))
-    for kind, some in (("new", found.added), ("gone", found.removed)):
-        for row in some[:rows]:
-            console.print(f"\n{kind} · ", printable(row["category"]), sep="", highlight=False)
-            console.print(_shown(row))
-    for was, now in found.changed[:rows]:
-        console.print("\nchanged · ", printable(now["category"]), sep="", highlight=False)
-        part = _shown(was)
-        part.add_row("now", marked(target(was), target(now), console.is_terminal))
-        if "labels" in now:
-            part.add_row("labels", f"{was['labels']} → {now['labels']}")
-        console.print(part)
+    with tempfile.TemporaryDirectory() as scratch:
+        versions = [
+            _version(task, given, Path(scratch, str(number)))
+            for number, given in enumerate((before, after))
+        ]
+        found = version_changes.compared(*versions)
+        if as_jsonl:
+            with own_files.written(as_jsonl) as file:
+                for record in _records(found):
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            return
+        console = Console()
+        base = next((spec.base for spec in params.runs.values() if spec.task == task), "")
+        console.print(_sizes(versions, (before, after), base))
+        of = found.changes
+        console.print(
+            f"{of.same:,} rows are the same, {len(of.changed[0]):,} have another answer, "
+            f"{len(of.added):,} are new, {len(of.removed):,} are gone; of the new ones "
+            f"{found.near_duplicates:,} resemble a row before them",
+            highlight=False,
+        )
+        _print_categories(console, params, task, found, (before, after))
+        _print_rows(console, found, rows)
 
 
-def _rows(task: str, given: str) -> dict[str, list[Row]]:
-    """All prepared rows of CORPUS or CORPUS@REVISION by the part that they are in."""
+def _version(task: str, given: str, scratch: Path) -> Version:
+    """CORPUS or CORPUS@REVISION."""
     name, _, revision = given.partition("@")
-    files, found = files_of(revision) if revision else None, dict[str, list[Row]]()
-    for part in PARTS:
-        path = Path("data/prepared", task, part, f"{name}.jsonl")
-        try:
-            at = str(path)
-            text = files.read_text(at, encoding="utf-8") if files else path.read_text("utf-8")
-        except Exception:  # DVC's cache has errors of its own beside FileNotFoundError
-            where = f" at {revision}" if revision else ""
-            raise UserError(
-                f"{path}: not there{where}; run `dvc repro prepare@{name}`"
-                + (", or `dvc pull` of that revision" if revision else "")
-            ) from None
-        found[part] = [json.loads(line) for line in text.split("\n") if line]
-    return found
+    if revision:
+        return version_changes.prepared_at(revision, task, name, scratch)
+    return version_changes.prepared(task, name)
 
 
-def _records(found: changes.Changes) -> Iterable[dict[str, Any]]:
-    yield from ({"change": "new", "row": row} for row in found.added)
-    yield from ({"change": "gone", "row": row} for row in found.removed)
-    yield from ({"change": "changed", "before": was, "row": now} for was, now in found.changed)
+def _records(found: Compared) -> Iterator[dict[str, Any]]:
+    of = found.changes
+    yield from ({"change": "new", "row": row} for row in found.after.rows(of.added))
+    yield from ({"change": "gone", "row": row} for row in found.before.rows(of.removed))
+    yield from ({"change": "changed", "before": was, "row": now} for was, now in _changed(found))
 
 
-def _sizes(parts: list[dict[str, list[Row]]], given: tuple[str, str], base: str) -> Table:
+def _changed(found: Compared, most: int | None = None) -> Iterable[tuple[Row, Row]]:
+    was, now = (places[:most] for places in found.changes.changed)
+    return zip(found.before.rows(was), found.after.rows(now), strict=True)
+
+
+def _sizes(versions: list[Version], given: tuple[str, str], base: str) -> Table:
     """Rows by part and their mean lengths, in tokens too where the base is here."""
     table = Table("corpus", *PARTS, "characters of an input", "of a reference")
     tokenizer = Path(base, "tokenizer.json")
@@ -120,76 +106,84 @@ def _sizes(parts: list[dict[str, list[Row]]], given: tuple[str, str], base: str)
         table.add_column("tokens of both")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, of in zip(given, parts, strict=True):
-        rows = [row for some in of.values() for row in some]
-        inputs, references = [row["source"] for row in rows], [target(row) for row in rows]
-        sums = [sum(map(len, inputs)), sum(map(len, references))]
+    for name, of in zip(given, versions, strict=True):
+        sums = [of.source_characters, of.reference_characters]
         if tokenizer.is_file():
-            sums.append(_tokens(tokenizer, inputs + references))
-        means = (f"{total / max(len(rows), 1):,.1f}" for total in sums)
-        counts = (f"{len(some):,}" for some in of.values())
-        table.add_row(printable(name), *counts, *means)
+            sums.append(of.tokens(tokenizer))
+        means = (f"{total / max(len(of), 1):,.1f}" for total in sums)
+        table.add_row(printable(name), *(f"{size:,}" for size in of.sizes.values()), *means)
     return table
 
 
-def _tokens(file: Path, texts: list[str]) -> int:
-    from tokenizers import Tokenizer
-
-    encoded = Tokenizer.from_file(str(file)).encode_batch_fast(texts, add_special_tokens=False)
-    return sum(len(each.ids) for each in encoded)
-
-
-def _by_category(
-    params: Params,
-    task: str,
-    versions: tuple[list[Row], list[Row]],
-    found: changes.Changes,
-    given: tuple[str, str],
-) -> Table:
-    """Rows by category, and what the last run of each corpus makes of those that are held out."""
-    table = Table("category")
-    for header in (*(printable(name) for name in given), *map(Text, ("new", "gone", "changed"))):
-        table.add_column(header)
-    counts = [
-        Counter(row["category"] for row in rows)
-        for rows in (*versions, found.added, found.removed, [now for _, now in found.changed])
-    ]
-    scored = list[dict[str, float]]()
-    for name in dict.fromkeys(each.partition("@")[0] for each in given):
-        runs = [run for run, spec in params.runs.items() if spec.corpus == name]
-        if not runs or not Path("data/scored", task, f"{runs[-1]}.jsonl").is_file():
-            continue
-        try:
-            scored.append(_means(outcomes.once(outcomes.of_run(task, runs[-1]))))
-        except UserError as error:
-            typer.echo(f"without the scores of {runs[-1]}: {error}", err=True)
-            continue
-        table.add_column(f"score by {runs[-1]}")
-        table.caption = "score by RUN: the mean of the rows that are held out"
+def _print_categories(
+    console: Console, params: Params, task: str, found: Compared, given: tuple[str, str]
+) -> None:
+    """Rows by category, and what the last run of each corpus makes of those that are held out: what
+    gained most first.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("category", overflow="fold")
+    table.add_column("rows")
+    table.add_column(Text("new, gone, changed"))
+    names = dict.fromkeys(each.partition("@")[0] for each in given)
+    scored = {run: some for run, some in (_scored(params, task, name) for name in names) if some}
+    if scored:
+        table.add_column("score")
+    if len(scored) > 1:
+        table.add_column("change")
+        table.add_column("95 % interval")
     for column in table.columns[1:]:
         column.justify = "right"
-    for category in sorted(set().union(*counts)):
-        means = [of.get(category) for of in scored]
-        table.add_row(
-            printable(category),
-            *(f"{count[category]:,}" for count in counts),
-            *(_score(mean, means[0] if at else None) for at, mean in enumerate(means)),
-        )
-    return table
+    of_runs = version_changes.score_changes(*([], [], *scored.values())[-2:])
+    counted = found.categories()
+    for category in version_changes.most_gained_first(counted, of_runs):
+        of = counted[category]
+        counts = f"+{of.added:,} -{of.removed:,}" + (f" ~{of.changed:,}" if of.changed else "")
+        cells = [f"{of.before:,} → {of.after:,}", counts]
+        if score := of_runs.get(category):
+            means = (mean for mean in (score.before, score.after) if mean is not None)
+            cells.append(" → ".join(f"{mean:.3f}" for mean in means))
+            if change := score.change:
+                cells.append(f"{change.difference:+.3f}")
+                cells.append(f"{change.low:+.2f} to {change.high:+.2f}")
+        table.add_row(printable(category), *cells)
+    console.print(table)
+    if scored:
+        by = " and then by ".join(scored)
+        console.print(f"score: the mean of the held-out rows by {by}", highlight=False)
 
 
-def _score(mean: float | None, before: float | None) -> str:
-    """With its change from the other version's run, where both have one."""
-    if mean is None:
-        return ""
-    return f"{mean:.3f}" + (f" ({mean - before:+.3f})" if before is not None else "")
+def _scored(params: Params, task: str, corpus: str) -> tuple[str, list[Outcome]]:
+    """The last run of a corpus with what it made of the rows that are held out, [] where that
+    cannot be had.
+    """
+    run = next((run for run, spec in [*params.runs.items()][::-1] if spec.corpus == corpus), "")
+    if not run or not Path("data/scored", task, f"{run}.jsonl").is_file():
+        return run, []
+    try:
+        return run, outcomes.of_run(task, run)
+    except UserError as error:
+        typer.echo(f"without the scores of {run}: {error}", err=True)
+        return run, []
 
 
-def _means(scored: list[Outcome]) -> dict[str, float]:
-    scores: dict[str, list[float]] = {}
-    for outcome in scored:
-        scores.setdefault(outcome.row["category"], []).append(outcome.score)
-    return {category: sum(some) / len(some) for category, some in scores.items()}
+def _print_rows(console: Console, found: Compared, most: int) -> None:
+    """A few of each kind."""
+    of = found.changes
+    for kind, version, places in (
+        ("new", found.after, of.added),
+        ("gone", found.before, of.removed),
+    ):
+        for row in version.rows(places[:most]):
+            console.print(f"\n{kind} · ", printable(row["category"]), sep="", highlight=False)
+            console.print(_shown(row))
+    for was, now in _changed(found, most):
+        console.print("\nchanged · ", printable(now["category"]), sep="", highlight=False)
+        part = _shown(was)
+        part.add_row("now", marked(target(was), target(now), console.is_terminal))
+        if "labels" in now:
+            part.add_row("labels", f"{was['labels']} → {now['labels']}")
+        console.print(part)
 
 
 def _shown(row: Row) -> Table:

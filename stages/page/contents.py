@@ -1,7 +1,7 @@
 """A task's part of the page: the figures and lineage of each run, and the rows behind them."""
 
 import filecmp
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from stages import outcomes, tasks
 from stages.errors import UserError
 from stages.outcomes import Outcome
 from stages.page import curves, figures, lineage, rows
+from stages.page.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,27 @@ def of_task(
                 }
             )
             done()
+    _add_versions(task, copies[0].folder, shown, found)
     about = {"task": task, "measure": _measure(task), "runs": shown}
     return about | {"curves": curves.drawing(points)}, rows.of_task(task, found)
+
+
+def _add_versions(
+    task: str, folder: Path, shown: list[dict[str, Any]], found: Mapping[str, list[Outcome]]
+) -> None:
+    """To each run of the workspace that continues from another of its task, what its corpus brought
+    beside that one's.
+    """
+    between = Versions(task, folder).between
+    lineages = {run["label"]: run["lineage"] for run in shown if not run["revision"]}
+    for run in shown:
+        own, before = (lineages.get(run[name], {}) for name in ("label", "parent"))
+        if own and before:
+            run["version"] = between(
+                (before["corpora"][0]["name"], own["corpora"][0]["name"]),
+                folder / own["base"] / "tokenizer.json",
+                *(found.get(run[name], []) for name in ("parent", "label")),
+            )
 
 
 def unchanged(tasks: Iterable[str], copies: list[Copy]) -> dict[str, list[str]]:

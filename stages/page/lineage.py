@@ -12,9 +12,9 @@ Flat = dict[tuple[str, ...], Any]
 def of_run(run: str, folder: Path) -> dict[str, Any]:
     """Lineage by name, as far as the folder has it; {} for a run that is not trained there.
 
-    corpora: name, share of its rows in an epoch, and its training rows.   line: the models that it
-    descends from, oldest first.   differs: [what, parent's value, own value], None where one has
-    no such setting.
+    corpora: name, share of its rows in an epoch, and its training rows, its own first.   line: the
+    models that it descends from, oldest first.   differs: [what, parent's value, own value], None
+    where one has no such setting.
     """
     noted = read_json(folder / "models" / run / "lineage.json")
     if not noted:
@@ -23,7 +23,10 @@ def of_run(run: str, folder: Path) -> dict[str, Any]:
     return {
         "corpora": [
             {"name": name, "share": share, "rows": _training_rows(name, folder)}
-            for name, share in noted["corpus"]["shares"].items()
+            for name, share in sorted(
+                noted["corpus"]["shares"].items(),
+                key=lambda each: each[0] != noted["corpus"]["name"],
+            )
         ],
         "line": [*_ancestors(parent, folder), run],
         "base": noted["base"]["path"],

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+SCRIPTS = ("elements.js", "figures.js", "versions.js", "rows.js", "page.js")
+"""One script in this order: the last one draws the page."""
 
 
 def html_of(figures: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
@@ -18,7 +20,8 @@ def html_of(figures: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     No text of the data is markup: JSON has no `<`, and the script sets it as text. The page's
     policy allows this script, this style and pictures in the file, and no connection.
     """
-    script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style = (HERE / "page.css").read_text(encoding="utf-8")
     packed = "\n".join(
         f'<script type="application/gzip" data-task="{html.escape(task)}">{_packed(each)}</script>'
         for task, each in rows.items()
