@@ -464,3 +464,14 @@ def test_the_second_link_of_the_gec_chain_trained_by_mlx(clone):
         clone, "python", "-m", "stages", "apply", "gec-002", "--text", "私は本が読みます。"
     ).stdout
     assert said.endswith("\n")
+
+
+def test_arrays_of_two_models_are_shared_where_they_are_the_same_to_the_last_bit(llama):
+    first, second = (mlx_models.load_weights(str(llama)) for _ in range(2))
+    projection = second.layers[0].self_attn.q_proj
+    projection.weight = projection.weight * 2
+    before = np.array(second(mx.arange(3)[None]))
+    mlx_models.share_arrays(second, first)
+    assert second.model.embed_tokens.weight is first.model.embed_tokens.weight
+    assert projection.weight is not first.layers[0].self_attn.q_proj.weight
+    assert (np.array(second(mx.arange(3)[None])) == before).all()

@@ -14,8 +14,10 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+import torch
 import uvicorn
 
+from stages.backends.pytorch.models import share_tensors
 from stages.backends.shared import process
 from stages.commands import serve
 from stages.errors import UserError
@@ -117,6 +119,40 @@ def test_many_at_once_are_answered_as_alone_and_in_few_batches(address, whole_gr
         time.sleep(0.01)
     batcher.close()
     assert len(sizes) <= 3
+
+
+def test_runs_on_one_base_share_what_no_adapter_changed_and_answer_as_alone(whole_graph, monkeypatch):  # fmt: skip
+    monkeypatch.chdir(whole_graph)
+    monkeypatch.setattr(process, "set_up", lambda exact: None)  # of this process, for other tests
+    params, together = load_params(), LoadedRuns()
+    runs = [trained_run(params, name) for name in ("gec-001", "gec-002", "typst-003", "lm-001")]
+    texts = ["私は本が読みます。", "水が飲む。"]
+    for run_ in runs:
+        together.answerer(run_)
+    for run_ in runs:
+        rows = [run_.question(text) for text in texts]
+        assert together.answerer(run_).respond(rows) == LoadedRuns().answerer(run_).respond(rows)
+    tensors = [
+        {
+            name: tensor.data_ptr()
+            for name, tensor in together.answerer(run_).model.named_parameters()
+        }
+        for run_ in runs
+    ]
+    embedding, projection = "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"
+    # lm-001 is the base of the others, and has another base itself.
+    assert [len({of[name] for of in tensors[:3]}) for name in (embedding, projection)] == [1, 3]
+
+
+def test_tensors_are_shared_where_they_are_the_same_to_the_last_bit():
+    made = [torch.nn.Linear(2, 2) for _ in range(2)]
+    for model in made:
+        model.weight.data = torch.tensor([[0.0, 1.0], [torch.nan, 3.0]])
+        model.bias.data = torch.zeros(2)
+    made[1].bias.data = -made[0].bias.data
+    share_tensors(*made)
+    assert made[0].weight.data_ptr() == made[1].weight.data_ptr()
+    assert made[0].bias.data_ptr() != made[1].bias.data_ptr()  # 0.0 is not -0.0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stages import contracts
 from stages.backends.shared import process
@@ -65,6 +65,11 @@ class Answerer(Protocol):
     def asked_with(self, settings: Answering) -> "Answerer":
         """The same loaded model, which answers in another way.   settings: with another generation
         or seed.
+        """
+
+    def share(self, other: Any) -> None:
+        """Have in memory once what both have to the last bit, such as all of their base that no
+        adapter has changed. Answers stay what they are.   other: of the same backend.
         """
 
 

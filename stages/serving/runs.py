@@ -63,11 +63,13 @@ class LoadedRuns:
     """Models, each loaded when it is first asked for.
 
     Each run has its own, also where several are adapters on one base: an adapter is merged into
-    its base, as in an evaluation, so that answers are the same to the last bit.
+    its base, as in an evaluation, so that answers are the same to the last bit. What their adapters
+    leave as it is in the base is in memory once.
     """
 
     def __init__(self) -> None:
         self.answerers: dict[str, Answerer] = {}
+        self.firsts: dict[tuple[str, str], Answerer] = {}  # of each backend and base
         self.exact = ""
 
     def answerer(self, run: TrainedRun) -> Answerer:
@@ -79,6 +81,10 @@ class LoadedRuns:
                 f"{self.exact}, and a process can only do one; start another for it"
             )
         if run.name not in self.answerers:
-            self.answerers[run.name] = run.load()
+            loaded = run.load()
+            first = self.firsts.setdefault((run.settings.backend, run.base), loaded)
+            if first is not loaded:
+                loaded.share(first)
+            self.answerers[run.name] = loaded
             self.exact = exact
         return self.answerers[run.name]

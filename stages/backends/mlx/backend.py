@@ -24,6 +24,7 @@ from stages.backends.mlx.models import (
     load_weights,
     model_for_training,
     peft_state,
+    share_arrays,
 )
 from stages.backends.shared import adapters, memory, model_folders
 from stages.backends.shared.answering import ModelAnswerer
@@ -165,6 +166,9 @@ class Answerer(ModelAnswerer):
             attach(self.model, Lora(**{key: config[key] for key in Lora.model_fields}))
             load_state(self.model, state)
         self.model.eval()
+
+    def share(self, other: Any) -> None:
+        share_arrays(self.model, other.model)
 
     def nats(
         self, sequences: Sequence[Encoded], advance: Callable[[int], None]

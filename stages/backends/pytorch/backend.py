@@ -15,8 +15,12 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from stages import backends
 from stages.backends.pytorch import attention, decoding, fused, refuses, step_head
 from stages.backends.pytorch.loss import causal_model, row_nats, step_likelihoods
-from stages.backends.pytorch.models import model_for_answering, model_for_training
-from stages.backends.shared import adapters, memory, model_folders
+from stages.backends.pytorch.models import (
+    model_for_answering,
+    model_for_training,
+    share_tensors,
+)
+from stages.backends.shared import adapters, memory, model_folders, process
 from stages.backends.shared.answering import ModelAnswerer
 from stages.backends.shared.devices import description, device, use_threads
 from stages.backends.shared.precision import Precision, choose, native, settled
@@ -178,6 +182,10 @@ class Answerer(ModelAnswerer):
         attention.fuse(self.model, where)
         self.joins = attention.joins_rows(self.model)
         self.settings = settings
+
+    def share(self, other: Any) -> None:
+        share_tensors(self.model, other.model)
+        process.give_back_freed_memory()
 
     def nats(
         self, sequences: Sequence[Encoded], advance: Callable[[int], None]

@@ -123,6 +123,24 @@ def model_for_answering(
     return loaded
 
 
+@torch.no_grad()
+def share_tensors(model: nn.Module, other: nn.Module) -> None:
+    """Take the other model's tensors in place of those that are the same to the last bit."""
+    theirs = dict((*other.named_parameters(), *other.named_buffers()))
+    for name, own in (*model.named_parameters(), *model.named_buffers()):
+        found = theirs.get(name)
+        if found is not None and _same_bits(own, found):
+            own.data = found.data
+
+
+def _same_bits(own: torch.Tensor, other: torch.Tensor) -> bool:
+    if (own.shape, own.dtype, own.device) != (other.shape, other.dtype, other.device):
+        return False
+    # As bytes: 0.0 is not -0.0 here, and a NaN is itself.
+    mine, theirs = (each.detach().flatten().view(torch.uint8) for each in (own, other))
+    return torch.equal(mine, theirs)
+
+
 def resize_for_added_tokens(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add rows to the embeddings where added tokens need them: the mean of all others.
 

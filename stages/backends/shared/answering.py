@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,10 @@ class ModelAnswerer(ABC):
         self, solutions: Sequence[Encoded], advance: Callable[[int], None]
     ) -> list[list[float]]:
         """How right each step of each solution is, 0 to 1."""
+
+    @abstractmethod
+    def share(self, other: Any) -> None:
+        """As stages.backends.Answerer."""
 
     @property
     def generation(self) -> Generation:
