@@ -4,22 +4,28 @@ What is held out stays out: rows come from data/mixed/RUN, which no test set sha
 and are compared once more with all test sets that there are now.
 """
 
+import csv
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from stages import backends, tasks
-from stages.corpus import clean
+from stages.corpus import clean, source_files
+from stages.corpus.examples import BadLine
 from stages.errors import UserError, nearest
-from stages.files import read_json, require_writable, write_lines
+from stages.files import atomic_write, read_json, require_writable, write_lines
 from stages.layers import Params, answering
 from stages.outcomes import Figures, of_each
-from stages.records import Prediction, Row, read_rows
+from stages.records import Prediction, Row, read_rows, target
 
 ANSWERED_PER_DRAFTED = 10  # rows are answered until enough are wrong, but no more than these
 AT_ONCE = 64
+JSON_LINES = ".jsonl"
+FORMS = (JSON_LINES, *source_files.TABLES)
+COLUMNS = ("category", "input", "output", "answered")
 NAMED = 5  # failing categories that are told of
 
 
@@ -33,22 +39,28 @@ def write(
     empty: bool,
 ) -> list[str]:
     """Writes training and validation rows that the run gets wrong, the worst first, as `prepare`
-    writes rows, with the run's answer as "answered". Returns lines that say how many, and what
-    there is of the categories that they were looked for in.
+    writes rows or as a table, with the run's answer as "answered". Returns lines that say how many,
+    and what there is of the categories that they were looked for in.
 
     failing: the categories of the test sets, the worst first.   categories: those to look in, []
     for the failing ones.   empty: without the reference, for whoever wants to answer without having
     seen it.
     """
     task = params.runs[run].task
-    if path.suffix != ".jsonl":
+    if path.suffix not in FORMS:
         raise UserError(
-            f"--draft {path}: is written as JSON lines; name a file that ends in .jsonl"
+            f"--draft {path}: is written as JSON lines or as a table; name a file that ends in "
+            f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"
         )
     if path.exists():
         raise UserError(f"--draft {path}: is there already; name a new file, or remove it")
     require_writable(path.parent)
     waiting = candidates(run, task, categories or [*failing])
+    if path.suffix != JSON_LINES and any("messages" not in row for row in waiting):
+        raise UserError(
+            f"--draft {path}: not all rows of {task} are pairs, as a table has them; name a file that "
+            f"ends in {JSON_LINES}"
+        )
     options = answering(params.resolve(run))
     model = backends.load(options.backend, options.exact).answerer(
         f"models/{run}", params.runs[run].base, options
@@ -64,7 +76,7 @@ def write(
         statistics = tasks.score(task).statistics(together, answers)
         scores = of_each(task, together, answers, statistics)
         drafted += [
-            (score, _drafted(row, answer, empty))
+            (score, _drafted(row, answer, empty and path.suffix == JSON_LINES))
             for row, answer, score in zip(together, answers, scores, strict=True)
             if score < 1
         ]
@@ -74,7 +86,10 @@ def write(
             f"--category, or write rows of your own for `python -m stages new {task}`"
         )
     drafted = sorted(drafted, key=itemgetter(0))[:rows]
-    write_lines(path, (row for _, row in drafted))
+    if path.suffix == JSON_LINES:
+        write_lines(path, (row for _, row in drafted))
+    else:
+        _write_table(path, task, [row for _, row in drafted], empty)
     looked_for = categories or [*failing][:NAMED]
     named = dict.fromkeys([*looked_for, *(row["category"] for _, row in drafted)])
     return [
@@ -113,6 +128,36 @@ def candidates(run: str, task: str, categories: Sequence[str]) -> list[Row]:
 def _drafted(row: Row, answer: Prediction, empty: bool) -> dict[str, Any]:
     made = answer.answer or list(answer.step_scores)
     return {**(_emptied(row) if empty else row)} | ({"answered": made} if made else {})
+
+
+def _write_table(path: Path, task: str, rows: Sequence[dict[str, Any]], empty: bool) -> None:
+    """As columns that every task of pairs reads.
+
+    Raises UserError for a row that would be read as another one, such as a conversation of several
+    turns; nothing is written then.
+    """
+    records = [
+        (row["category"], row["source"], target(cast(Row, row)), row.get("answered", ""))
+        for row in rows
+    ]
+    corpus = tasks.corpus(task)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_cells(whole := Path(folder, f"draft{path.suffix}"), records)
+        for row, read in zip(rows, corpus.read(whole, {}), strict=True):
+            if isinstance(read, BadLine) or corpus.show(read).get("messages") != row["messages"]:
+                raise UserError(
+                    f"--draft {path}: row {row['id']} has more than an input and an output, or is "
+                    f"read otherwise from a table; name a file that ends in {JSON_LINES}"
+                )
+    _write_cells(path, [(*row[:2], "" if empty else row[2], row[3]) for row in records])
+
+
+def _write_cells(path: Path, records: Iterable[Sequence[str]]) -> None:
+    with atomic_write(path) as file:
+        delimiter = source_files.TABLES[path.suffix]
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(records)
 
 
 def _emptied(row: Row) -> Row:

@@ -193,10 +193,58 @@ def test_a_mended_draft_is_read_as_a_corpus(mixed):
     ]
 
 
+@pytest.mark.parametrize("name", ["draft.tsv", "draft.csv"])
+def test_a_draft_is_a_table_where_its_name_asks_for_one(mixed, name):
+    rows = [row(30, "Verb", '走っ\t"た', '走る, "と"'), row(31, "Verb", "飛んた", "飛んだ")]
+    write_lines(Path("data/mixed/gec-002/valid.jsonl"), rows)
+    inspect.inspect("gec-002", draft=Path(name), category=["Verb"], rows=2)
+    examples = list(tasks.corpus("gec").read(Path(name), {}))
+    assert [(each.source, each.target, each.category, each.unused) for each in examples] == [
+        (each["source"], answer_text(each["messages"][-1]), "Verb", ("answered",)) for each in rows
+    ]
+    Path(name).unlink()
+    inspect.inspect("gec-002", draft=Path(name), category=["Verb"], rows=2, empty=True)
+    with Path(name).open(encoding="utf-8", newline="") as file:
+        records = [*csv.DictReader(file, delimiter="\t" if name.endswith("tsv") else ",")]
+    assert [(each["input"], each["output"], each["answered"]) for each in records] == [
+        (each["source"], "", each["source"]) for each in rows
+    ]
+
+
+def test_a_row_that_a_table_cannot_hold_is_named_and_nothing_written(mixed):
+    turns = row(40, "Verb", "走った", "走る")
+    turns["messages"].insert(0, {"role": "system", "content": "丁寧に"})
+    write_lines(Path("data/mixed/gec-002/valid.jsonl"), [turns])
+    with pytest.raises(UserError) as error:
+        inspect.inspect("gec-002", draft=Path("new.csv"), category=["Verb"], rows=1)
+    assert (
+        str(error.value)
+        == f"--draft new.csv: row {turns['id']} has more than an input and an output, or is read otherwise from a table; name a file that ends in .jsonl"
+    )
+    assert not Path("new.csv").exists()
+
+
+def test_solutions_and_texts_are_drafted_as_json_lines_alone(whole_graph, tmp_path, monkeypatch):
+    monkeypatch.chdir(whole_graph)
+    for name, task in (("reward-002", "reward"), ("lm-001", "lm")):
+        with pytest.raises(UserError, match=rf"not all rows of {task} are pairs, as a table has them; name a file that ends in .jsonl"):  # fmt: skip
+            inspect.inspect(name, draft=tmp_path / "draft.tsv")
+
+
+@pytest.mark.parametrize("name", ["gec-002", "typst-003", "polish-002"])
+def test_rows_of_a_task_of_pairs_are_read_from_a_table_as_they_were(whole_graph, tmp_path, monkeypatch, name):  # fmt: skip
+    monkeypatch.chdir(whole_graph)
+    task = name.partition("-")[0]
+    rows = read_rows(Path(f"data/prepared/{task}/train/{name}.jsonl"))
+    for suffix in (".tsv", ".csv"):
+        drafts._write_table(tmp_path / f"draft{suffix}", task, rows, empty=False)
+        assert len(list(tasks.corpus(task).read(tmp_path / f"draft{suffix}", {}))) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("path", "spoil", "says"),
     [
-        ("draft.tsv", lambda: None, "--draft draft.tsv: is written as JSON lines; name a file that ends in .jsonl"),
+        ("draft.txt", lambda: None, "--draft draft.txt: is written as JSON lines or as a table; name a file that ends in .jsonl, .csv or .tsv"),
         ("there.jsonl", lambda: Path("there.jsonl").touch(), "--draft there.jsonl: is there already; name a new file, or remove it"),
         ("new.jsonl", lambda: Path("data/mixed/gec-002/train.jsonl").unlink(), "data/mixed/gec-002/train.jsonl: not there; run `dvc repro mix@gec-002`"),
     ],

@@ -41,7 +41,10 @@ def inspect(
     ] = None,
     draft: Annotated[
         Path | None,
-        typer.Option(help="a new .jsonl file of training and validation rows to work on"),
+        typer.Option(
+            help="a new file of training and validation rows to work on: .jsonl, or a table, .tsv "
+            "or .csv, where a row is an input with its output"
+        ),
     ] = None,
     empty: Annotated[
         bool, typer.Option("--empty", help="drafted rows without their reference")
