@@ -58,8 +58,8 @@ def write(
     waiting = candidates(run, task, categories or [*failing])
     if path.suffix != JSON_LINES and any("messages" not in row for row in waiting):
         raise UserError(
-            f"--draft {path}: not all rows of {task} are pairs, as a table has them; name a file that "
-            f"ends in {JSON_LINES}"
+            f"--draft {path}: not all rows of {task} are pairs, as a table has them; name a file "
+            f"that ends in {JSON_LINES}"
         )
     options = answering(params.resolve(run))
     model = backends.load(options.backend, options.exact).answerer(
