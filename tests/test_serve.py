@@ -243,6 +243,15 @@ def test_what_cannot_be_served_says_why(inside, whole_graph, monkeypatch):
     assert [path.name for path in Path("models").iterdir()] == ["lm-001"]
 
 
+def test_a_run_that_is_half_written_is_not_served(clone, monkeypatch):
+    """As one that is being trained or fetched at the moment."""
+    monkeypatch.chdir(clone)
+    Path("models/gec-002/adapter_model.safetensors").unlink()
+    monkeypatch.setattr(process, "set_up", lambda exact: None)  # of this process, for other tests
+    with pytest.raises(UserError, match=r"models/gec-002/adapter_model.safetensors: no adapter that can be read: .*; fetch it again"):  # fmt: skip
+        serve.serve(["gec-001", "gec-002"], port=0, host="127.0.0.1")
+
+
 class Slow:
     """In place of all models: writes an "a" each hundredth of a second until it is stopped, and notes how many it wrote."""
 
