@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from stages import backends, tasks
-from stages.corpus import clean, source_files
+from stages.corpus import clean, tables
 from stages.corpus.examples import BadLine
 from stages.errors import UserError, nearest
 from stages.files import atomic_write, read_json, require_writable, write_lines
@@ -24,7 +24,7 @@ from stages.records import Prediction, Row, read_rows, target
 ANSWERED_PER_DRAFTED = 10  # rows are answered until enough are wrong, but no more than these
 AT_ONCE = 64
 JSON_LINES = ".jsonl"
-FORMS = (JSON_LINES, *source_files.TABLES)
+FORMS = (JSON_LINES, *tables.DELIMITERS)
 COLUMNS = ("category", "input", "output", "answered")
 NAMED = 5  # failing categories that are told of
 
@@ -154,7 +154,7 @@ def _write_table(path: Path, task: str, rows: Sequence[dict[str, Any]], empty: b
 
 def _write_cells(path: Path, records: Iterable[Sequence[str]]) -> None:
     with atomic_write(path) as file:
-        delimiter = source_files.TABLES[path.suffix]
+        delimiter = tables.DELIMITERS[path.suffix]
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(records)

@@ -3,12 +3,14 @@ all.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -92,23 +94,81 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
     Raises UserError where the disk does not take it. Other errors of the block stay what they are.
     """
     require_writable(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     try:
+        half, descriptor = _held(path, os.O_RDWR | os.O_CREAT)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+            try:
+                file.truncate(0)
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+                half.chmod(0o644)
+                half.replace(path)
+            except BaseException:
+                half.unlink()
+                raise
     except OSError as error:
-        if error.errno in DISK_ERRORS or error.filename == name:
+        if error.errno in DISK_ERRORS or error.filename == str(_half(path)):
             raise UserError(
                 f"{path}: not written ({error.strerror}); make room or correct its rights, then "
                 f"run again"
             ) from error
         raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which has the name `path` only when the block has ended well.
+
+    What is made in it has the rights that the user's other files have, whatever a library gave it.
+    Raises UserError where something has that name, or where the disk does not take it.
+    """
+    require_writable(path.parent)
+    half, descriptor = _held(path, os.O_RDONLY)
+    try:
+        for left in half.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield half
+        mask = os.umask(0)
+        os.umask(mask)
+        for made in half.rglob("*"):
+            made.chmod((0o777 if made.is_dir() else 0o666) & ~mask)
+        half.chmod(0o777 & ~mask)
+        if path.exists():
+            raise UserError(f"{path}: there already; name a folder that is not, or remove it")
+        half.replace(path)
+    except BaseException:
+        shutil.rmtree(half)
+        raise
     finally:
-        Path(name).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _half(path: Path) -> Path:
+    """What is written has one name until it is whole: what a kill leaves is the next one's to fill,
+    and goes with it.
+    """
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
+def _held(path: Path, flags: int) -> tuple[Path, int]:
+    """The half of `path`, open, and ours alone until it is closed: another process that writes the
+    same path is waited for.
+
+    flags: with os.O_CREAT of a file, else of a folder.
+    """
+    half = _half(path)
+    while True:
+        with suppress(FileNotFoundError):
+            if not flags & os.O_CREAT:
+                half.mkdir(exist_ok=True)
+            descriptor = os.open(half, flags, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), half.stat()):
+                    return half, descriptor
+            # The one that was waited for has given it its name, or removed it.
+            os.close(descriptor)
 
 
 def require_writable(*folders: Path) -> None:

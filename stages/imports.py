@@ -44,7 +44,10 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn"
 }  # so that the slow look through all that is installed is not needed
 NOT_INSTALLED = "not installed"
-LOADERS = {"tasks": {"corpus", "score", "synthetic", "document"}, "backends": {"load"}}
+LOADERS = {
+    "tasks": {"corpus", "score", "synthetic", "document", "references"},
+    "backends": {"load"},
+}
 """The functions of these packages that load a module by its name, by way of contracts.py."""
 
 UNSEEN = {"import_module", "__import__", "exec", "eval"}

@@ -10,8 +10,7 @@ from typing import Any
 
 from stages import backends, command_line, stage_config
 from stages.backends.shared import answer_cache
-from stages.backends.shared.fingerprint import fingerprint
-from stages.files import as_json, write_lines
+from stages.files import write_lines
 from stages.records import Prediction, Row, read_rows
 from stages.settings import Answering
 
@@ -48,8 +47,7 @@ def answered(
     base = config["base"]
     backend = backends.load(settings.backend, settings.exact)
     loaded = cache(lambda: backend.answerer(model, base, settings))
-    answering = as_json([config[key] for key in ("settings", "code", "packages")])
-    cached = answer_cache.Answers(fingerprint(Path(model), Path(base)), answering)
+    cached = answer_cache.Answers(answer_cache.path_of(model, base, config))
     records = []
     for corpus, rows in tests.items():
         answers = cached.complete(rows, lambda new: loaded().predict(new))

@@ -22,6 +22,7 @@ from stages import configure
 from stages.__main__ import main
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders
+from stages.commands import apply as commands_apply
 from stages.commands.shown_outcomes import safe
 from stages.layers import merge
 from stages.params import load_params
@@ -293,6 +294,36 @@ def test_pieces_are_as_long_as_the_answers_may_be_and_longer_ones_are_told(apply
         "a.tex: parts that may not be cut and are longer than 20 characters: 1; check their answers"
         in told
     )
+
+
+@pytest.mark.parametrize("suffix", [".latex", ".ltx", ".TEX"])
+def test_a_document_has_other_suffixes_too(apply, echo, tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_text(DOCUMENT, encoding="utf-8", newline="")
+    said = apply("typst-001", tmp_path / f"a{suffix}")[1]
+    assert said.startswith("\\begin{document}\r\n% note\n typst-001<The mean  is $x$.>\n\n")
+    code, _, told = apply("typst-001", tmp_path / f"a{suffix}", "--text", "a")
+    assert code == 2
+    assert f"typst: a {suffix} document is converted alone; call apply once for each" in told
+
+
+def test_an_answer_of_several_lines_is_one_line_where_each_input_has_one(
+    apply, tmp_path, monkeypatch
+):
+    answers = ["a\n  b\r\n\nc\n", "d\u2028e", "f"]
+    monkeypatch.setattr(commands_apply, "_answered", lambda run, inputs: answers[: len(inputs)])
+    (tmp_path / "a.txt").write_text("1\n2\n3\n")
+    says = (
+        "answers of several lines, which are on one here, as each input has one: 1; -o FILE.jsonl "
+        "keeps their line breaks\n"
+    )
+    one_each = "a b c\nd\u2028e\nf\n"
+    assert apply("gec-001", tmp_path / "a.txt") == (0, one_each, says)
+    assert apply("gec-001", tmp_path / "a.txt", "-o", tmp_path / "b.txt") == (0, "", says)
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8") == one_each
+    assert apply("gec-001", tmp_path / "a.txt", "-o", tmp_path / "b.jsonl") == (0, "", "")
+    kept = (tmp_path / "b.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(kept[0])["answer"] == answers[0]
+    assert apply("gec-001", "--text", "1") == (0, answers[0] + "\n", "")
 
 
 def test_a_file_that_is_no_document_is_lines_and_without_chunking_one_input(apply, echo, tmp_path):

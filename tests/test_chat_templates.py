@@ -4,6 +4,8 @@ else offline."""
 import copy
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from stages.errors import UserError
 from stages.params import load_params
 from stages.records import read_rows
 from stages.settings import Run
-from stages.text import batches, chat, chat_templates, rendering, tokenizer
+from stages.text import batches, chat, chat_templates, rendering, time_limit, tokenizer
 from stages.text.chat import IGNORE
 from stages.text.rendering import THINKING
 from stages.text.spoken import Speech
@@ -371,6 +373,39 @@ def test_check_names_the_first_row_of_a_kind_that_the_template_cannot_write(insi
         check.base_of(base, SETTINGS, kinds)
     del kinds[max(kinds, key=len)]
     assert check.base_of(base, SETTINGS, kinds).startswith("llama, ")
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_that_loops_is_stopped_and_check_says_so(inside, monkeypatch):
+    monkeypatch.setattr(rendering, "MOST_SECONDS", 0.5)
+    base = checkpoint(Path("base"), "llama")
+    config = Path(base, "chat_template.jinja")
+    config.write_text(config.read_text(encoding="utf-8") + LOOPS, encoding="utf-8")
+    says = "the chat template of base takes more than 0.5 s for one conversation, as nested loops do; use another chat_template"  # fmt: skip
+    with pytest.raises(UserError, match=says):
+        check.base_of(base, SETTINGS, {})
+    with pytest.raises(UserError, match=says):
+        chat.encode(load_tokenizer(base, base), row(TURNS[1:3]), 500)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_takes_too_long_is_stopped_in_every_thread_and_nothing_after_it(threads):
+    def loop() -> None:
+        while True:
+            pass
+
+    def limited(_: int) -> int:
+        with pytest.raises(time_limit.TookTooLong):
+            time_limit.within(0.1, loop)
+        with pytest.raises(time_limit.TookTooLong):  # what ends before it can be stopped
+            time_limit.within(0.1, lambda: time.sleep(0.8))
+        time.sleep(2 * time_limit.LOOKS_SECONDS)
+        return time_limit.within(5, lambda: 7)
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert [*pool.map(limited, range(threads)), limited(0)] == [7] * (threads + 1)
 
 
 def test_a_mark_of_ours_in_what_is_said_is_refused():

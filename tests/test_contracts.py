@@ -15,6 +15,7 @@ PROTOCOLS = {
     "score": "tasks.Score",
     "synthetic": "tasks.Synthetic",
     "document": "tasks.Document",
+    "references": "tasks.References",
 }
 
 

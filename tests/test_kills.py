@@ -1,6 +1,8 @@
 """A short form of `python -m tests.kills`; docs/reliability.md has the figures of the long one."""
 
 import random
+import shutil
+from pathlib import Path
 
 from tests import kills
 from tests.conftest import run
@@ -12,6 +14,17 @@ def test_stages_that_are_killed_end_in_the_same_lock(clone):
     struck = kills.disturbed(clone, command, 3, 3.0, random.Random(2))
     assert struck.total() >= 2
     assert (clone / "dvc.lock").read_bytes() == before
+
+
+def test_verbs_that_are_killed_leave_what_undisturbed_ones_leave(clone, tmp_path):
+    calm = Path(shutil.copytree(clone, tmp_path / "calm", symlinks=True))
+    struck, halves = kills.struck_verbs(calm, clone, 30, random.Random(3))
+    assert set(struck.values()) == {5}
+    assert halves >= 6
+    for folder in (calm, clone):
+        run(folder, "dvc", "repro", "evaluate@gec-001")
+    assert (clone / "dvc.lock").read_bytes() == (calm / "dvc.lock").read_bytes()
+    assert kills.tree(clone) == kills.tree(calm)
 
 
 def test_an_experiment_outside_the_workspace_survives_a_kill(clone):

@@ -12,12 +12,14 @@ import pytest
 import yaml
 
 from stages import tasks
-from stages.commands import new, next_run
+from stages.commands import begun, new, next_run
 from stages.corpus import split
 from stages.corpus.examples import Example
 from stages.errors import UserError
 from stages.files import write_lines
 from stages.params import load_params
+from stages.scoring.render import Renderer
+from stages.tasks.typst import references
 from tests import nano
 from tests.conftest import ENVIRONMENT, run
 
@@ -227,20 +229,39 @@ def test_a_begin_that_was_stopped_is_ended_first(inside):
         new.next_version(params, "gec", ".tsv")
 
 
-def test_a_new_killed_before_the_entry_stops_no_later_one(folder):
-    script = KILLED.format(function="new.keep", writes="pass")
+@pytest.mark.parametrize("function", ["new.keep", "new.list_version", "new.enter"])
+def test_a_new_killed_before_the_entry_is_taken_back_by_the_next_one(folder, function):
+    calm = Path(shutil.copytree(folder, folder.parent / "calm", symlinks=True))
+    said = run(calm, *NEW).stdout
+    script = KILLED.format(function=function, writes="pass")
     assert run(folder, sys.executable, "-c", script, succeeds=False).returncode == 9
-    left = (folder / "data/gec/train_003.tsv").read_bytes()
+    done = run(folder, *NEW)
+    says = "data/gec/train_003.tsv: taken back; a `new` that was killed had not entered it\n"
+    assert (done.stdout, done.stderr) == (said, says)
+    assert (contents(folder), left_of_corpora(folder)) == (contents(calm), left_of_corpora(calm))
+    assert not begun.NOTE.exists()
+
+
+def test_a_new_killed_after_the_entry_has_ended_and_what_the_user_put_there_stays(folder):
+    script = KILLED.format(function="new.enter", writes="real(*arguments)")
+    script = script.replace("def killed", "real = new.enter\ndef killed")
+    assert run(folder, sys.executable, "-c", script, succeeds=False).returncode == 9
+    script = KILLED.format(function="new.keep", writes="arguments[0].write_text('mine')")
+    done = run(folder, sys.executable, "-c", script, succeeds=False)
+    assert (done.returncode, done.stderr) == (9, "")
     done = run(folder, *NEW)
     says = (
-        "data/gec/train_003.tsv: no entry of params.yaml names it, as where a `new` was killed; it "
-        "stays, "
-        "and the next number is taken. Delete it, its .dvc file and its row in README.md, or enter "
-        "it by hand"
+        "data/gec/train_004.tsv: no entry of params.yaml names it, as where a `new` was killed; it "
+        "stays, and the next number is taken. Delete it, its .dvc file and its row in README.md, "
+        "or enter it by hand"
     )
     assert says in done.stderr
-    assert (folder / "data/gec/train_003.tsv").read_bytes() == left
-    assert load_params(folder / "params.yaml").corpora["gec-004"].file == "data/gec/train_004.tsv"
+    assert (folder / "data/gec/train_004.tsv").read_text(encoding="utf-8") == "mine"
+    params = load_params(folder / "params.yaml")
+    assert [params.corpora[name].file[-7:] for name in ("gec-003", "gec-005")] == [
+        "003.tsv",
+        "005.tsv",
+    ]
 
 
 def test_half_a_copy_that_a_killed_new_left_has_no_corpus_name_and_is_removed(folder):
@@ -442,3 +463,44 @@ def test_a_task_without_a_base_says_where_to_set_one(folder, monkeypatch):
         UserError, match=r"params\.yaml: no `base` for the first run of gec; set it"
     ):
         next_run.descent(params, "gec", next_run.Wants())
+
+
+def test_references_that_typst_does_not_compile_are_told_with_their_new_names(folder):
+    typst = ["a plus.circle b", "diff f", "angle.l x angle.r", "plus.circle.big_i plus.circle", "x", "frac(a", "sect.big integral.sect a"]  # fmt: skip
+    rows = [{"latex": f"x_{n}", "typst": text} for n, text in enumerate(typst)]
+    write_lines(folder / "more.jsonl", rows)
+    done = run(folder, "python", "-m", "stages", "new", "typst", "more.jsonl")
+    assert (
+        "Note:  6 of 7 references do not compile with Typst 0.15.0, so that no answer to them is "
+        "right: "
+    ) in done.stdout
+    for name in (
+        "`plus.circle` is `plus.o` now (2)",
+        "`diff` is `partial` now (1)",
+        "`angle.l` is `chevron.l` now (1)",
+        "`angle.r` is `chevron.r` now (1)",
+        "`sect` is `inter` now (1)",
+        "`integral.sect` is `integral.inter` now (1)",
+        "for other reasons 1, such as more.jsonl line 6; mend them first\n",
+    ):
+        assert name in done.stdout
+    (folder / "more.jsonl").write_text('{"latex": "y", "typst": "y"}', encoding="utf-8")
+    done = run(folder, "python", "-m", "stages", "new", "typst", "more.jsonl")
+    assert "do not compile" not in done.stdout
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    *((f"{name}.circle", f"{name}.o") for name in ["plus", "minus", "times", "dot", "div", "ast", "eq", "lt", "gt", "bar.v", "dash", "backslash", "slash", "parallel", "perp"]),
+    *((f"{name}.{side}.double", f"{name}.{side}.stroked") for name in ("bracket", "paren", "brace", "shell") for side in "lr"),
+    *((f"angle.{kind}", f"chevron.{kind}") for kind in ("l", "r", "l.double", "r.curly", "l.dot")),
+    ("sect", "inter"), ("sect.big", "inter.big"), ("sect.sq", "inter.sq"), ("diff", "partial"), ("planck.reduce", "planck"), ("gimmel", "gimel"),
+])  # fmt: skip
+def test_every_new_name_is_one_that_typst_knows_and_the_old_one_is_not(symbols, old, new):
+    assert references._renamed(f"a {old} x_{old}") == f"a {new} x_{new}"
+    assert [picture is None for picture in symbols.render([old, new], "math")] == [True, False]
+
+
+@pytest.fixture(scope="module")
+def symbols():
+    with Renderer() as renderer:
+        yield renderer

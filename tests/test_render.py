@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.records import Prediction, Row
 from stages.scoring import render, render_worker
 from stages.scoring.render import Renderer
 from stages.scoring.render_worker import BLANK, Mode, marks
+from stages.tasks.typst import score
 
 LIMIT_SECONDS = 1.0
 MODES: tuple[Mode, ...] = ("math", "document")
@@ -179,38 +181,112 @@ def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) ->
         assert worker.wait(timeout=30) == -signal.SIGXCPU
 
 
-def test_each_different_source_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sources as workers are given them."""
     asked: list[str] = []
-    compiled = Renderer._compiled
+    compiled = render._Worker.compiled
 
-    def counted(self: Renderer, sources: list[str], mode: Mode) -> list[bytes | None]:
+    def counted(self: render._Worker, sources: list[str], mode: Mode, seconds: float) -> list:
         asked.extend(sources)
-        return compiled(self, sources, mode)
+        return compiled(self, sources, mode, seconds)
 
-    monkeypatch.setattr(Renderer, "_compiled", counted)
+    monkeypatch.setattr(render._Worker, "compiled", counted)
+    return asked
+
+
+def test_each_different_source_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = compilations(monkeypatch)
     with Renderer() as renderer:
         pictures = renderer.render(["x", "y", "x"], "math") + renderer.render(["y"], "math")
-    assert asked == ["x", "y"]
+    assert sorted(asked) == ["x", "y"]
     assert pictures[0] == pictures[2]
     assert pictures[1] == pictures[3]
     assert pictures[0] != pictures[1]
 
 
-def test_a_worker_that_died_between_two_requests_is_replaced() -> None:
+def test_answers_are_compiled_once_for_statistics_and_details(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows: list[Row] = [
+        {"id": "1", "category": "", "source": "x", "messages": [{"role": "assistant", "content": "x"}]}
+    ]  # fmt: skip
+    answers = [Prediction("1", "", "#panic()", 0.0, 1)]
+    asked = compilations(monkeypatch)
+    monkeypatch.setattr(score, "KNOWN", {})
+    score.statistics(rows, answers)
+    score.details(rows, answers)
+    assert sorted(asked) == ["#panic()", "x"]
+
+
+def test_answers_that_loop_are_bounded_together_and_cost_no_other_its_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(render, "PATIENCE", 2)
+    loops = [
+        f"#for i in range(90000) {{ for j in range(90000) {{ let x = {n} }} }}" for n in range(12)
+    ]
+    sources = [text for n, loop in enumerate(loops) for text in (loop, f"x_{n}")]
+    seconds: list[float] = []
+    answer = render._Worker._answer
+    monkeypatch.setattr(
+        render._Worker,
+        "_answer",
+        lambda self, given: (seconds.append(given), answer(self, given))[1],
+    )
+    with Renderer() as renderer:
+        found = renderer.render(sources, "document")
+    assert found[::2] == [None] * 12
+    assert all(found[1::2])
+    assert [seconds.count(each) for each in (0.3, 3.0)] == [24, 2]
+
+
+def test_sources_are_compiled_side_by_side_and_a_slow_one_has_all_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(render, "HASTY_SECONDS", 0.0)
+    with Renderer() as renderer:
+        assert all(renderer.render([f"x_{n}" for n in range(8)], "math"))
+        assert len({worker._process and worker._process.pid for worker in renderer._workers}) == 2
+
+
+def test_an_interrupt_stops_workers_that_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: object, count: int = 1) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(render.ProgressLines, "advance", interrupted)
+    monkeypatch.setattr(render, "HASTY_SECONDS", 60.0)
+    loops = [
+        f"#for i in range(90000) {{ for j in range(90000) {{ let x = {n} }} }}" for n in range(3)
+    ]
+    begun = time.monotonic()
+    with Renderer(60.0) as renderer, pytest.raises(KeyboardInterrupt):
+        renderer.render(["x", *loops], "document")
+    assert time.monotonic() - begun < 30
+    assert all(worker._process is None for worker in renderer._workers)
+
+
+def test_a_worker_that_died_between_two_requests_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with Renderer() as renderer:
         assert renderer.render(["x"], "math")[0]
-        assert renderer._worker is not None
-        renderer._worker.kill()
-        renderer._worker.wait()
+        process = renderer._workers[0]._process
+        assert process is not None
+        process.kill()
+        process.wait()
         assert renderer.render(["y"], "math")[0]
 
 
-def test_the_worker_and_its_folder_are_gone_afterwards() -> None:
+def test_the_worker_and_its_folder_are_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with Renderer() as renderer:
         renderer.render(["x"], "math")
-        worker, root = renderer._worker, renderer._root.name
-    assert worker is not None
-    assert worker.poll() is not None
+        process, root = renderer._workers[0]._process, renderer._root.name
+    assert process is not None
+    assert process.poll() is not None
     assert not Path(root).exists()
 
 

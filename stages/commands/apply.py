@@ -3,6 +3,7 @@ document. Without any, on a terminal, a prompt.
 """
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ Parts = Sequence[tuple[str, bool]]
 as it is).
 """
 
+LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
+
 
 def apply(
     runs: Annotated[
@@ -34,7 +37,8 @@ def apply(
         ),
     ],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="UTF-8 files, an input a line; or one .tex document")
+        list[Path] | None,
+        typer.Argument(help="UTF-8 files, an input a line; or one .tex, .latex or .ltx document"),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -69,8 +73,8 @@ def apply(
     """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard
     input. Without an input, on a terminal, texts are asked for and answered one after another.
 
-    A file of answers has a line for each input; one that ends in .jsonl has objects with "input"
-    and "answer".
+    A file of answers has a line for each input, in which an answer of several lines is one; a file
+    that ends in .jsonl has objects with "input" and "answer" as it is.
 
     Examples:
 
@@ -110,17 +114,13 @@ def apply(
         return prompt.answer_lines(chosen, find)
     task = chosen[0].task
     document = tasks.document(task)
-    several = len(files) > 1 and not no_chunking
-    if document and several and any(file.suffix == document.READS for file in files):
+    papers = [file for file in files if document and file.suffix.lower() in document.READS]
+    if papers and not no_chunking and (len(files) > 1 or texts):
         raise UserError(
-            f"{task}: a {document.READS} document is converted alone; call apply once for each"
+            f"{task}: a {papers[0].suffix} document is converted alone; call apply once for each"
         )
-    if (
-        document
-        and not (no_chunking or texts)
-        and [file.suffix for file in files] == [document.READS]
-    ):
-        parts = _document(document, files[0], [run.settings for run in chosen])
+    if document and papers and not no_chunking:
+        parts = _document(document, papers[0], [run.settings for run in chosen])
     else:
         parts = _lines(texts, files, no_chunking)
     inputs = [part for part, asked in parts if asked]
@@ -129,10 +129,34 @@ def apply(
     answers = {run.name: _answered(run, inputs) for run in chosen}
     if not paths and len(chosen) > 1:
         Console().print(prompt.side_by_side(inputs, answers))
-    elif not paths:
-        sys.stdout.write(_joined(parts, *answers.values()))
+        return
+    of_lines = len(inputs) > 1 and not (papers or no_chunking)
+    shown = _on_one_line(answers) if of_lines and not _is_jsonl(paths) else answers
+    if not paths:
+        sys.stdout.write(_joined(parts, *shown.values()))
     for name, path in paths.items():
-        _write(path, parts, inputs, answers[name])
+        _write(path, parts, inputs, shown[name])
+
+
+def _is_jsonl(paths: dict[str, Path]) -> bool:
+    return any(path.suffix == ".jsonl" for path in paths.values())
+
+
+def _on_one_line(answers: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The answers to several lines, without line breaks, which would end an answer."""
+    several = sum(
+        LINE_BREAK.search(answer) is not None for each in answers.values() for answer in each
+    )
+    if several:
+        typer.echo(
+            f"answers of several lines, which are on one here, as each input has one: {several:,}; "
+            "-o FILE.jsonl keeps their line breaks",
+            err=True,
+        )
+    return {
+        name: [LINE_BREAK.sub(" ", answer.strip("\r\n")) for answer in each]
+        for name, each in answers.items()
+    }
 
 
 def _overridden(

@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from stages import backends, settings
+from stages import backends, settings, stage_config
 from stages.commands.read_corpus import read_corpus
 from stages.errors import UserError
 from stages.layers import Params
@@ -27,7 +28,8 @@ def check(
         bool,
         typer.Option(
             "--clean",
-            help="list checkpoints under .scratch/ that no run of params.yaml would go on from",
+            help="list checkpoints and answers under .scratch/ that no run of params.yaml would go "
+            "on from",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="with --clean: remove what it lists")] = False,
@@ -83,22 +85,43 @@ def check(
 
 
 def list_orphans(params: Params, remove: bool) -> None:
-    """Checkpoints of trainings that were given up, whose data, settings or code are others now; and
-    of experiments, which are in no params.yaml until they are applied.
+    """Checkpoints of trainings that were given up, whose data, settings or code are others now, and
+    answers of models that are; and those of experiments, which are in no params.yaml until they are
+    applied.
     """
-    from stages.backends.shared import checkpoints
+    from stages.backends.shared import answer_cache, checkpoints
 
-    found = checkpoints.orphans(params.runs)
-    for folder in found:
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        done = "removed " if remove and checkpoints.discard(folder) else ""
-        typer.echo(f"{done}{folder}, {size / 2**20:.1f} MiB")
-    typer.echo(f"{len(found)} folders of checkpoints that no run goes on from")
+    answers = answer_cache.unused(kept_answers(params))
+    found = [*checkpoints.orphans(params.runs), *answers]
+    for path in found:
+        size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+        if remove and path in answers:
+            path.unlink()
+        done = "removed " if remove and (path in answers or checkpoints.discard(path)) else ""
+        typer.echo(f"{done}{path}, {size / 2**20:.1f} MiB")
+    typer.echo(
+        f"{len(found) - len(answers)} folders of checkpoints that no run goes on from, "
+        f"{len(answers)} files of answers that no run has a use for"
+    )
     if found and not remove:
         typer.echo(
             "an interrupted experiment, or a run whose inputs are not checked out, may go on from "
             "one of them; `check --clean --yes` removes them"
         )
+
+
+def kept_answers(params: Params) -> set[Path]:
+    """The files of answers that the next prediction of a run would look into."""
+    from stages.backends.shared import answer_cache
+
+    kept = set[Path]()
+    for run, spec in params.runs.items():
+        for model in (f"models/{run}", spec.base):
+            # its config or its weights are not here: not made yet, or not checked out
+            with suppress(UserError, OSError):
+                config = stage_config.load("predict", run)
+                kept.add(answer_cache.path_of(model, spec.base, config))
+    return kept
 
 
 def packages() -> str:

@@ -13,7 +13,7 @@ import typer
 from stages import settings
 from stages.backends.shared import process
 from stages.errors import UserError
-from stages.files import atomic_write, read_json, write_json
+from stages.files import atomic_folder, read_json, write_json
 from stages.params import entry, load_params
 
 
@@ -25,12 +25,26 @@ class Form(StrEnum):
     mlx = "mlx"
 
 
+class Precision(StrEnum):
+    """Of merged weights."""
+
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
 def export(
     run: Annotated[str, typer.Argument(help="a trained run of params.yaml")],
     output: Annotated[Path, typer.Option("-o", "--output", help="a folder that is not there yet")],
     form: Annotated[
-        Form, typer.Option(help="merged: full weights in 16 bits; peft, mlx: the adapter alone")
+        Form, typer.Option(help="merged: full weights; peft, mlx: the adapter alone")
     ] = Form.merged,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="of merged weights. bfloat16 rounds them, so that some greedy answers differ from "
+            "those of the run here; float32 does not, and takes twice the room"
+        ),
+    ] = Precision.bfloat16,
     licence: Annotated[
         str, typer.Option(help="for the model card; the base's and the corpora's bind it")
     ] = "other",
@@ -41,6 +55,8 @@ def export(
     Examples:
 
       python -m stages export gec-002 -o out/gec-002
+
+      python -m stages export gec-002 -o out/gec-002 --precision float32
 
       python -m stages export gec-002 -o out/gec-002-mlx --form mlx
     """
@@ -54,27 +70,32 @@ def export(
     if output.exists():
         raise UserError(f"{output}: there already; name a folder that is not, or remove it")
     process.set_up("portable")
-    try:
-        {Form.merged: merged, Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, output)
-        with atomic_write(output / "README.md") as card:
-            try:
-                card.write(model_card(run, spec, licence))
-            except (KeyError, TypeError, ValueError, AttributeError):
-                raise UserError(
-                    f"{model / 'lineage.json'} or the run's scores are not as `train` and "
-                    "`evaluate` write them; `dvc checkout` brings those back"
-                ) from None
-    except BaseException:
-        shutil.rmtree(output, ignore_errors=True)
-        raise
+    with atomic_folder(output) as half:
+        if form is Form.merged:
+            merged(model, spec.base, half, precision)
+        else:
+            {Form.peft: peft, Form.mlx: mlx}[form](model, spec.base, half)
+        try:
+            card = model_card(run, spec, licence)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(
+                f"{model / 'lineage.json'} or the run's scores are not as `train` and `evaluate` "
+                "write them; `dvc checkout` brings those back"
+            ) from None
+        (half / "README.md").write_text(card, encoding="utf-8")
+    if form is Form.merged and precision is Precision.bfloat16:
+        typer.echo(
+            "Its weights are rounded to bfloat16, so that greedy answers may differ from those of "
+            "the run here; --precision float32 keeps them, in twice the room"
+        )
     typer.echo(
         f"{output}: {run} as {form.value}, "
         f"{sum(file.stat().st_size for file in output.iterdir()) / 2**20:.1f} MiB"
     )
 
 
-def merged(model: Path, base: str, output: Path) -> None:
-    """Base and adapter in one checkpoint, added in float32 and written in bfloat16.
+def merged(model: Path, base: str, output: Path, precision: Precision) -> None:
+    """Base and adapter in one checkpoint, added in float32.
 
     Always into the full-precision base: what an adapter adds is less than a step of 4-bit weights,
     and would be rounded away.
@@ -91,9 +112,8 @@ def merged(model: Path, base: str, output: Path) -> None:
             "--form peft, which is loaded beside them"
         )
     weights: Any = model_for_answering(str(model), base)
-    model_folders.write_weights(
-        output, weights.to(torch.bfloat16), load_tokenizer(str(model), base)
-    )
+    dtype = getattr(torch, precision.value)
+    model_folders.write_weights(output, weights.to(dtype), load_tokenizer(str(model), base))
 
 
 def peft(model: Path, base: str, output: Path) -> None:
@@ -102,7 +122,8 @@ def peft(model: Path, base: str, output: Path) -> None:
 
     if not model_folders.is_adapter(model):
         raise UserError(f"{model}: full weights, not an adapter; use --form merged")
-    shutil.copytree(model, output, ignore=shutil.ignore_patterns(model_folders.LINEAGE, "last"))
+    unwanted = shutil.ignore_patterns(model_folders.LINEAGE, "last")
+    shutil.copytree(model, output, ignore=unwanted, dirs_exist_ok=True)
     named = model_folders.identity(base)
     if "hub_id" in named:
         known = {"base_model_name_or_path": named["hub_id"], "revision": named["revision"]}

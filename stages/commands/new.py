@@ -12,15 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from ruamel.yaml.comments import CommentedMap
 
-from stages import settings
-from stages.commands import begin
+from stages import settings, tasks
+from stages.commands import begin, begun
 from stages.commands.edited_params import edited_params
 from stages.commands.next_run import Wants, descent, next_step
 from stages.commands.read_corpus import (
@@ -29,7 +29,7 @@ from stages.commands.read_corpus import (
     same_content,
     shrinking_runs,
 )
-from stages.commands.version_table import list_version, row_of, unlist
+from stages.commands.version_table import list_version, row_of
 from stages.corpus import source_files
 from stages.errors import UserError
 from stages.files import PARTIAL, require_writable
@@ -135,23 +135,27 @@ def new(
     if unknown_keys != "tell":
         corpus["unknown_keys"] = unknown_keys
     corpus |= {kind: True} if kind in ("test_only", "valid_only") else {}
-    report, parts, tests, _ = read_corpus(
-        params, settings.Corpus(task=task, file=str(file), **corpus)
-    )
+    found = read_corpus(params, settings.Corpus(task=task, file=str(file), **corpus))
+    report, checker = found.report, tasks.references(task)
+    unscorable = checker.told(found.references) if checker else ""
 
-    with alone(), ExitStack() as undo:
+    with alone():
+        begun.end_killed(load_params())
         version, path = next_version(load_params(), task, source_files.suffixes_of(file))
-        pointer, readme = path.with_name(f"{path.name}.dvc"), path.with_name("README.md")
-        undo.callback(path.unlink, missing_ok=True)
-        copy(file, path)
-        undo.callback(pointer.unlink, missing_ok=True)
-        keep(path)
+        pointer, readme = begun.pointer_of(path), path.with_name("README.md")
         row = row_of(version, path, report, note)
-        undo.callback(unlist, readme, row)
-        list_version(readme, row)
-        # last: what it writes is valid
-        origin = enter(version, {"task": task, "file": str(path)} | corpus, None if kind else wants)
-        undo.pop_all()
+        begun.note(file, path, row)
+        try:
+            copy(file, path)
+            keep(path)
+            list_version(readme, row)
+            # last: what it writes is valid
+            corpus = {"task": task, "file": str(path)} | corpus
+            origin = enter(version, corpus, None if kind else wants)
+        except BaseException:
+            begun.take_back()
+            raise
+        begun.NOTE.unlink()
 
     rows = f"{report.read - report.dropped.total():,} rows of {file} are now {path}"
     typer.echo(f"{version}: {rows}; " + (origin or "no run is entered") + ".")
@@ -161,7 +165,9 @@ def new(
         typer.echo(f"Note:  dropped of its {report.read:,} rows: {report.reasons()}")
     if report.unused:
         typer.echo(f"Note:  {report.not_used()}; --unknown-keys stop refuses such a file")
-    absent = [name for name, part in PARTS_BY_NAME.items() if not parts[part]]
+    if unscorable:
+        typer.echo(f"Note:  {unscorable}")
+    absent = [name for name, part in PARTS_BY_NAME.items() if not found.parts[part]]
     if origin and absent:
         least = math.ceil(3 / min(params.split.valid, params.split.test))  # 95 % have one then
         typer.echo(
@@ -173,7 +179,7 @@ def new(
         typer.echo(f"Note:  the same content as {', '.join(twins)}; was {file} given by mistake?")
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
     names = shlex.join(str(name) for name in told if name.exists())
-    if shrinking := shrinking_runs(params, task, tests):
+    if shrinking := shrinking_runs(params, task, found.tests):
         runs = ", ".join(f"{run} ({count:,})" for run, count in shrinking.items())
         typer.echo(
             f"Note:  it holds out questions that stand in the training rows of {runs}; these rows "
@@ -185,11 +191,12 @@ def new(
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """While no other `new` chooses a number or writes. Raises UserError where another one does not
-    end.
+    """While no other `new` chooses a number or writes, nor a `dvc add` that outlives one. Raises
+    UserError where another one does not end.
     """
     require_writable(LOCK.parent)
     with LOCK.open("a") as lock:
+        os.set_inheritable(lock.fileno(), True)
         until = time.monotonic() + WAIT_SECONDS
         while True:
             try:
@@ -274,6 +281,7 @@ def keep(path: Path) -> None:
             check=True,
             capture_output=True,
             text=True,
+            close_fds=False,  # it holds the lock of `alone` too
         )
     except subprocess.CalledProcessError as error:
         said = " ".join(error.stderr.split("ERROR: ", 1)[-1].split())  # progress stands before it

@@ -11,6 +11,9 @@ from stages.errors import UserError
 from stages.layers import Params
 from stages.records import Row, read_rows
 
+REFERENCES = 20_000
+"""As many are looked at by themselves, at about a millisecond each."""
+
 
 def named_columns(given: list[str]) -> dict[str, str]:
     """COLUMN=KEY, …, also with commas between them. Raises UserError."""
@@ -25,13 +28,15 @@ def named_columns(given: list[str]) -> dict[str, str]:
 
 class Found(NamedTuple):
     """What was read of a file.   parts: its rows by the part of the split.   tests: the hashes of
-    what its test rows ask.   kinds: a conversation of each sequence of turns.
+    what its test rows ask.   kinds: a conversation of each sequence of turns.   references: the
+    first rows of a task whose references may be ones that cannot be scored.
     """
 
     report: clean.Report
     parts: Counter[str]
     tests: set[int]
     kinds: dict[str, Row]
+    references: list[Row]
 
 
 def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
@@ -39,7 +44,8 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
     would.
     """
     reader, report = tasks.corpus(corpus.task), clean.Report(Path(corpus.file))
-    found = Found(report, Counter(), set(), {})
+    found = Found(report, Counter(), set(), {}, [])
+    has_references = tasks.references(corpus.task) is not None
     read = reader.read(report.path, corpus.columns)
     examples = clean.deduplicate(clean.readable(read, report), report)
     for example in clean.select_examples(examples, corpus, report):
@@ -49,6 +55,8 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
         row: Row = {"id": where, "category": "", "source": "", **reader.show(example)}
         if part == "test" or corpus.test_only:
             found.tests.add(clean.question_digest(row))
+        if has_references and len(found.references) < REFERENCES:
+            found.references.append(row)
         if "messages" in row:
             turns = [sorted(message.keys() | {message["role"]}) for message in row["messages"]]
             found.kinds.setdefault(str((turns, "tools" in row)), row)

@@ -4,7 +4,8 @@ What a model writes is untrusted code. The typst package itself stops file acces
 `#while true {}` and endless recursion; but it fetches packages from the network, and nested loops
 over `range(30000)` took more than ten seconds (typst 0.15). So the worker has an empty root folder,
 cannot open another file or socket, and has a memory limit. It also has a time limit for each
-source, after which it is killed and another one is started.
+source, after which it is killed and another one is started; a shorter one where many sources take
+long, so that answers that loop do not take hours together.
 
 A source reaches the compiler as the argument of Typst's `eval`. It is never pasted between `$`
 signs, so that it cannot close the formula around it.
@@ -19,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import IO
 
@@ -36,30 +39,45 @@ SOURCES_AT_ONCE = 64
 """Sources in one request. A request for each source took 3 ms a source on two busy cores; this
 takes 1 ms."""
 
+HASTY_SECONDS, PATIENCE = 0.3, 40
+"""What a source is given at first, and how many of those that take longer are given all their time:
+a model that writes loops costs 0.4 s an answer then, shared by the cores."""
+
 PACKAGE = re.compile(r"@(?:preview|local)\b")
+
+Known = dict[tuple[str, Mode], bytes | None]
+"""Pictures by source and mode."""
 
 
 class Renderer:
-    """A worker process that compiles; used as a context manager, which stops it.
+    """Worker processes that compile side by side; used as a context manager, which stops them.
 
-    It is started with the first source, and again after each source that it did not survive.
     timeout_seconds: the time limit of one source. A source usually takes 1 ms, so that a limit of
     seconds stops only loops.   pictures: answer with the first page as SVG, not with fingerprints.
+    known: what was compiled before, which is added to.
     """
 
-    def __init__(self, timeout_seconds: float = 3.0, pictures: bool = False) -> None:
-        self.timeout_seconds, self.pictures = timeout_seconds, pictures
-        self._known: dict[tuple[str, Mode], bytes | None] = {}
-        self._worker: subprocess.Popen[str] | None = None
-        self._answers: queue.Queue[str] = queue.Queue()
+    def __init__(
+        self,
+        timeout_seconds: float = 3.0,
+        pictures: bool = False,
+        known: Known | None = None,
+    ) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._known: Known = {} if known is None else known
+        self._patience = PATIENCE
         self._root = tempfile.TemporaryDirectory(prefix="typst-root-")
         Path(self._root.name).chmod(0o500)
+        self._workers = [
+            _Worker(self._root.name, timeout_seconds, pictures) for _ in range(_side_by_side())
+        ]
 
     def __enter__(self) -> "Renderer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        for worker in self._workers:
+            worker.end()
         Path(self._root.name).chmod(0o700)
         self._root.cleanup()
 
@@ -74,34 +92,98 @@ class Renderer:
             if not _admissible(source):
                 self._known[source, mode] = None
         waiting = [source for source in dict.fromkeys(sources) if (source, mode) not in self._known]
+        hasty = min(self.timeout_seconds, HASTY_SECONDS)
         with ProgressLines("rendering", len(waiting), "sources") as lines:
-            while waiting:
-                pictures = self._compiled(waiting[:SOURCES_AT_ONCE], mode)
-                found = zip(waiting, pictures, strict=False)
-                self._known.update({(source, mode): picture for source, picture in found})
-                waiting = waiting[len(pictures) :]
-                lines.advance(len(pictures))
+            at_once = max(1, min(SOURCES_AT_ONCE, len(waiting) // (2 * len(self._workers))))
+            stopped = self._compile(waiting, mode, hasty, at_once, lines.advance)
+            # By their order among the sources, not by which was stopped first.
+            again = stopped[: self._patience] if hasty < self.timeout_seconds else []
+            self._patience -= len(again)
+            self._compile(again, mode, self.timeout_seconds, 1, lambda count: None)
         return [self._known[source, mode] for source in sources]
 
-    def _compiled(self, sources: list[str], mode: Mode) -> list[bytes | None]:
-        """The fingerprints of the sources, up to the first that the worker did not survive.
+    def _compile(
+        self,
+        sources: list[str],
+        mode: Mode,
+        seconds: float,
+        at_once: int,
+        advance: Callable[[int], None],
+    ) -> list[str]:
+        """Compile sources, each within so many seconds; those that were stopped, in their order."""
+        free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            free.put(worker)
 
-        That one's is None; the sources after it are still to be compiled.
-        """
-        worker = self._worker if self._worker and self._worker.poll() is None else self._start()
-        assert worker.stdin is not None
-        # The worker reads the whole line before it compiles the first source.
-        worker.stdin.write(json.dumps([mode, sources]) + "\n")
-        worker.stdin.flush()
-        pictures: list[bytes | None] = []
-        for _ in sources:
-            answer = self._answer(self.timeout_seconds)
-            if not answer:
-                self._stop()
-                return [*pictures, None]
-            found = json.loads(answer)
-            pictures.append(None if found is None else bytes.fromhex(found))
-        return pictures
+        def compiled(part: list[str]) -> list[bytes | Stopped | None]:
+            worker = free.get()
+            try:
+                return worker.compiled(part, mode, seconds)
+            finally:
+                free.put(worker)
+
+        stopped = []
+        parts = [sources[at : at + at_once] for at in range(0, len(sources), at_once)]
+        with ThreadPoolExecutor(len(self._workers)) as threads:
+            try:
+                for part, found in zip(parts, threads.map(compiled, parts), strict=True):
+                    for source, picture in zip(part, found, strict=True):
+                        if picture is Stopped.there:
+                            stopped.append(source)
+                        self._known[source, mode] = None if picture is Stopped.there else picture
+                    advance(len(part))
+            except BaseException:  # what waits is not begun, and what runs ends with its worker
+                threads.shutdown(wait=False, cancel_futures=True)
+                for worker in self._workers:
+                    worker.end()
+                raise
+        return stopped
+
+
+class Stopped(Enum):
+    """In place of the picture of a source that its worker did not survive."""
+
+    there = 0
+
+
+class _Worker:
+    """A process that compiles. It is started with the first source, and again after each source
+    that it did not survive.
+    """
+
+    def __init__(self, root: str, timeout_seconds: float, pictures: bool) -> None:
+        """timeout_seconds: the most that a source may be given."""
+        self._root, self._timeout_seconds, self._pictures = root, timeout_seconds, pictures
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._is_ended = False
+
+    def end(self) -> None:
+        self._is_ended = True
+        self._stop()
+
+    def compiled(
+        self, sources: list[str], mode: Mode, seconds: float
+    ) -> list[bytes | Stopped | None]:
+        """The pictures of sources, each within so many seconds."""
+        found: list[bytes | Stopped | None] = []
+        while len(found) < len(sources) and not self._is_ended:
+            process = self._process
+            if not process or process.poll() is not None:
+                process = self._start()
+            assert process.stdin is not None
+            # The worker reads the whole line before it compiles the first source.
+            process.stdin.write(json.dumps([mode, sources[len(found) :]]) + "\n")
+            process.stdin.flush()
+            for _ in sources[len(found) :]:
+                answer = self._answer(seconds)
+                if not answer:
+                    self._stop()
+                    found.append(Stopped.there)
+                    break
+                picture = json.loads(answer)
+                found.append(None if picture is None else bytes.fromhex(picture))
+        return found
 
     def _start(self) -> subprocess.Popen[str]:
         self._stop()
@@ -109,9 +191,9 @@ class Renderer:
             sys.executable,
             "-P",
             render_worker.__file__,
-            self._root.name,
-            str(self.timeout_seconds),
-            "picture" if self.pictures else "fingerprint",
+            self._root,
+            str(self._timeout_seconds),
+            "picture" if self._pictures else "fingerprint",
         ]
         # Packages would be fetched through a proxy at the discard port, where nothing answers.
         nowhere = "http://127.0.0.1:9"
@@ -126,7 +208,7 @@ class Renderer:
             "MALLOC_ARENA_MAX": "2",
         }
         # In a session of its own the worker gets no Ctrl-C: the parent does, and stops it.
-        self._worker = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -134,19 +216,20 @@ class Renderer:
             text=True,
             encoding="utf-8",
             env=environment,
-            cwd=self._root.name,
+            cwd=self._root,
             start_new_session=True,
         )
-        self._answers = queue.Queue()
-        threading.Thread(
-            target=_listen, args=(self._worker.stdout, self._answers), daemon=True
-        ).start()
+        self._process, self._answers = process, queue.Queue()
+        listener = threading.Thread(
+            target=_listen, args=(process.stdout, self._answers), daemon=True
+        )
+        listener.start()
         if not self._answer(START_SECONDS):
             self._stop()
             raise RuntimeError(
                 f"the Typst worker does not start; `{' '.join(command[:3])} . 3` shows why"
             )
-        return self._worker
+        return process
 
     def _answer(self, seconds: float) -> str:
         """The worker's next line; "" if none comes in time, or if the worker has ended."""
@@ -156,13 +239,13 @@ class Renderer:
             return ""
 
     def _stop(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.wait()
-            assert self._worker.stdin is not None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                self._worker.stdin.close()
-            self._worker = None
+                process.stdin.close()
 
 
 def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
@@ -174,6 +257,14 @@ def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
         for line in lines:
             answers.put(line)
     answers.put("")
+
+
+def _side_by_side() -> int:
+    """As many as the cores, or the share of them that this process was given."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _admissible(source: str) -> bool:

@@ -82,8 +82,8 @@ class Document(Protocol):
     """document.py: documents of which some parts are converted and the others are kept."""
 
     @property
-    def READS(self) -> str:
-        """The suffix of a document's file, such as ".tex"."""
+    def READS(self) -> tuple[str, ...]:
+        """The suffixes of a document's file, such as ".tex"."""
 
     @property
     def WRITES(self) -> str:
@@ -93,6 +93,16 @@ class Document(Protocol):
         """(part, whether it is converted) for all parts of the text, in order.
 
         limit: the most characters of a part, unless it cannot be cut.
+        """
+
+
+class References(Protocol):
+    """Of a task whose references can be such that no answer to them is right."""
+
+    def told(self, rows: Sequence[Row]) -> str:
+        """What is wrong with how many of them, in a sentence; "" where nothing is.
+
+        rows: their `id` says where they stand.
         """
 
 
@@ -120,3 +130,9 @@ def document(task: str) -> Document | None:
     """None where the task has no documents."""
     module = f"{__name__}.{task}.document"
     return contracts.load(module, Document) if find_spec(module) else None
+
+
+def references(task: str) -> References | None:
+    """None where every reference can be scored."""
+    module = f"{__name__}.{task}.references"
+    return contracts.load(module, References) if find_spec(module) else None

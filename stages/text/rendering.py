@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import UserError
 from stages.records import Message
-from stages.text import left_out, reasoning
+from stages.text import left_out, reasoning, time_limit
 from stages.text.left_out import MARK
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 THINKING = "{%- set enable_thinking = true %}"
 """Before a template it has the last word, also in programs that load the tokenizer of the run."""
+MOST_SECONDS = 5.0  # one conversation takes about a millisecond
 TODAY = date(2024, 7, 26)
 FIXED_DATE = (
     "{%- macro strftime_now(form) -%}{{ form"
@@ -144,7 +146,8 @@ def _applied(
     template = tokenizer.get_chat_template(tools=list(tools) or None)
     if "strftime_now" in template:
         template = FIXED_DATE + template
-    text: Any = tokenizer.apply_chat_template(
+    write = partial(
+        tokenizer.apply_chat_template,
         list(messages),
         tools=list(tools) or None,
         chat_template=template,
@@ -153,6 +156,13 @@ def _applied(
         enable_thinking=False,
         date_string=f"{TODAY:%d %b %Y}",
     )
+    try:
+        text: Any = time_limit.within(MOST_SECONDS, write)
+    except time_limit.TookTooLong:
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} takes more than {MOST_SECONDS:g} s for "
+            "one conversation, as nested loops do; use another chat_template"
+        ) from None
     assert isinstance(text, str)
     return text
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-READS, WRITES = ".tex", ".typ"
+READS, WRITES = (".tex", ".latex", ".ltx"), ".typ"
 
 VERBATIM = re.compile(r"(?:[vV]erbatim|lstlisting|minted|comment|filecontents)\*?")
 CLOSING = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}

@@ -11,9 +11,13 @@ import numpy as np
 from sacrebleu.metrics import CHRF
 
 from stages.records import Prediction, Row, target
-from stages.scoring.render import Renderer
+from stages.scoring.render import Known, Renderer
 from stages.scoring.render_worker import BLANK, Mode
 from stages.tasks.typst.corpus import is_document
+
+KNOWN: Known = {}
+"""What this process has compiled: the statistics, the details and the baseline of a run ask for the
+same references, and the first two for the same answers."""
 
 STATISTICS = ("rows", "alike", "compiled", "exact", "references_compiled")
 
@@ -62,7 +66,7 @@ def mode(row: Row) -> Mode:
 def _compared(rows: list[Row], texts: list[str]) -> np.ndarray:
     found = np.zeros((len(rows), len(STATISTICS)))
     modes = [mode(row) for row in rows]
-    with Renderer() as renderer:
+    with Renderer(known=KNOWN) as renderer:
         # All sources of a mode in one call: the worker then compiles without pauses between them.
         for each in sorted(set(modes)):
             places = [place for place, other in enumerate(modes) if other == each]

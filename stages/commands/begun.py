@@ -1,0 +1,53 @@
+"""What `new` has begun, noted until it is entered: a `new` that is killed is taken back by the next
+one.
+"""
+
+from pathlib import Path
+
+import typer
+
+from stages.backends.shared.fingerprint import md5
+from stages.commands.version_table import unlist
+from stages.errors import UserError
+from stages.files import read_json, write_json
+from stages.layers import Params
+
+NOTE = Path(".scratch/new.json")
+
+
+def pointer_of(path: Path) -> Path:
+    """The file by which DVC knows a corpus."""
+    return path.with_name(f"{path.name}.dvc")
+
+
+def note(file: Path, path: Path, row: str) -> None:
+    """Before anything is written: FILE is to be at `path`, with a row in the table of versions."""
+    write_json(NOTE, {"path": str(path), "md5": md5(file), "row": row})
+
+
+def take_back() -> Path | None:
+    """Remove what the note names; what the user has put into its place since then stays.
+
+    The path, where a file was there.
+    """
+    begun = read_json(NOTE)
+    path = Path(begun["path"])
+    was_there = path.is_file()
+    if not was_there or md5(path) == begun["md5"]:
+        path.unlink(missing_ok=True)
+        pointer_of(path).unlink(missing_ok=True)
+        unlist(path.with_name("README.md"), begun["row"])
+    NOTE.unlink()
+    return path if was_there else None
+
+
+def end_killed(params: Params) -> None:
+    """Before another one begins: as if the one that was killed had not run, or had ended."""
+    try:
+        entered = read_json(NOTE)["path"] in {corpus.file for corpus in params.corpora.values()}
+    except (UserError, KeyError):  # none, or the user has written another file there
+        return
+    if entered:
+        NOTE.unlink()
+    elif path := take_back():
+        typer.echo(f"{path}: taken back; a `new` that was killed had not entered it", err=True)
