@@ -1,5 +1,6 @@
 """params.yaml read and checked: every fault is told at once, before anything runs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from stages.schema_faults import DEFAULTS, faults_of
 from stages.settings import RUN_KEYS, Options
 
 PARAMS = Path("params.yaml")
+MERGED = (
+    "keep one, and see docs/howto.md#two-branches-that-added-a-version where both sides have "
+    "added a version of one number"
+)
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -65,11 +70,16 @@ def validate(text: str, path: Path) -> Params:
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:
     """The document as DVC reads it: by YAML 1.2, in which 5e-05 is a number, and no key twice."""
+    if conflict := re.search(r"^<{7} ", text, re.MULTILINE):
+        number = 1 + text.count("\n", 0, conflict.start())
+        raise UserError(f"{path} line {number}: a merge has left both sides here; {MERGED}")
     try:
         raw = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not YAML: {error.problem}; correct it") from None
+        is_version = re.match(r'found duplicate key "[a-z]+-[0-9]{3}"', error.problem or "")
+        remedy = MERGED if is_version else "correct it"
+        raise UserError(f"{path}{line}: not YAML: {error.problem}; {remedy}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}; correct it") from None
     if not isinstance(raw, dict):

@@ -101,7 +101,7 @@ def test_checkpoints_that_no_run_goes_on_from_are_removed(clone):
     with (held / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         said = run(clone, "python", "-m", "stages", "check", "--clean").stdout
-        assert f"{old.relative_to(clone)}, 1.0 MiB\n1 folders" in said
+        assert f"{old.relative_to(clone)}, 1.0 MiB\n1 folders of checkpoints" in said
         assert (
             "an interrupted experiment, or a run whose inputs are not checked out, may go on from "
             "one of them; `check --clean --yes` removes them" in said

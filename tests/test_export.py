@@ -1,14 +1,19 @@
 """A run as what other programs load."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages import files
 from stages.backends.pytorch import models
 from stages.backends.shared import adapters, model_folders
+from stages.errors import UserError
 from tests.conftest import run
 
 
@@ -30,6 +35,51 @@ def test_a_merged_checkpoint_says_what_base_and_adapter_say(clone):
     assert 'base_model: "models/lm-001"' in card
     assert "grown on `models/lm-001` from `models/gec-001` (MD5 " in card
     assert str(clone) not in card
+
+
+def test_in_float32_it_has_the_weights_of_the_run_and_others_may_read_it(clone):
+    said = run(clone, "python", "-m", "stages", "export", "gec-002", "-o", "out/rounded").stdout
+    assert (
+        "Its weights are rounded to bfloat16, so that greedy answers may differ from those of the "
+        "run here; --precision float32 keeps them, in twice the room\n"
+    ) in said
+    (clone / "out/.exact.partial/of a kill").mkdir(parents=True)
+    command = ("python", "-m", "stages", "export", "gec-002", "-o", "out/exact")
+    umask = ("sh", "-c", 'umask 027; exec "$@"', "sh")
+    said = run(clone, *umask, *command, "--precision", "float32", cold=True).stdout
+    assert "rounded" not in said
+    exact = AutoModelForCausalLM.from_pretrained(clone / "out/exact").state_dict()
+    ours = models.model_for_answering(str(clone / "models/gec-002"), str(clone / "models/lm-001"))
+    assert all(torch.equal(exact[name], value) for name, value in ours.state_dict().items())
+    assert sorted(path.name for path in (clone / "out").iterdir()) == ["exact", "rounded"]
+    assert {path.stat().st_mode & 0o777 for path in (clone / "out/exact").iterdir()} == {0o640}
+    assert (clone / "out/exact").stat().st_mode & 0o777 == 0o750
+
+
+def test_an_export_before_evaluate_is_told_and_leaves_nothing(clone):
+    (clone / "metrics/evaluate/gec/gec-002.json").unlink()
+    command = ("python", "-m", "stages", "export", "gec-002", "-o", "out/none")
+    done = run(clone, *command, succeeds=False)
+    assert done.returncode == 2
+    says = "metrics/evaluate/gec/gec-002.json: not there; `dvc repro evaluate@gec-002` scores the"
+    assert says in done.stderr
+    assert list((clone / "out").iterdir()) == []
+
+
+def test_two_that_fill_one_folder_wait_and_the_second_is_told_that_it_is_there(inside):
+    def fill() -> None:
+        with files.atomic_folder(Path("out")) as half:
+            (half / "b").touch()
+
+    with ThreadPoolExecutor() as pool:
+        with files.atomic_folder(Path("out")) as half:
+            (half / "a").touch()
+            other = pool.submit(fill)
+            time.sleep(0.3)
+            assert not other.done()
+        with pytest.raises(UserError, match="out: there already; name a folder that is not, or"):
+            other.result()
+    assert [str(path) for path in inside.rglob("*")] == [str(inside / "out"), str(inside / "out/a")]
 
 
 def test_added_tokens_and_heads_are_exported_too(clone):

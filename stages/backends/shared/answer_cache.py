@@ -50,7 +50,8 @@ class Answers:
                 try:
                     record = json.loads(line)
                     row = record.pop("row")
-                    self.known[row] = Answer(**record)
+                    scores = tuple(record.pop("step_scores"))
+                    self.known[row] = Answer(**record, step_scores=scores)
                 except (ValueError, TypeError, KeyError, AttributeError):
                     # the last line of a process that was killed while it wrote
                     continue

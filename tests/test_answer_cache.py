@@ -1,0 +1,71 @@
+"""What a prediction that is killed has answered is not answered again."""
+
+import json
+
+import pytest
+
+from stages.backends.shared import answer_cache
+from stages.records import Answer
+from tests.conftest import run
+
+ROWS = [{"id": str(n), "category": "", "source": "", "text": f"{n}"} for n in range(7)]
+
+
+def answers_of(rows: list) -> list[Answer]:
+    return [Answer(row["text"], float(row["id"]), 1) for row in rows]
+
+
+def test_a_prediction_that_ends_in_the_middle_goes_on_behind_its_last_whole_part(
+    inside, monkeypatch
+):
+    monkeypatch.setattr(answer_cache, "PART_ROWS", 3)
+    asked: list[str] = []
+
+    def fails(rows: list) -> list[Answer]:
+        if asked:
+            raise KeyboardInterrupt
+        asked.extend(row["id"] for row in rows)
+        return answers_of(rows)
+
+    path = inside / "answers.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        answer_cache.Answers(path).complete(ROWS, fails)
+    assert asked == ["0", "1", "2"]
+    with path.open("a") as file:  # what a kill leaves of a line
+        file.write('{"row": "00')
+
+    def goes_on(rows: list) -> list[Answer]:
+        asked.extend(row["id"] for row in rows)
+        return answers_of(rows)
+
+    assert answer_cache.Answers(path).complete(ROWS, goes_on) == answers_of(ROWS)
+    assert asked == [row["id"] for row in ROWS]
+    known = answer_cache.Answers(path)
+    assert len(known.known) == 7
+    assert known.complete(ROWS, fails) == answers_of(ROWS)
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", '{"row": "a", "answer": 1, "more": 2}', "\\ud800", '{"a": 1}']
+)
+def test_a_damaged_line_of_answers_is_an_answer_that_is_not_known(inside, line):
+    path = inside / "answers.jsonl"
+    path.write_text(f"{line}\n", encoding="utf-8")
+    with path.open("ab") as file:
+        file.write(b"\xff\n")
+    assert answer_cache.Answers(path).complete(ROWS, answers_of) == answers_of(ROWS)
+
+
+def test_answers_that_no_run_has_a_use_for_are_removed_and_those_of_a_run_stay(clone):
+    folder = clone / ".scratch/answers"
+    there = sorted(folder.iterdir())
+    assert len(there) > 12
+    (folder / "old.jsonl").write_text(json.dumps({"row": "a"}), encoding="utf-8")
+    check = ("python", "-m", "stages", "check", "--clean")
+    said = run(clone, *check).stdout
+    assert ".scratch/answers/old.jsonl, 0.0 MiB\n0 folders of checkpoints that no run goes on from, 1 files of answers that no run has a use for\n" in said  # fmt: skip
+    assert "`check --clean --yes` removes them" in said
+    assert (folder / "old.jsonl").exists()
+    said = run(clone, *check, "--yes").stdout
+    assert said.startswith("removed .scratch/answers/old.jsonl, 0.0 MiB\n")
+    assert sorted(folder.iterdir()) == there
