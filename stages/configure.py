@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages import command_line, imports, settings
-from stages.files import write_json
+from stages.files import as_json, write_json
 from stages.layers import Params, answering
 from stages.params import load_params
 from stages.stage_config import CONDUCT, CONFIG
@@ -44,7 +44,9 @@ def main() -> None:
         config = decision.settings | code_and_packages(decision)
         for change in changes(path, config):
             found[change].append(f"{decision.stage}@{decision.key}")
-        write_json(path, config)
+        # Most of a thousand runs are as they were, and each file that is written waits for the disk.
+        if not path.is_file() or path.read_bytes() != as_json(config).encode():
+            write_json(path, config)
         stale.discard(path)
     for path in stale:
         path.unlink()

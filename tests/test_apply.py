@@ -498,6 +498,10 @@ def test_jsonl_keeps_inputs_and_answers_in_order(apply, tmp_path):
             "typst: a .tex document is converted alone; call apply once for each",
         ),
         (
+            ("typst-001", "--text", b"\xff\xfe".decode(errors="surrogateescape")),
+            "--text is not UTF-8; set the terminal to it",
+        ),
+        (
             ("typst-001", "--text", "a", "-o", "empty.txt/x"),
             "-o empty.txt/x: cannot be written there (",
         ),

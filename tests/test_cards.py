@@ -31,11 +31,22 @@ def test_the_card_with_the_most_free_memory_is_the_one(driver):
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-def test_what_the_user_lets_a_process_see_stays(driver, monkeypatch):
+@pytest.mark.parametrize(
+    ("visible", "card"), [("3, 0", "3"), ("GPU-1f,GPU-2e", "GPU-1f"), ("1", "1"), ("", "")]
+)
+def test_of_those_that_the_user_lets_a_process_see_it_takes_the_first(
+    driver, monkeypatch, visible, card
+):
+    """With two, transformers would compute in DataParallel."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cards.choose_one()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == card
+    assert "CUDA_DEVICE_ORDER" not in os.environ
+
+
+def test_all_that_the_user_lets_a_process_see_are_shared_out(driver, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, 3")
     assert cards.free_megabytes() == {"0": 0, "3": 0}
-    cards.choose_one()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0, 3"
 
 
 @pytest.mark.parametrize("answer", ["", "echo '0, 512'", "echo No devices were found; exit 6"])

@@ -856,6 +856,19 @@ def test_editing_a_backend_that_no_run_uses_or_a_comment_reruns_none(clone):
     assert reran(clone) == {"configure"}
 
 
+def test_configure_writes_no_config_that_is_as_it_was(inside):
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    configure.main()
+    files = sorted(Path("build/config").rglob("*.json"))
+    before = {file: file.stat().st_ino for file in files}
+    files[0].write_text("{}", encoding="utf-8")
+    configure.main()
+    after = {file: file.stat().st_ino for file in files}
+    assert after.pop(files[0]) != before.pop(files[0])
+    assert after == before
+    assert files[0].read_text(encoding="utf-8") != "{}"
+
+
 def test_configure_tells_what_changed_for_which_stages(clone):
     change(clone, "runs/gec-002/learning_rate", 0.125)
     change(clone, "runs/gec-002/weight_decay", 0.5)

@@ -110,6 +110,8 @@ def apply(
     chosen = [find(name) for name in dict.fromkeys(runs.split(","))]
     prompt.require_one_task(chosen)
     texts, files = text or [], files or []
+    for each in texts:
+        prompt.require_text("--text", each)
     if not (texts or files or output) and sys.stdin.isatty() and sys.stdout.isatty():
         return prompt.answer_lines(chosen, find)
     task = chosen[0].task

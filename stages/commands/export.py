@@ -94,7 +94,7 @@ def export(
     )
 
 
-def merged(model: Path, base: str, output: Path, precision: Precision) -> None:
+def merged(model: Path, base: str, output: Path, precision: Precision = Precision.bfloat16) -> None:
     """Base and adapter in one checkpoint, added in float32.
 
     Always into the full-precision base: what an adapter adds is less than a step of 4-bit weights,

@@ -62,10 +62,18 @@ def line_after(prompt: str) -> str:
     """Raises UserError for bytes that are no text."""
     try:
         line = input(prompt)
-        line.encode()
     except UnicodeError:
-        raise UserError("the line is not UTF-8; set the terminal to it") from None
+        line = "\udcff"
+    require_text("the line", line)
     return line
+
+
+def require_text(name: str, given: str) -> None:
+    """Raise UserError for bytes that are no text: Python makes half surrogate pairs of them."""
+    try:
+        given.encode()
+    except UnicodeError:
+        raise UserError(f"{name} is not UTF-8; set the terminal to it") from None
 
 
 def chosen(

@@ -26,12 +26,14 @@ def free_megabytes() -> dict[str, int]:
 
 
 def choose_one() -> None:
-    """Let this process see one card, that with the most free memory, unless the user chose some.
+    """Let this process see one card: that with the most free memory, or the first of those that the
+    user lets it see.
 
     transformers would otherwise wrap a model into DataParallel, whose decoder the loss here does
     not find.
     """
-    if "CUDA_VISIBLE_DEVICES" not in os.environ and len(free := free_megabytes()) > 1:
-        # CUDA itself counts the fastest first, the driver's program by the bus.
-        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    if len(free := free_megabytes()) > 1:
+        if "CUDA_VISIBLE_DEVICES" not in os.environ:
+            # CUDA itself counts the fastest first, the driver's program by the bus.
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         os.environ["CUDA_VISIBLE_DEVICES"] = max(free, key=lambda card: free[card])
