@@ -63,10 +63,9 @@ def main() -> None:
     tell("the input as it is", answered(lambda row: row["source"]))
     if options.program:
         command = shlex.split(options.program)
-        tell(
-            Path(command[0]).name,
-            answered(lambda row: converted(command, row["source"], options.around)),
-        )
+        written = converted(command, [row["source"] for row in rows], options.around)
+        texts = iter(written)
+        tell(Path(command[0]).name, answered(lambda _: next(texts)))
     tell("untuned base", [of_model["base"][key] for key in keys])
     if options.shots:
         settings = Answering.model_validate(config["settings"] | {"threads": 0})
@@ -90,11 +89,29 @@ def chain(run: str) -> list[str]:
     return [*(chain(parent) if parent in params.load_params().runs else []), run]
 
 
-def converted(command: list[str], source: str, around: str) -> str:
-    done = subprocess.run(
-        command, input=f"{around}{source}{around}", capture_output=True, text=True, timeout=60
-    )
-    return done.stdout.strip().removeprefix(around).removesuffix(around).strip()
+def converted(command: list[str], sources: list[str], around: str) -> list[str]:
+    """What a program makes of each source. Ends where it makes nothing of any: it is not there, or
+    of a version that has not what it is asked for.
+    """
+    try:
+        calls = [
+            subprocess.run(
+                command,
+                input=f"{around}{source}{around}",
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            for source in sources
+        ]
+    except OSError as error:
+        raise SystemExit(f"{command[0]}: {error.strerror}") from None
+    if all(call.returncode for call in calls):
+        said = calls[0].stderr.strip()
+        raise SystemExit(
+            f"{shlex.join(command)}: failed on each of {len(calls)} rows; it says: {said}"
+        )
+    return [call.stdout.strip().removeprefix(around).removesuffix(around).strip() for call in calls]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
         config = decision.settings | code_and_packages(decision)
         for change in changes(path, config):
             found[change].append(f"{decision.stage}@{decision.key}")
-        # Most of a thousand runs are as they were, and each file that is written waits for the disk.
+        # Most of a thousand runs are as they were, and a file that is written waits for the disk.
         if not path.is_file() or path.read_bytes() != as_json(config).encode():
             write_json(path, config)
         stale.discard(path)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from bench import __main__ as bench
-from bench import qlora_step, repro
+from bench import beside, qlora_step, repro
 from bench import turns as bench_turns
 from bench.real import formulas, steps
 from bench.turns import Turn, Work, Workload, in_turn, process, section, take
@@ -210,6 +210,20 @@ def test_a_run_is_set_beside_what_could_be_had_without_it(whole_graph):
     ]
     assert named == wanted
     assert cells[0][1:] == cells[1][1:]  # what writes what it reads answers with its input
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["sh", "-c", "echo Unknown writer >&2; exit 22"], "failed on each of 2 rows; it says: Unknown writer"),
+        (["/nowhere/pandoc"], "/nowhere/pandoc: No such file or directory"),
+    ],
+)  # fmt: skip
+def test_a_program_that_fails_on_every_row_is_no_score_of_0(command, says):
+    with pytest.raises(SystemExit, match=says):
+        beside.converted(command, ["a", "b"], "$")
+    half = ["sh", "-c", "grep -v b"]
+    assert beside.converted(half, ["a", "b"], "$") == ["a", ""]
 
 
 NODE = """#!{python}

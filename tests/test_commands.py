@@ -2,6 +2,7 @@
 
 import fcntl
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,17 @@ def test_check_tells_what_a_run_has_and_all_that_it_lacks(clone):
     )
     assert "its adapter has lora.r 4, this run asks for 1" in said
     assert "typst-003: 2 of 6 checks found a fault; see above" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_a_bracket_in_a_path_is_no_markup(clone, verb):
+    shutil.copytree(clone / "models/lm-001", clone / "models/bases/[v1]")
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    params["runs"]["polish-001"] |= dict.fromkeys(("base", "parent"), "models/bases/[v1]")
+    params["runs"]["polish-002"]["base"] = "models/bases/[v1]"
+    (clone / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    said = run(clone, "python", "-m", "stages", verb, "polish-001", succeeds=False)
+    assert "on models/bases/[v1]" in said.stdout, said.stderr
 
 
 def test_check_drops_as_many_rows_as_the_corpus_allows(inside):

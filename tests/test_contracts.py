@@ -1,6 +1,7 @@
 """Every task and backend has what its contract asks for: mypy looks at each that there is a folder
 of."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,16 @@ def test_a_module_that_lacks_something_is_found(tmp_path, module, protocol):
         f'expression has type Module, variable has type "{protocol.partition(".")[2]}"'
         in done.stdout
     )
+
+
+def test_every_test_that_keeps_a_fault_away_is_there():
+    """docs/faults.md names one in each row: `FILE::NAME`, or `::NAME` of the file before."""
+    file, named = "", 0
+    for line in (ROOT / "docs/faults.md").read_text(encoding="utf-8").splitlines():
+        tests = re.findall(r"(test_\w+\.py)?::(test_\w+)", line)
+        assert bool(tests) == (line.startswith("| ") and not line.startswith("| fault ")), line
+        for found, name in tests:
+            file, named = found or file, named + 1
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert re.search(rf"^def {name}\(", text, re.MULTILINE), name
+    assert named > 60

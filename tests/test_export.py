@@ -66,6 +66,14 @@ def test_an_export_before_evaluate_is_told_and_leaves_nothing(clone):
     assert list((clone / "out").iterdir()) == []
 
 
+def test_a_bar_in_a_licence_ends_no_cell(clone):
+    command = ("python", "-m", "stages", "export", "gec-002", "-o", "out/peft", "--form", "peft")
+    run(clone, *command, "--licence", "a|b")
+    card = (clone / "out/peft/README.md").read_text(encoding="utf-8")
+    assert 'license: "a|b"\n' in card
+    assert "| licence | a\\|b; the base's" in card
+
+
 def test_two_that_fill_one_folder_wait_and_the_second_is_told_that_it_is_there(inside):
     def fill() -> None:
         with files.atomic_folder(Path("out")) as half:

@@ -184,6 +184,7 @@ def base_of(base: str, run_settings: settings.Options, kinds: dict[str, Row]) ->
     from stages.text.chat import encode, end_of_turn
 
     folder = model_folders.locate(base)
+    model = memory.outline(folder)  # first: of a config that it cannot read, a tokenizer is blamed
     tokenizer = load_tokenizer(str(folder), base, run_settings)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     for row in kinds.values():
@@ -191,7 +192,6 @@ def base_of(base: str, run_settings: settings.Options, kinds: dict[str, Row]) ->
             encode(tokenizer, row, run_settings.max_length_tokens, learn=run_settings.learn)
         except UserError as error:
             raise UserError(f"{row['id']}: {error}") from None
-    model = memory.outline(folder)
     sizes = f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens"
     return f"{model.config.model_type}, {sizes}; a turn ends with {end}"
 
