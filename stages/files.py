@@ -108,12 +108,7 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
                 half.unlink()
                 raise
     except OSError as error:
-        if error.errno in DISK_ERRORS or error.filename == str(_half(path)):
-            raise UserError(
-                f"{path}: not written ({error.strerror}); make room or correct its rights, then "
-                f"run again"
-            ) from error
-        raise
+        raise _not_written(path, error) from error
 
 
 @contextmanager
@@ -137,11 +132,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             raise UserError(f"{path}: there already; name a folder that is not, or remove it")
         half.replace(path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(half)
+        if isinstance(error, OSError):
+            raise _not_written(path, error) from None
         raise
     finally:
         os.close(descriptor)
+
+
+def _not_written(path: Path, error: OSError) -> OSError | UserError:
+    """What is told of an error of the disk; other errors are of what was to be written."""
+    if error.errno in DISK_ERRORS or error.filename == str(_half(path)):
+        return UserError(
+            f"{path}: not written ({error.strerror}); make room or correct its rights, then run "
+            "again"
+        )
+    return error
 
 
 def _half(path: Path) -> Path:

@@ -205,12 +205,13 @@ def struck_verbs(
 
 def strike_verb(folder: Path, verb: Verb, seconds: float, rng: random.Random) -> None:
     """Kill a verb, or it and its children, at a random moment of the seconds that it takes; every
-    other time of those in which half of what it writes is there.
+    other time of those behind the one in which it begins to write, by whichever name.
     """
+    before = [identity(folder / name) for name in (verb.final, verb.half)]
     process = give(folder, verb)
     when, sees_half = time.monotonic() + rng.uniform(0, seconds), rng.random() < 0.5
     while process.poll() is None and (sees_half or time.monotonic() < when):
-        if sees_half and (folder / verb.half).exists():
+        if sees_half and before != [identity(folder / name) for name in (verb.final, verb.half)]:
             time.sleep(rng.choice((0, rng.uniform(0, 0.2 * seconds))))
             break
         time.sleep(0.0005)
@@ -225,6 +226,13 @@ def strike_verb(folder: Path, verb: Verb, seconds: float, rng: random.Random) ->
     psutil.wait_procs(children, timeout=ORPHAN_SECONDS)
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """By which a file that is written is told from one that was there."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino, path.stat().st_mtime_ns
+    return None
+
+
 def take_away(folder: Path, name: str) -> None:
     """What can be made once only, where a kill came too late."""
     if name == "export":
@@ -237,12 +245,17 @@ def take_away(folder: Path, name: str) -> None:
 
 
 def tree(folder: Path, below: str = "") -> dict[str, str]:
-    """The MD5 of every file but git's and DVC's own; of those in .scratch the name alone."""
+    """Every folder, and the MD5 of every file, but git's and DVC's own; of files in .scratch the
+    name alone.
+    """
     found = {}
     for path in [folder / below, *(folder / below).rglob("*")]:
         name = path.relative_to(folder)
-        if path.is_file() and name.parts[0] not in (".git", ".dvc") and path.name != "kills.log":
-            found[str(name)] = "" if name.parts[0] == ".scratch" else md5(path)
+        if path == folder or not path.exists() or name.parts[0] in (".git", ".dvc"):
+            continue
+        if path.name != "kills.log":
+            told = path.is_dir() or name.parts[0] == ".scratch"
+            found[str(name)] = "" if told else md5(path)
     return found
 
 

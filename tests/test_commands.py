@@ -84,7 +84,7 @@ def test_a_bracket_in_a_path_is_no_markup(clone, verb):
     params["runs"]["polish-002"]["base"] = "models/bases/[v1]"
     (clone / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     said = run(clone, "python", "-m", "stages", verb, "polish-001", succeeds=False)
-    assert "on models/bases/[v1]" in said.stdout, said.stderr
+    assert "models/bases/[v1]" in said.stdout, said.stderr
 
 
 def test_check_drops_as_many_rows_as_the_corpus_allows(inside):

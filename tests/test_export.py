@@ -1,5 +1,6 @@
 """A run as what other programs load."""
 
+import errno
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,25 @@ def test_two_that_fill_one_folder_wait_and_the_second_is_told_that_it_is_there(i
         with pytest.raises(UserError, match="out: there already; name a folder that is not, or"):
             other.result()
     assert [str(path) for path in inside.rglob("*")] == [str(inside / "out"), str(inside / "out/a")]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), UserError, r"^out: not written \(No space left\); make"),
+        (OSError(errno.ENOENT, "no such file"), OSError, "no such file"),
+        (KeyboardInterrupt("now"), KeyboardInterrupt, "now"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_not_filled_to_its_end_is_not_there(inside, error, raised, says):
+    def fill() -> None:
+        with files.atomic_folder(Path("out")) as half:
+            (half / "a").touch()
+            raise error
+
+    with pytest.raises(raised, match=says):
+        fill()
+    assert [*inside.iterdir()] == []
 
 
 def test_added_tokens_and_heads_are_exported_too(clone):
