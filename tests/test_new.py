@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from stages import tasks
-from stages.commands import begun, new, next_run
+from stages.commands import begun, new, next_run, version_number
 from stages.corpus import split
 from stages.corpus.examples import Example
 from stages.errors import UserError
@@ -210,7 +210,7 @@ KILLED = """
 import os, shutil
 from pathlib import Path
 from stages import tasks
-from stages.commands import new
+from stages.commands import new, version_number
 from stages.corpus import split
 def killed(*arguments):
     {writes}
@@ -226,7 +226,7 @@ def test_a_begin_that_was_stopped_is_ended_first(inside):
     Path("dvc.lock").write_text(f"stages:\n  a:\n    outs:\n    - path: {file}\n      md5: x\n")
     params = load_params(nano.ROOT / "params.yaml")
     with pytest.raises(UserError, match=r"data/gec/train_003.tsv: of the demo, which a `begin` that was stopped has left in dvc.lock; give the same `begin` again, which ends it"):  # fmt: skip
-        new.next_version(params, "gec", ".tsv")
+        version_number.next_version(params, "gec", ".tsv")
 
 
 @pytest.mark.parametrize("function", ["new.keep", "new.list_version", "new.enter"])

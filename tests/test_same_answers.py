@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import models
-from stages.backends.shared import adapters, memory, model_folders
+from stages.backends.shared import adapted, adapters, memory, model_folders
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.commands import export
 from stages.errors import UserError
@@ -231,7 +231,7 @@ def test_targets_named_by_several_parts_are_planned(bases):
     model = memory.outline(Path(bases["untied"]))
     sizes = [
         list(
-            memory.adapter_sizes(
+            adapted.adapter_sizes(
                 model, PLAIN.model_copy(update={"lora": lora(target_modules=[name])})
             )
         )

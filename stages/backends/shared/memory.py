@@ -6,18 +6,17 @@ measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All 
 a tenth of what is planned here.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.pytorch_utils import Conv1D
 
-from stages.backends.shared.adapters import is_target, lora_of, require_own_weights
+from stages.backends.shared.adapted import adapted, adapter_sizes, inputs_of, layer_matrices
+from stages.backends.shared.adapters import lora_of, require_own_weights
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
 from stages.backends.shared.model_folders import is_in_4_bits, loading
 from stages.backends.shared.remedies import remedies
@@ -273,41 +272,6 @@ def require_trainable(model: Any, folder: Path, settings: Settings) -> None:
             f"{folder}: its weights are in 4 bits, which method full cannot train; use method: "
             "qlora, or the model that they were made of"
         )
-
-
-def layer_matrices(model: Any) -> dict[str, Any]:
-    """The matrices of the layers, by name, which "all-linear" means: all but the head's."""
-    head = model.get_output_embeddings()
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    }
-
-
-def adapted(model: Any, settings: Settings) -> list[Any]:
-    """The matrices that get an adapter, the embedding among them where it is named."""
-    targets = lora_of(settings).target_modules
-    if targets == "all-linear":
-        return list(layer_matrices(model).values())
-    kinds = (nn.Linear, nn.Embedding, Conv1D)
-    named = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
-    return [module for name, module in named if is_target(name, targets)]
-
-
-def inputs_of(module: Any) -> int:
-    """How many values a matrix takes of each token: GPT-2's are turned, an embedding takes none."""
-    if isinstance(module, nn.Embedding):
-        return 0
-    size: int = module.weight.shape[0 if isinstance(module, Conv1D) else 1]
-    return size
-
-
-def adapter_sizes(model: Any, settings: Settings) -> Iterator[int]:
-    """How many values each matrix of the adapter has."""
-    rank = lora_of(settings).r
-    for module in adapted(model, settings):
-        yield from (rank * size for size in module.weight.shape)
 
 
 def weight_bytes(is_linear: bool, settings: Settings, config: Any) -> float:
