@@ -132,16 +132,12 @@ def apply(
     if not paths and len(chosen) > 1:
         Console().print(prompt.side_by_side(inputs, answers))
         return
-    of_lines = len(inputs) > 1 and not (papers or no_chunking)
-    shown = _on_one_line(answers) if of_lines and not _is_jsonl(paths) else answers
+    keeps_breaks = papers or no_chunking or any(path.suffix == ".jsonl" for path in paths.values())
+    shown = answers if keeps_breaks or len(inputs) == 1 else _on_one_line(answers)
     if not paths:
         sys.stdout.write(_joined(parts, *shown.values()))
     for name, path in paths.items():
         _write(path, parts, inputs, shown[name])
-
-
-def _is_jsonl(paths: dict[str, Path]) -> bool:
-    return any(path.suffix == ".jsonl" for path in paths.values())
 
 
 def _on_one_line(answers: dict[str, list[str]]) -> dict[str, list[str]]:
