@@ -18,7 +18,16 @@ import psutil
 
 from bench.turns import in_turn, section, take
 
-MODULES = ("finetune", "pretrain", "predict", "pretrained", "prepare", "graph", "qlora_step")
+MODULES = (
+    "finetune",
+    "pretrain",
+    "predict",
+    "pretrained",
+    "serving",
+    "prepare",
+    "graph",
+    "qlora_step",
+)
 WORKLOADS = {
     name: workload
     for module in MODULES

@@ -15,6 +15,9 @@ from stages.serving.batcher import Batcher
 from stages.serving.runs import LoadedRuns, trained_run
 
 GRACE_SECONDS = 3  # for answers that are being written when the server is ended
+# Longer than clients keep an idle connection (httpx: 5 s, uvicorn's own default too): else both
+# close it at once, and a request that is sent in that instant is reset.
+KEPT_SECONDS = 75
 
 
 def serve(
@@ -77,6 +80,7 @@ def configured(app: object) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEPT_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
 
