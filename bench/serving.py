@@ -100,10 +100,10 @@ def serve(folder: Path, large: bool) -> None:
     from stages.serving.batcher import Batcher
     from stages.serving.runs import LoadedRuns
 
-    run, loaded = run_of(folder, large), LoadedRuns()
+    run = run_of(folder, large)
     with listening("127.0.0.1", 0) as listener:
-        loaded.answerer(run)
-        batcher = Batcher(loaded, 256)
+        batcher = Batcher(LoadedRuns(), 256, [run])
+        batcher.ready()
         app = application([run], batcher, Limits(2**20, 600), hosts_at(listener))
         print(greeting(listener, [run.name]), flush=True)
         uvicorn.Server(configured(app)).run(sockets=[listener])

@@ -51,10 +51,8 @@ def serve(
     params = load_params()
     chosen = [trained_run(params, run) for run in dict.fromkeys(runs)]
     with listening(host, port) as listener:
-        loaded = LoadedRuns()
-        for run in chosen:
-            loaded.answerer(run)
-        batcher = Batcher(loaded, max_waiting)
+        batcher = Batcher(LoadedRuns(), max_waiting, chosen)
+        batcher.ready()
         app = application(
             chosen, batcher, Limits(max_request_bytes, request_seconds), hosts_at(listener)
         )
