@@ -372,6 +372,7 @@ def test_check_names_the_first_row_of_a_kind_that_the_template_cannot_write(insi
     ):
         check.base_of(base, SETTINGS, kinds)
     del kinds[max(kinds, key=len)]
+    assert len(kinds) == 1
     assert check.base_of(base, SETTINGS, kinds).startswith("llama, ")
 
 
@@ -406,6 +407,19 @@ def test_what_takes_too_long_is_stopped_in_every_thread_and_nothing_after_it(thr
 
     with ThreadPoolExecutor(threads) as pool:
         assert [*pool.map(limited, range(threads)), limited(0)] == [7] * (threads + 1)
+
+
+def test_check_tries_an_answer_that_writes_the_tag_of_reasoning(inside):
+    base = checkpoint(Path("base"), "llama")
+    with_template((FOLDER / "qwen3.jinja").read_text(encoding="utf-8")).save_pretrained(base)
+    tag = {"role": "assistant", "content": f"Write </think> behind it.{' more' * 500}"}
+    rows = [{"messages": [TURNS[1], last]} for last in (TURNS[2], tag)]
+    enter("polish", "\n".join(map(json.dumps, rows)).encode(), "jsonl")
+    params = load_params()
+    kinds = read_corpus(params, params.corpora["polish-001"]).kinds
+    with pytest.raises(UserError, match=r"^corpus.jsonl line 2: the chat template") as refusal:
+        check.base_of(base, SETTINGS, kinds)
+    assert len(str(refusal.value)) < 700
 
 
 def test_a_mark_of_ours_in_what_is_said_is_refused():

@@ -160,6 +160,17 @@ def test_conversations_are_the_same_only_where_all_that_is_said_is(inside):
     assert len({row["id"] for row in rows}) == len(rows) == 4
 
 
+def test_damage_in_the_arguments_of_an_earlier_call_is_found():
+    call = {"type": "function", "function": {"name": "f", "arguments": {"a": ["x\ufffd"]}}}
+    prompt = (
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    )
+    report = clean.Report(Path("a.jsonl"))
+    assert not [*clean.readable([Example(1, "q", "a", "c", prompt)], report)]
+    assert report.bad[0].reason.startswith("U+FFFD in it: the text was decoded wrongly before")
+
+
 def test_an_instruction_of_the_corpus_stands_before_the_first_words_and_takes_nothing_away(inside):
     lines = [conversation("Be brief.", "q", "a"), conversation("Be brief.", "q", "one", "r", "b")]
     enter(

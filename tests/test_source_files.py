@@ -524,7 +524,7 @@ def test_queries_with_calls_and_calls_in_hermes_tags_come_out_in_the_same_form()
             {"from": "human", "value": "q"},
             {"from": "gpt", "value": tagged},
             {"from": "tool", "value": "<tool_response>\nrain\n</tool_response>"},
-            {"from": "gpt", "value": "It rains: <tool_call>no JSON</tool_call>"},
+            {"from": "gpt", "value": "It rains: <tool_call>no JSON</tool_call>."},
         ],
         "tools": [TOOL],
     }
@@ -537,11 +537,62 @@ def test_queries_with_calls_and_calls_in_hermes_tags_come_out_in_the_same_form()
         {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]},
         {"role": "tool", "content": "rain"},
     )
-    assert parsed.answer["content"] == "It rains: <tool_call>no JSON</tool_call>"
+    assert parsed.answer["content"] == "It rains: <tool_call>no JSON</tool_call>."
     del hermes["tools"]  # what the system says may define them: then all of it is text
     (_, called, result) = formats.parse(hermes, "see").before
     assert called == {"role": "assistant", "content": tagged.strip()}
     assert result["content"] == "<tool_response>\nrain\n</tool_response>"
+
+
+def called(*calls, **others):
+    asked = {"role": "user", "content": "q"}
+    answer = {"role": "assistant", "content": "", "tool_calls": list(calls)}
+    return {"messages": [asked, answer], **others}
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments"),
+    [
+        (called({"function": {"name": "f", "parameters": {"a": 1}}}), [{"a": 1}]),
+        (called({"name": "f", "input": {"a": 1}}), [{"a": 1}]),
+        (called({"function": {"name": "f", "arguments": None}}), [{}]),
+        (called({"function": {"name": "f", "arguments": ""}}), [{}]),
+        (called() | {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": '[{"name": "f", "arguments": {"a": 1}}]'}]}, [{"a": 1}]),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": '{"name": "f", "arguments": {"a": 1}}'}, {"from": "function_call", "value": '{"name": "f", "arguments": {"a": 2}}'}]}, [{"a": 1}, {"a": 2}]),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "<tool_call>\n{'arguments': {'a': None}, 'name': 'f'}\n</tool_call>"}], "tools": json.dumps([json.dumps(TOOL)])}, [{"a": None}]),
+    ],
+)  # fmt: skip
+def test_calls_are_read_whatever_their_arguments_are_named(record, arguments):
+    answer = formats.parse(record, "see").answer
+    assert [call["function"]["arguments"] for call in answer["tool_calls"]] == arguments
+
+
+def test_several_results_in_tags_are_several_and_calls_that_are_spoken_have_results_too():
+    results = "<tool_response>\nrain\n</tool_response>\n<tool_response>sun</tool_response>"
+    talk = [
+        {"from": "human", "value": "q"},
+        {"from": "gpt", "value": "[Weather API(city='Kyoto')]"},
+        {"from": "tool", "value": results},
+        {"from": "gpt", "value": "a"},
+    ]
+    *_, spoken = formats.parse({"conversations": talk}, "see").before
+    assert spoken["content"] == results
+    talk[1]["value"] = f"<tool_call>{json.dumps(CALL['function'])}</tool_call>"
+    *_, one, two = formats.parse({"conversations": talk, "tools": [TOOL]}, "see").before
+    assert (one["content"], two["content"]) == ("rain", "sun")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+        {"prompt": "q", "completion": "a"},
+    ],
+)
+def test_what_the_system_says_beside_the_messages_stands_before_them(record):
+    parsed = formats.parse({"system": "Be brief.", **record}, "see")
+    assert parsed.before[0] == {"role": "system", "content": "Be brief."}
+    assert parsed.unused == ()
 
 
 def test_damage_in_an_earlier_answer_is_found_because_it_is_learned(inside):
@@ -614,6 +665,11 @@ def test_what_is_excluded_is_no_answer_that_is_learned_and_nothing_after_the_las
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": "f"}, '"tools" is a text; it is a list of definitions'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": [{"type": "function"}]}, '"tools" definition 1 has no function with a name'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [{}]}]}, '"messages" message 2: a call of a tool has a function with a name and arguments'),
+        (called({"function": {"name": "f", "args": {"a": 1}}}), "\"messages\" message 2: the call of f has 'args'; it has arguments"),
+        (called({"name": "f", "arguments": {}, "input": {}}), '"messages" message 2: the call of f has arguments and input; keep one of them'),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "<tool_call>{f</tool_call>"}], "tools": [TOOL]}, "message 2: '{f' in <tool_call> is no JSON"),
+        ({"query": "q", "answers": "[]", "tools": []}, '"answers" is empty; it is a list of calls, or one in JSON'),
+        ({"system": "s", "messages": [{"role": "system", "content": "t"}, {"role": "user", "content": "q"}]}, "message 2, the system's, comes after the system's; only the first message is the system's"),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": "r"}]}, "message 2, the tool's, comes after the user's; a result comes after the answer that calls the tool"),
     ],
 )  # fmt: skip
@@ -786,7 +842,10 @@ def test_records_of_lima_and_xlam_are_conversations(tmp_path):
         assert next(tasks.corpus(task).read(path, {})).unused == ("source",)
     for example in (one, two):
         assert example.answer["tool_calls"] == [CALL]
-        assert example.tools == ({"type": "function", "function": function},)
+        schema = {"type": "object", "properties": function["parameters"]}
+        assert example.tools == (
+            {"type": "function", "function": {**function, "parameters": schema}},
+        )
     assert [item.reason for item in bad] == [
         '"answers" is a text; it is a list of calls, or one in JSON',
         '"messages" message 2: a call of a tool has a function with a name and arguments',

@@ -58,7 +58,10 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
         if has_references and len(found.references) < REFERENCES:
             found.references.append(row)
         if "messages" in row:
-            turns = [sorted(message.keys() | {message["role"]}) for message in row["messages"]]
+            turns = [
+                [*sorted(message.keys() | {message["role"]}), "think>" in message["content"]]
+                for message in row["messages"]
+            ]
             found.kinds.setdefault(str((turns, "tools" in row)), row)
     report.require_acceptable(corpus)
     return found

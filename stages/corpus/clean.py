@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,13 +250,22 @@ def question_digests(row: Row) -> list[int]:
     return [digest(*said[:turn]) for turn in learned_turns(row["messages"])]
 
 
+def _texts_in(value: Any) -> Iterator[str]:
+    """All texts of a JSON value, and the keys of its objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts_in([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts_in(item)
+
+
 def _unsound(example: Example) -> str:
     """What is damaged in the example's texts, as a phrase for an error; "" where nothing is."""
     messages = [*example.prompt, *([example.answer] if example.answer else [])]
-    said = (message["content"] for message in messages)
-    thought = (message.get("reasoning_content", "") for message in messages)
     own = (example.source, example.target, example.category, *example.steps)
-    for text in (*own, *said, *thought):
+    for text in (*own, *_texts_in([messages, example.tools])):
         if found := UNSOUND.search(text):
             if found[0] == "\ufffd":
                 return (

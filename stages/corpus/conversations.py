@@ -60,16 +60,15 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
     if record.keys() >= QUERY:
         used |= QUERY
         calls = tool_calls.from_json(record["answers"])
-        if not isinstance(calls, list):
-            raise Malformed(f'"answers" is {kind(calls)}; it is a list of calls, or one in JSON')
+        if not isinstance(calls, list) or not calls:
+            what = kind(calls) if calls else "empty"
+            raise Malformed(f'"answers" is {what}; it is a list of calls, or one in JSON')
         answer = {"role": "assistant", "content": "", "tool_calls": calls}
         asked = {"role": "user", "content": record["query"]}
         messages, ignored = _messages({"messages": [asked, answer]}, "messages", see)
     elif "conversations" in record:
         turns = _from_sharegpt(record["conversations"])
-        if isinstance(record.get("system"), str) and record["system"].strip():
-            turns = [{"role": "system", "content": record["system"]}, *turns]
-        used |= {"conversations", "system"}
+        used |= {"conversations"}
         messages, ignored = _messages({"conversations": turns}, "conversations", see)
     elif "messages" in record:
         used |= {"messages", *PREPARED}
@@ -81,11 +80,15 @@ def of_record(record: dict[str, Any], see: str) -> Conversation:
         given = [_not_learned(message) for message in given]
         answers, of_completion = _messages(record, "completion", see)
         messages, ignored = [*given, *answers], of_prompt | of_completion
+    if isinstance(record.get("system"), str) and record["system"].strip():
+        used |= {"system"}
+        messages = [Message(role="system", content=record["system"]), *messages]
     # Without definitions the text says itself how a tool is called: then it stays text.
     if tools := tool_calls.definitions(record):
         messages = [
-            tool_calls.untagged(message, f"message {place}")
+            plain
             for place, message in enumerate(messages, start=1)
+            for plain in tool_calls.untagged(message, f"message {place}")
         ]
     require_order(messages)
     learned = learned_turns(messages)
@@ -146,6 +149,8 @@ def history(turns: Any) -> tuple[Message, ...]:
 
 def require_order(messages: Sequence[Message]) -> None:
     """Raise Malformed where a message comes after one that it cannot follow."""
+    # Where no call is a part of a message, some stand in what is said, in a form of its own.
+    spoken = not any("tool_calls" in message for message in messages)
     before, called = "", False
     for place, message in enumerate(messages, start=1):
         role = message["role"]
@@ -158,8 +163,7 @@ def require_order(messages: Sequence[Message]) -> None:
                 "user": "join them, or put the answer between them",
             }[role]
             raise Malformed(f"message {place}, the {role}'s, comes {after}; {reason}")
-        called = role == "tool" or "tool_calls" in message or "<tool_call>" in message["content"]
-        before = role
+        before, called = role, spoken or role == "tool" or "tool_calls" in message
 
 
 def _not_learned(message: Message) -> Message:
@@ -200,7 +204,7 @@ def _message(item: Any, key: str, place: int) -> Message:
         known = ", ".join(ROLES)
         raise Malformed(f"{where}: role {repr(item.get('role'))[:40]}; roles are {known}")
     said = _text(item.get("content"), where, item)
-    calls = item.get("tool_calls") or [
+    calls = tool_calls.from_json(item.get("tool_calls")) or [
         {"function": call} for call in (item.get("function_call"),) if call
     ]
     thoughts = [item[name] for name in REASONING if item.get(name)]
@@ -281,5 +285,8 @@ def _from_sharegpt(turns: Any) -> list[Any]:
             calls = tool_calls.from_json(turn.get("value"))
             said = {"content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
         others = {key: value for key, value in turn.items() if key not in ("from", "value")}
+        if turn["from"] == "function_call" and messages and "tool_calls" in messages[-1]:
+            messages[-1]["tool_calls"] += said["tool_calls"]  # called at once
+            continue
         messages.append({"role": role, **said, **others})
     return messages

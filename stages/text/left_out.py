@@ -91,8 +91,13 @@ def of_tools(
                 return what
         except REFUSALS:
             continue
-    names = [name for tool in tools for name in (tool["function"]["name"],) if name not in text]
-    return f"the definition of the tool {names[0]}" if names else ""
+    for tool in (tool["function"] for tool in tools):
+        schema = tool.get("parameters")
+        properties = schema.get("properties") if isinstance(schema, dict) else None
+        for name in (tool["name"], *(properties if isinstance(properties, dict) else ())):
+            if name not in text:
+                return f"{name}, of the definition of the tool {tool['name']}"
+    return ""
 
 
 def _texts(message: Message) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Conversations as a chat template writes them, with nothing left out."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 THINKING = "{%- set enable_thinking = true %}"
 """Before a template it has the last word, also in programs that load the tokenizer of the run."""
 MOST_SECONDS = 5.0  # one conversation takes about a millisecond
+SHOWN_CHARACTERS = 60  # on each side of where two texts part
 TODAY = date(2024, 7, 26)
 FIXED_DATE = (
     "{%- macro strftime_now(form) -%}{{ form"
@@ -126,11 +128,19 @@ def after_prompt(
                 if thinks
                 else "set enable_thinking: true, because its answer comes after reasoning"
             )
+        same = (mine == theirs for mine, theirs in zip(whole, prompt, strict=False))
+        at = sum(itertools.takewhile(bool, same))
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} does not continue its own prompt "
-            f"({prompt!r} is no beginning of {whole!r}); {remedy}"
+            f"({_shown(prompt, at)} is no beginning of {_shown(whole, at)}); {remedy}"
         )
     return whole[len(prompt) :]
+
+
+def _shown(text: str, at: int) -> str:
+    """The text around a place, for an error."""
+    begin, end = max(0, at - SHOWN_CHARACTERS), at + SHOWN_CHARACTERS
+    return ("…" if begin else "") + repr(text[begin:end]) + ("…" if end < len(text) else "")
 
 
 def _applied(
