@@ -19,7 +19,7 @@ from stages.errors import UserError, nearest
 from stages.files import atomic_write, read_json, require_writable, write_lines
 from stages.layers import Params, answering
 from stages.outcomes import Figures, of_each
-from stages.records import Prediction, Row, read_rows, target
+from stages.records import Message, Prediction, Row, read_rows, target
 
 ANSWERED_PER_DRAFTED = 10  # rows are answered until enough are wrong, but no more than these
 AT_ONCE = 64
@@ -165,8 +165,8 @@ def _emptied(row: Row) -> Row:
     if "completions" in row:
         return {**row, "labels": [None] * len(row["completions"])}
     if "messages" in row:
-        *before, answer = row["messages"]
-        return {**row, "messages": [*before, {**answer, "content": ""}]}
+        empty = Message(role="assistant", content="")
+        return {**row, "messages": [*row["messages"][:-1], empty]}
     return row
 
 

@@ -105,7 +105,7 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
                 half.chmod(0o644)
                 half.replace(path)
             except BaseException:
-                half.unlink()
+                half.unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise _not_written(path, error) from error
@@ -133,7 +133,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise UserError(f"{path}: there already; name a folder that is not, or remove it")
         half.replace(path)
     except BaseException as error:
-        shutil.rmtree(half)
+        shutil.rmtree(half, ignore_errors=True)
         if isinstance(error, OSError):
             raise _not_written(path, error) from None
         raise

@@ -93,17 +93,11 @@ def divided(
     if corpus.near_duplicates:
         examples = drop_near_duplicates(examples, corpus.near_duplicates, report, folder)
     for example in clean.select_examples(examples, corpus, report):
-        part = part_of(corpus, task.group_key(example), shares)
+        part = split.part_of(corpus, task.group_key(example), shares)
         yield part, prepared(task, corpus, example)
         if corpus.augment and part == "train":
             for copy in augment.copies(example, corpus.augment):
                 yield part, prepared(task, corpus, copy)
-
-
-def part_of(corpus: Corpus, key: str, shares: Split) -> split.Part:
-    if corpus.test_only or corpus.valid_only:
-        return "test" if corpus.test_only else "valid"
-    return split.part(key, shares.valid, shares.test)
 
 
 def prepared(task: tasks.Corpus, corpus: Corpus, example: Example) -> Row:

@@ -204,8 +204,8 @@ def struck_verbs(
 
 
 def strike_verb(folder: Path, verb: Verb, seconds: float, rng: random.Random) -> None:
-    """Kill a verb, or it and its children, at a random moment of the seconds that it takes; every
-    other time of those behind the one in which it begins to write, by whichever name.
+    """Kill a verb, or it and its children: at a random moment of the seconds that it takes, or,
+    every other time, shortly after it has begun to write, under its final name or another.
     """
     before = [identity(folder / name) for name in (verb.final, verb.half)]
     process = give(folder, verb)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages import configure
@@ -23,6 +24,7 @@ from stages.__main__ import main
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders
 from stages.commands import apply as commands_apply
+from stages.commands.prompt import side_by_side
 from stages.commands.shown_outcomes import safe
 from stages.layers import merge
 from stages.params import load_params
@@ -365,6 +367,14 @@ def test_runs_side_by_side_are_columns_on_the_screen_and_files_in_a_folder(apply
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
         f"{run}.typ": f"{run}<x [2pt]>\n{run}<y>\n" for run in ("typst-001", "typst-002")
     }
+
+
+def test_control_characters_of_answers_side_by_side_are_signs():
+    console = Console(file=io.StringIO(), width=60)
+    console.print(side_by_side(["x"], {"a": ["\x1b[31mred"], "b": ["\u202ey"]}))
+    shown = console.file.getvalue()
+    assert "\u241b[31mred" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
 
 
 def test_two_models_answer_as_each_does_alone(apply, tmp_path):

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -397,11 +398,17 @@ def test_what_takes_too_long_is_stopped_in_every_thread_and_nothing_after_it(thr
         while True:
             pass
 
+    def swallows() -> None:
+        with suppress(time_limit.TookTooLong):
+            loop()
+
     def limited(_: int) -> int:
         with pytest.raises(time_limit.TookTooLong):
             time_limit.within(0.1, loop)
         with pytest.raises(time_limit.TookTooLong):  # what ends before it can be stopped
             time_limit.within(0.1, lambda: time.sleep(0.8))
+        with pytest.raises(time_limit.TookTooLong):  # what catches it and ends in its own way
+            time_limit.within(0.1, swallows)
         time.sleep(2 * time_limit.LOOKS_SECONDS)
         return time_limit.within(5, lambda: 7)
 

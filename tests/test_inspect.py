@@ -182,6 +182,12 @@ def test_a_draft_has_rows_that_the_run_gets_wrong_and_nothing_that_is_held_out(m
 def test_a_draft_can_be_without_its_references(mixed):
     inspect.inspect("gec-002", draft=Path("draft.jsonl"), rows=2, empty=True)
     assert {answer_text(each["messages"][-1]) for each in read_rows(Path("draft.jsonl"))} == {""}
+    called = row(1, "a", "q", "")
+    called["messages"][-1] |= {
+        "reasoning_content": "t",
+        "tool_calls": [{"function": {"name": "f"}}],
+    }
+    assert drafts._emptied(called)["messages"][-1] == {"role": "assistant", "content": ""}
 
 
 def test_a_mended_draft_is_read_as_a_corpus(mixed):
@@ -403,10 +409,14 @@ def test_a_solution_with_other_labels_has_changed(tmp_path):
     assert len(changes.between(old, new).changed[0]) == 1
 
 
-def test_new_rows_that_resemble_others_are_counted(tmp_path):
+def test_new_rows_that_resemble_others_are_counted(tmp_path, monkeypatch):
     old = version(tmp_path / "a", [row(1, "a", "a sentence of some length that is known", "the same in another language")])  # fmt: skip
     new = version(tmp_path / "b", [row(2, "a", "a sentence of some length that is known!", "the same in another language"), row(3, "a", "nothing like it", "at all")])  # fmt: skip
     assert changes.near_duplicates(old, new, np.arange(2), tmp_path) == 1
+    compared = version_changes.compared(old, new)
+    assert compared.near_duplicates == 1
+    monkeypatch.setattr(version_changes, "MOST_RESEMBLING", 2)
+    assert version_changes.compared(old, new).near_duplicates is None
 
 
 def test_a_damaged_corpus_is_refused_with_what_to_run(tmp_path):

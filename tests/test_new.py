@@ -256,6 +256,7 @@ def test_a_new_killed_after_the_entry_has_ended_and_what_the_user_put_there_stay
         "or enter it by hand"
     )
     assert says in done.stderr
+    assert "taken back" not in done.stderr
     assert (folder / "data/gec/train_004.tsv").read_text(encoding="utf-8") == "mine"
     params = load_params(folder / "params.yaml")
     assert [params.corpora[name].file[-7:] for name in ("gec-003", "gec-005")] == [
@@ -325,6 +326,8 @@ def test_new_tells_which_runs_lose_training_rows_to_what_it_holds_out(folder):
         "Note:  it holds out questions that stand in the training rows of gec-001 (2); these rows "
         "leave them, so that these runs and their descendants train again"
     ) in said
+    only = ("new", "gec", "more.tsv", "--valid-only")
+    assert "it holds out questions" not in run(folder, "python", "-m", "stages", *only).stdout
 
 
 @pytest.mark.parametrize(

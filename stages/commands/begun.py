@@ -28,17 +28,18 @@ def note(file: Path, path: Path, row: str) -> None:
 def take_back() -> Path | None:
     """Remove what the note names; what the user has put into its place since then stays.
 
-    The path, where a file was there.
+    The path, where a file was there and is removed.
     """
     begun = read_json(NOTE)
     path = Path(begun["path"])
     was_there = path.is_file()
-    if not was_there or md5(path) == begun["md5"]:
+    stays = was_there and md5(path) != begun["md5"]
+    if not stays:
         path.unlink(missing_ok=True)
         pointer_of(path).unlink(missing_ok=True)
         unlist(path.with_name("README.md"), begun["row"])
     NOTE.unlink()
-    return path if was_there else None
+    return path if was_there and not stays else None
 
 
 def end_killed(params: Params) -> None:

@@ -67,11 +67,16 @@ def diff(
         console = Console()
         base = next((spec.base for spec in params.runs.values() if spec.task == task), "")
         console.print(_sizes(versions, (before, after), base))
-        of = found.changes
+        of, alike = found.changes, found.near_duplicates
+        resembling = (
+            f"of the new ones {alike:,} resemble a row before them"
+            if alike is not None
+            else "which of them resemble others is looked for in at most "
+            f"{version_changes.MOST_RESEMBLING:,} rows"
+        )
         console.print(
             f"{of.same:,} rows are the same, {len(of.changed[0]):,} have another answer, "
-            f"{len(of.added):,} are new, {len(of.removed):,} are gone; of the new ones "
-            f"{found.near_duplicates:,} resemble a row before them",
+            f"{len(of.added):,} are new, {len(of.removed):,} are gone; {resembling}",
             highlight=False,
         )
         _print_categories(console, params, task, found, (before, after))

@@ -133,5 +133,5 @@ def side_by_side(inputs: Sequence[str], answers: Mapping[str, Sequence[str]]) ->
     """answers: of each run."""
     table = Table("input", *answers, show_lines=True)
     for row in zip(inputs, *answers.values(), strict=True):
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(safe(cell)) for cell in row))
     return table

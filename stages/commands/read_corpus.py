@@ -49,11 +49,11 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
     read = reader.read(report.path, corpus.columns)
     examples = clean.deduplicate(clean.readable(read, report), report)
     for example in clean.select_examples(examples, corpus, report):
-        part = split.part(reader.group_key(example), params.split.valid, params.split.test)
+        part = split.part_of(corpus, reader.group_key(example), params.split)
         found.parts[part] += 1
         where = f"{corpus.file} line {example.line}"
         row: Row = {"id": where, "category": "", "source": "", **reader.show(example)}
-        if part == "test" or corpus.test_only:
+        if part == "test":
             found.tests.add(clean.question_digest(row))
         if has_references and len(found.references) < REFERENCES:
             found.references.append(row)

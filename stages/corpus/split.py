@@ -5,6 +5,8 @@ import re
 import unicodedata
 from typing import Literal
 
+from stages.settings import Corpus, Split
+
 Part = Literal["train", "valid", "test"]
 
 
@@ -26,6 +28,13 @@ def normalise(text: str) -> str:
     hash and part.
     """
     return "".join(unicodedata.normalize("NFKC", as_seen(text)).split())
+
+
+def part_of(corpus: Corpus, key: str, shares: Split) -> Part:
+    """The part of a corpus's row: that of its group key, if the corpus is not all of one part."""
+    if corpus.test_only or corpus.valid_only:
+        return "test" if corpus.test_only else "valid"
+    return part(key, shares.valid, shares.test)
 
 
 def part(key: str, valid: float, test: float) -> Part:

@@ -10,15 +10,13 @@ from stages.corpus.changes import Version
 from stages.errors import UserError
 from stages.outcomes import Outcome
 
-MOST_RESEMBLING = 200_000  # rows of both: near-duplicates among 63,000 took 2 s, on two cores
-
 
 class Versions:
     """A task's corpora, of which two are compared once, whichever runs were trained on them."""
 
     def __init__(self, task: str, folder: Path) -> None:
         self.task, self.folder = task, folder
-        self.known: dict[tuple[str, str], dict[str, Any]] = {}
+        self.known: dict[tuple[tuple[str, str], Path], dict[str, Any]] = {}
 
     def between(
         self,
@@ -34,10 +32,11 @@ class Versions:
         of this, as `lacks`.
         """
         try:
-            rows = self.known.get(corpora) or self._compared(corpora, tokenizer_file)
+            known = self.known.get((corpora, tokenizer_file))
+            rows = known or self._compared(corpora, tokenizer_file)
         except UserError as error:
             return {"corpora": corpora, "lacks": str(error)}
-        self.known[corpora] = rows
+        self.known[corpora, tokenizer_file] = rows
         scores = version_changes.score_changes(before, after)
         categories = rows["categories"]
         return rows | {
@@ -51,7 +50,6 @@ class Versions:
         versions = [version_changes.prepared(self.task, corpus, self.folder) for corpus in corpora]
         found = version_changes.compared(*versions)
         of = found.changes
-        few = sum(map(len, versions)) <= MOST_RESEMBLING
         return {
             "corpora": corpora,
             "sizes": [_size(version, tokenizer_file) for version in versions],
@@ -59,7 +57,7 @@ class Versions:
             "added": len(of.added),
             "removed": len(of.removed),
             "changed": len(of.changed[0]),
-            "near_duplicates": found.near_duplicates if few else None,
+            "near_duplicates": found.near_duplicates,
             "categories": {name: asdict(each) for name, each in found.categories().items()},
         }
 

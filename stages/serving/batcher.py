@@ -17,8 +17,9 @@ from stages.settings import Answering
 
 QUIET_SECONDS = 0.005  # without another question, after which a batch begins
 GATHERING_SECONDS = 0.1  # the longest that a batch is waited for
-# of the time that the batch before took: so long without another question, while fewer have come
-# than that one had. Whoever asked then is likely to ask again, and two batches take twice as long.
+# While fewer questions wait than the batch before had, a batch begins after this share of that
+# one's seconds without another question. Whoever asked then is likely to ask again, and two small
+# batches take nearly twice as long as one.
 QUIET_SHARE = 1 / 4
 PIECE_SECONDS = 0.02  # the shortest between two pieces of an answer: each costs as a token does
 

@@ -17,7 +17,9 @@ LOOKS_SECONDS = 0.2
 
 _ends: dict[int, float] = {}
 """When the call of each thread has to have ended; whoever takes an entry out decides whether it has
-in time."""
+in time.
+"""
+_lock = threading.Lock()
 
 
 class TookTooLong(Exception):
@@ -28,13 +30,16 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     """What `call` returns. Raises TookTooLong where it takes longer and runs Python code."""
     _watcher(os.getpid())
     thread = threading.get_ident()
-    _ends[thread] = time.monotonic() + seconds
+    with _lock:
+        _ends[thread] = time.monotonic() + seconds
     try:
         return call()
     finally:
-        is_stopped = _ends.pop(thread, None) is None
-        while is_stopped and not isinstance(sys.exception(), TookTooLong):
-            time.sleep(LOOKS_SECONDS)  # it is raised here, having come too late for the call
+        with _lock:
+            if is_stopped := _ends.pop(thread, None) is None:
+                _raise_in(thread, None)  # what has not reached the call shall reach nothing else
+        if is_stopped and not isinstance(sys.exception(), TookTooLong):
+            raise TookTooLong
 
 
 @cache
@@ -46,8 +51,13 @@ def _watcher(process: int) -> None:
 def _watch() -> None:
     while True:
         time.sleep(LOOKS_SECONDS)
-        for thread, end in [*_ends.items()]:
-            if time.monotonic() > end and _ends.pop(thread, 0.0):
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread), ctypes.py_object(TookTooLong)
-                )
+        with _lock:
+            for thread in [thread for thread, end in _ends.items() if time.monotonic() > end]:
+                del _ends[thread]
+                _raise_in(thread, TookTooLong)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """At the thread's next step; None takes back what it has not raised yet."""
+    raised = ctypes.py_object(kind) if kind else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
