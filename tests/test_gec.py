@@ -303,6 +303,19 @@ def test_where_a_conversation_is_from_is_no_sentence_and_a_reference_behind_an_e
     assert bad.reason == "an empty sentence before or after correction"
 
 
+def test_a_table_of_csv_and_m2_behind_a_comment_are_no_lists_of_correct_sentences(tmp_path):
+    for header in ("source,target", '"id";"input";"corrected"'):
+        with pytest.raises(UserError, match=r"a.txt: a table of CSV; let its name end with .csv"):
+            read(tmp_path, header, "He go.,He goes.", name="a.txt")
+    block = ("S He go .", "A 1 2|||V|||goes|||REQUIRED|||-NONE-|||0", "S He is .")
+    for name in ("a.txt", "a.m2"):
+        found = examples(tmp_path, "# made by hand", "", *block, name=name)
+        assert [(each.line, each.source, each.target) for each in found] == [
+            (3, "He go .", "He goes ."),
+            (5, "He is .", "He is ."),
+        ]
+
+
 plain = st.text(alphabet="本を読むたがに。、Aア", max_size=6)
 marks = st.lists(
     st.tuples(plain, plain, plain).filter(lambda mark: bool(mark[1] or mark[2])),

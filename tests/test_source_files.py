@@ -154,6 +154,15 @@ def test_what_looks_like_records_under_another_name_is_not_learned_as_a_text(tmp
         (tmp_path / name).write_text('\n{"text": "a"}\n{"text": "b"}\n', encoding="utf-8")
         with pytest.raises(UserError, match=f"{name}: JSON lines; let its name end with .jsonl"):
             list(tasks.corpus("lm").read(tmp_path / name, {}))
+    for task in ("lm", "gec"):
+        for text, form in (
+            ('\n{"source": "He go.", "target": "He goes."}\n', "JSON lines; let its name end with .jsonl"),
+            ('[\n  {\n    "source": "He go."\n  }\n]\n', "a JSON array; let its name end with .json"),
+            ('[{"source": "He go."}]\n', "a JSON array; let its name end with .json"),
+        ):  # fmt: skip
+            (tmp_path / "b.txt").write_text(text, encoding="utf-8")
+            with pytest.raises(UserError, match=f"b.txt: {form}"):
+                list(tasks.corpus(task).read(tmp_path / "b.txt", {}))
     (tmp_path / "a").write_text("{a}\n", encoding="utf-8")
     assert [example.target for example in tasks.corpus("lm").read(tmp_path / "a", {})] == ["{a}"]
 

@@ -18,6 +18,8 @@ from stages.errors import UserError
 
 Record = tables.Record
 SPACE = re.compile(r"\s*")
+ARRAY = re.compile(r"\s*\[\s*\{\s*\"[^\"]*\"\s*:")
+"""How an array of objects begins."""
 OPENS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 BEGINNINGS = {
     b"\xff\xfe": "UTF-16; convert it: `iconv -f UTF-16 -t UTF-8`",
@@ -143,11 +145,16 @@ def _object(text: str) -> dict[str, Any] | str:
     return f"a JSON {type(record).__name__}; a record is an object"
 
 
-def is_record(line: str) -> bool:
-    """Whether a line of a text is an object of JSON, and not empty."""
-    return (
-        line.lstrip().startswith("{") and isinstance(found := _object(line), dict) and bool(found)
-    )
+def require_no_records(path: Path) -> None:
+    """Raise UserError for a file of lines that begins as JSON lines or a JSON array do: they would
+    be learned as a text.
+    """
+    filled = (line for _, line in lines(path) if line.strip())
+    first = next(filled, "")
+    if first.lstrip().startswith("{") and isinstance(found := _object(first), dict) and found:
+        raise UserError(f"{path}: JSON lines; let its name end with .jsonl")
+    if first.lstrip().startswith("[") and ARRAY.match(first + next(filled, "") + next(filled, "")):
+        raise UserError(f"{path}: a JSON array; let its name end with .json")
 
 
 def _decoded(text: str, at: int) -> tuple[Any, int]:

@@ -29,92 +29,57 @@ an example of its own.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from difflib import SequenceMatcher
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from stages.corpus import conversations, fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
+from stages.errors import UserError
 from stages.records import Message, Row, Shown, answer_text
-from stages.tasks.gec import m2
-from stages.tasks.gec.marks import EITHER, MARK, marked, paired
+from stages.tasks.gec import lines, m2
 
 INSTRUCTION = "次の文の誤りを直してください。"
-CORRECT = "Correct"
-HEADER = ("id", "marked_text", "error_type")
 FORMATS = "see data/gec/README.md#formats"
-NAMED = (
-    "name the columns in the first line, and say which is which: "
-    "--columns COLUMN=source --columns COLUMN=target"
-)
 SOURCES, TARGETS = ("source", "input", "original"), ("target", "output", "corrected", "references")
 
+M2_BEGINS_WITHIN_LINES = 20
 M2_LINE = re.compile(r"S |A -?\d+ -?\d+\|\|\|")
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-IDENTIFIER = re.compile(r"[!-~]{0,80}")
-"""What an id is: no sentence of any language, which has a space or letters beyond ASCII."""
-ENDS_SENTENCE = re.compile(r"[.!?。！？…][\"'」』）)”’]*$")
-ALIKE = 0.5  # ratio of difflib from which on two texts are one sentence and its correction
-QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 SCORES_STEPS = False
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
-    """The file's sentences as examples. What is in none of the forms becomes a BadLine."""
+    """The file's sentences as examples. What is in none of the forms becomes a BadLine. Raises
+    UserError for a file of lines that is one of records: they would be learned as sentences.
+    """
     form = source_files.form_of(path)
     if form == ".m2" or (form in (".tsv", ".txt") and _is_m2(path)):
         yield from _m2(path)
-    elif columns or form not in (".tsv", ".txt") or _has_header(path):
+    elif columns or form not in (".tsv", ".txt") or _has_header(path, r"\t"):
         yield from formats.examples_of(source_files.records(path, columns), _examples)
     else:
-        yield from _lines(path)
+        source_files.require_no_records(path)
+        if _has_header(path, "[,;]"):
+            raise UserError(f"{path}: a table of CSV; let its name end with .csv")
+        yield from lines.read(path)
 
 
 def _is_m2(path: Path) -> bool:
-    """Whether a file of lines begins with a sentence and an edit, or two sentences, of M2."""
+    """Whether a sentence and an edit, or two sentences, of M2 follow each other where a file of
+    lines begins; comments may stand before them.
+    """
     filled = (line for _, line in source_files.lines(path) if line.strip())
-    first = list(islice(filled, 2))
-    return len(first) == 2 and first[0].startswith("S ") and bool(M2_LINE.match(first[1]))
+    first = islice(filled, M2_BEGINS_WITHIN_LINES)
+    return any(one.startswith("S ") and M2_LINE.match(other) for one, other in pairwise(first))
 
 
-def _has_header(path: Path) -> bool:
+def _has_header(path: Path, divided_by: str) -> bool:
     """Whether a file of lines begins with the names of a record's parts."""
     first = next((line for _, line in source_files.lines(path)), "")
-    names = {cell.strip() for cell in first.split("\t")}
+    names = {cell.strip(' \r\n"') for cell in re.split(divided_by, first)}
     return bool(names & {*SOURCES} and names & {*TARGETS})
-
-
-def _lines(path: Path) -> Iterator[Example | BadLine]:
-    """A .txt file whose first line has one column is a list of correct sentences; in any other file
-    a line of one column cannot be read.
-    """
-    listed: bool | None = None
-    for line, text in source_files.lines(path):
-        if not text.strip():
-            continue
-        text = text.rstrip("\r\n")
-        if listed is None:
-            listed = source_files.form_of(path) == ".txt" and "\t" not in text
-        columns = _cells(text)
-        if tuple(column.lower() for column in columns) == HEADER:
-            continue
-        yield from formats.examples_of([(line, columns)], _of_list if listed else _of_columns)
-
-
-def _cells(line: str) -> list[str]:
-    """The columns of a line, without the quotes that pandas puts around a cell that holds some, or
-    around all.
-    """
-    cells = [cell.strip() for cell in line.split("\t")]
-    quoted = [QUOTED.fullmatch(cell) for cell in cells]
-    has_all = len(cells) > 1 and all(quoted)
-    return [
-        found[1].replace('""', '"').strip() if found and (has_all or '""' in found[1]) else cell
-        for cell, found in zip(cells, quoted, strict=True)
-    ]
 
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
@@ -175,7 +140,7 @@ def _pair(
     source, target = source.strip(), answer_text(answer)
     if not source or not target:
         raise Malformed("an empty sentence before or after correction")
-    category = CORRECT if source == target else fields.category(record) or _edited(source, target)
+    category = lines.category(source, target, fields.category(record))
     example = Example(line, source, target, category, form=form, unused=unused, answer=answer)
     formats.require_encodable(example)
     return example
@@ -207,89 +172,3 @@ def prompt(text: str) -> list[Message]:
 def group_key(example: Example) -> str:
     """Sentences with the same correction stay on the same side of the split."""
     return example.target
-
-
-def _of_list(line: int, columns: list[str]) -> Iterator[Example]:
-    if len(columns) > 1:
-        raise Malformed("a tab in a list of correct sentences; put pairs into a .tsv file")
-    if MARK.search(columns[0]):
-        raise Malformed(
-            "a mark in a list of correct sentences; "
-            "the marked form has an id and an error type beside it"
-        )
-    yield _of_line(line, columns[0], columns[0], CORRECT)
-
-
-def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
-    """The examples of a line in one of the other forms. Raises Malformed."""
-    names = ", ".join(columns)
-    if any("\r" in column for column in columns):
-        raise Malformed("CR inside it; let lines end with LF or CR LF")
-    if line == 1 and 2 <= len(set(columns)) == len(columns) and all(map(NAME.fullmatch, columns)):
-        raise Malformed(f"columns of the names {names}; {NAMED}")
-    if _is_lang_8(columns):
-        *_, source = columns[:5]
-        if not (targets := [each for each in columns[5:] if each]):
-            raise Malformed("of Lang-8, and nobody has corrected it; leave it out")
-        for target in targets:
-            yield _of_line(line, source, target, "")
-        return
-    if len(columns) == 3 and not MARK.search(columns[1]):
-        before, source, target = columns
-        if _is_sentence(target, source):
-            if not IDENTIFIER.fullmatch(before):
-                raise Malformed(f"three sentences; {NAMED}")
-            yield _of_line(line, source, target, "")
-            return
-        if not IDENTIFIER.fullmatch(before):
-            raise Malformed(f"no id in the first of three columns, and no mark; {NAMED}")
-    if len(columns) == 3:
-        source, target = marked(columns[1])
-        category = columns[2]
-        if not category and source != target:
-            raise Malformed("no error type in the third column")
-    elif len(columns) == 2:
-        source, target = paired(*columns)
-        category = ""
-    else:
-        raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
-    yield _of_line(line, source, target, category)
-
-
-def _of_line(line: int, source: str, target: str, category: str) -> Example:
-    # A mark at an end of the sentence can leave a space there; answers are stripped too.
-    source, target = source.strip(), target.strip()
-    if not source or not target:
-        raise Malformed(
-            "an empty sentence"
-            if source == target
-            else "an empty sentence before or after correction"
-        )
-    category = CORRECT if source == target else category or _edited(source, target)
-    return Example(line, source, target, category, form="lines of sentences")
-
-
-def _is_lang_8(columns: list[str]) -> bool:
-    """Whether a line begins with the number of the corrections at its end, behind four others."""
-    return len(columns) >= 5 and columns[0] == str(sum(map(bool, columns[5:])))
-
-
-def _is_sentence(text: str, source: str) -> bool:
-    """Whether a third column is the sentence's correction, and no error type."""
-    if not text or not source or (NAME.fullmatch(text) and NAME.fullmatch(source)):
-        return False
-    alike = SequenceMatcher(None, source, text, autojunk=False).ratio() >= ALIKE
-    return alike or bool(ENDS_SENTENCE.search(text))
-
-
-def _edited(source: str, target: str) -> str:
-    """The category of a line that has no error type: what its correction does."""
-    if _within(source, target):
-        return "Insertion"
-    return "Deletion" if _within(target, source) else "Substitution"
-
-
-def _within(short: str, long: str) -> bool:
-    """Whether the short text is a subsequence of the long one."""
-    rest = iter(long)
-    return all(character in rest for character in short)

@@ -4,14 +4,14 @@
     S This are right .
     A 1 2|||Verb|||is||'s|||REQUIRED|||-NONE-|||0
 
-A blank line ends a sentence's block. `A -1 -1|||noop|||…` is an annotator who changes nothing. A
-correction may have alternatives, divided by `||`.
+A blank line, or the next sentence, ends a sentence's block. A line that begins with # is a comment.
+`A -1 -1|||noop|||…` is an annotator who changes nothing. A correction may have alternatives, divided
+by `||`.
 """
 
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,11 +34,16 @@ class Corrected(NamedTuple):
 
 def blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, lines) of each sentence with its edits."""
-    numbered = ((line, text.rstrip("\r\n")) for line, text in source_files.lines(path))
-    for filled, block in groupby(numbered, key=lambda item: bool(item[1].strip())):
-        if filled:
-            (line, first), *rest = block
-            yield line, [first, *(text for _, text in rest)]
+    begin, block = 0, list[str]()
+    for number, text in source_files.lines(path):
+        if block and (not text.strip() or text.startswith("S ")):
+            yield begin, block
+            block = []
+        if text.strip() and not text.startswith("#"):
+            begin = begin if block else number
+            block.append(text.rstrip("\r\n"))
+    if block:
+        yield begin, block
 
 
 def corrections(block: Sequence[str]) -> list[Corrected]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
-from stages.errors import UserError
 from stages.records import Row, Shown
 
 FORMATS = "see data/lm/README.md#formats"
@@ -30,9 +29,7 @@ SCORES_STEPS = False
 def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     if columns or source_files.form_of(path) in source_files.OF_RECORDS:
         return _read_records(source_files.records(path, columns))
-    filled = (text for _, text in source_files.lines(path) if text.strip())
-    if source_files.is_record(next(filled, "")):
-        raise UserError(f"{path}: JSON lines; let its name end with .jsonl")
+    source_files.require_no_records(path)
     return _documents(source_files.lines(path))
 
 

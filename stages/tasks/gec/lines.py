@@ -1,0 +1,144 @@
+"""Lines of sentences and their corrections in columns, and lists of correct sentences."""
+
+import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from stages.corpus import formats, source_files
+from stages.corpus.examples import BadLine, Example
+from stages.corpus.fields import Malformed
+from stages.tasks.gec.marks import EITHER, MARK, marked, paired
+
+CORRECT = "Correct"
+HEADER = ("id", "marked_text", "error_type")
+NAMED = (
+    "name the columns in the first line, and say which is which: "
+    "--columns COLUMN=source --columns COLUMN=target"
+)
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+IDENTIFIER = re.compile(r"[!-~]{0,80}")
+"""What an id is: no sentence of any language, which has a space or letters beyond ASCII."""
+ENDS_SENTENCE = re.compile(r"[.!?。！？…][\"'」』）)”’]*$")
+ALIKE = 0.5  # ratio of difflib from which on two texts are one sentence and its correction
+QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+
+def read(path: Path) -> Iterator[Example | BadLine]:
+    """A .txt file whose first line has one column is a list of correct sentences; in any other file
+    a line of one column cannot be read.
+    """
+    listed: bool | None = None
+    for line, text in source_files.lines(path):
+        if not text.strip():
+            continue
+        text = text.rstrip("\r\n")
+        if listed is None:
+            listed = source_files.form_of(path) == ".txt" and "\t" not in text
+        columns = _cells(text)
+        if tuple(column.lower() for column in columns) == HEADER:
+            continue
+        yield from formats.examples_of([(line, columns)], _of_list if listed else _of_columns)
+
+
+def _cells(line: str) -> list[str]:
+    """The columns of a line, without the quotes that pandas puts around a cell that holds some, or
+    around all.
+    """
+    cells = [cell.strip() for cell in line.split("\t")]
+    quoted = [QUOTED.fullmatch(cell) for cell in cells]
+    has_all = len(cells) > 1 and all(quoted)
+    return [
+        found[1].replace('""', '"').strip() if found and (has_all or '""' in found[1]) else cell
+        for cell, found in zip(cells, quoted, strict=True)
+    ]
+
+
+def _of_list(line: int, columns: list[str]) -> Iterator[Example]:
+    if len(columns) > 1:
+        raise Malformed("a tab in a list of correct sentences; put pairs into a .tsv file")
+    if MARK.search(columns[0]):
+        raise Malformed(
+            "a mark in a list of correct sentences; "
+            "the marked form has an id and an error type beside it"
+        )
+    yield _of_line(line, columns[0], columns[0], CORRECT)
+
+
+def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
+    """The examples of a line in one of the other forms. Raises Malformed."""
+    names = ", ".join(columns)
+    if any("\r" in column for column in columns):
+        raise Malformed("CR inside it; let lines end with LF or CR LF")
+    if line == 1 and 2 <= len(set(columns)) == len(columns) and all(map(NAME.fullmatch, columns)):
+        raise Malformed(f"columns of the names {names}; {NAMED}")
+    if _is_lang_8(columns):
+        *_, source = columns[:5]
+        if not (targets := [each for each in columns[5:] if each]):
+            raise Malformed("of Lang-8, and nobody has corrected it; leave it out")
+        for target in targets:
+            yield _of_line(line, source, target, "")
+        return
+    if len(columns) == 3 and not MARK.search(columns[1]):
+        before, source, target = columns
+        if _is_sentence(target, source):
+            if not IDENTIFIER.fullmatch(before):
+                raise Malformed(f"three sentences; {NAMED}")
+            yield _of_line(line, source, target, "")
+            return
+        if not IDENTIFIER.fullmatch(before):
+            raise Malformed(f"no id in the first of three columns, and no mark; {NAMED}")
+    if len(columns) == 3:
+        source, target = marked(columns[1])
+        category = columns[2]
+        if not category and source != target:
+            raise Malformed("no error type in the third column")
+    elif len(columns) == 2:
+        source, target = paired(*columns)
+        category = ""
+    else:
+        raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
+    yield _of_line(line, source, target, category)
+
+
+def _of_line(line: int, source: str, target: str, kind: str) -> Example:
+    # A mark at an end of the sentence can leave a space there; answers are stripped too.
+    source, target = source.strip(), target.strip()
+    if not source or not target:
+        raise Malformed(
+            "an empty sentence"
+            if source == target
+            else "an empty sentence before or after correction"
+        )
+    return Example(line, source, target, category(source, target, kind), form="lines of sentences")
+
+
+def _is_lang_8(columns: list[str]) -> bool:
+    """Whether a line begins with the number of the corrections at its end, behind four others."""
+    return len(columns) >= 5 and columns[0] == str(sum(map(bool, columns[5:])))
+
+
+def _is_sentence(text: str, source: str) -> bool:
+    """Whether a third column is the sentence's correction, and no error type."""
+    if not text or not source or (NAME.fullmatch(text) and NAME.fullmatch(source)):
+        return False
+    alike = SequenceMatcher(None, source, text, autojunk=False).ratio() >= ALIKE
+    return alike or bool(ENDS_SENTENCE.search(text))
+
+
+def category(source: str, target: str, kind: str) -> str:
+    """The category of a sentence: its error type, or what its correction does where it has none."""
+    return CORRECT if source == target else kind or _edited(source, target)
+
+
+def _edited(source: str, target: str) -> str:
+    """The category of a line that has no error type: what its correction does."""
+    if _within(source, target):
+        return "Insertion"
+    return "Deletion" if _within(target, source) else "Substitution"
+
+
+def _within(short: str, long: str) -> bool:
+    """Whether the short text is a subsequence of the long one."""
+    rest = iter(long)
+    return all(character in rest for character in short)
