@@ -4,6 +4,7 @@ counts as right."""
 import json
 import random
 import re
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -132,6 +133,10 @@ def test_a_header_is_passed_over_and_forms_can_be_mixed(tmp_path: Path) -> None:
     ]
 
 
+BRACKETS = (
+    "where the brackets are the sentences' own, put a first line `source<TAB>target` before them, "
+    "or write them as .jsonl"
+)
 EITHER = "the marked form has 3, the paired form marks both"
 
 
@@ -301,6 +306,49 @@ def test_where_a_conversation_is_from_is_no_sentence_and_a_reference_behind_an_e
     assert (other.target, other.unused) == ("本は読む。", ())
     (bad,) = of_json({"source": "本読む。", "target": ["", None]})
     assert bad.reason == "an empty sentence before or after correction"
+
+
+NAMED = (
+    "name the columns in the first line, and say which is which: "
+    "--columns COLUMN=source --columns COLUMN=target"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("1297\tjpn\tきみにちょっとしたものをもってきたよ。", "'jpn' and 'きみにちょっとしたものをもってきたよ。' are no sentence and its correction"),
+        ("1276\teng\tLet's try something.", "'eng' and 'Let's try something.' are no sentence and its correction"),
+        ("s001\t私は本を読む。", "'s001' and '私は本を読む。' are no sentence and its correction"),
+        ("私は本が読みます。\tParticle", "'私は本が読みます。' and 'Particle' are no sentence and its correction"),
+        ("He go home.\tverb form", "'He go home.' and 'verb form' are no sentence and its correction"),
+        ("誤文\t正文", "columns of the names 誤文, 正文"),
+        ("Original sentence\tCorrected sentence", "columns of the names Original sentence, Corrected sentence"),
+        ("id\tincorrect sentence\tcorrect sentence", "columns of the names id, incorrect sentence, correct sentence"),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_a_sentence_is_not_learned_as_one(tmp_path, line, reason):
+    found = read(tmp_path, line, "本読む。\t本を読む。")
+    assert found[0] == BadLine(1, f"{reason}; {NAMED}")
+    assert isinstance(found[1], Example)
+
+
+def test_short_corrections_stay_and_long_repetitive_ones_are_compared_at_once(tmp_path):
+    pairs = [
+        ("ぼくいく", "私は行きます。"), ("goed", "gone"), ("いく", "行く"), ("Thanks", "Thank you."),
+        ("Hi!", "Hello."), ("でした", "です"), ("I <3 you", "I <3 you too"), ("I go :)", "I went :)"),
+        ("1) He go", "1) He goes"),
+    ]  # fmt: skip
+    found = examples(tmp_path, *("\t".join(pair) for pair in pairs))
+    assert [(each.source, each.target) for each in found] == pairs
+    begin = time.perf_counter()
+    examples(tmp_path, *[f"7\t{'a b' * 666}\t{'b a' * 666}"] * 5)
+    assert time.perf_counter() - begin < 1  # 5.6 s where all of it was compared
+
+
+def test_a_bracket_of_a_sentence_says_what_to_do(tmp_path):
+    (bad,) = read(tmp_path, "I go.\tI went :)")
+    assert bad == BadLine(1, "')' without a '(' before it; " + BRACKETS)
 
 
 def test_a_table_of_csv_and_m2_behind_a_comment_are_no_lists_of_correct_sentences(tmp_path):

@@ -16,11 +16,20 @@ NAMED = (
     "name the columns in the first line, and say which is which: "
     "--columns COLUMN=source --columns COLUMN=target"
 )
+NO_PAIR = f"'{{0:.40}}' and '{{1:.40}}' are no sentence and its correction; {NAMED}"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 IDENTIFIER = re.compile(r"[!-~]{0,80}")
 """What an id is: no sentence of any language, which has a space or letters beyond ASCII."""
 ENDS_SENTENCE = re.compile(r"[.!?。！？…][\"'」』）)”’]*$")
 ALIKE = 0.5  # ratio of difflib from which on two texts are one sentence and its correction
+COMPARED_CHARACTERS = 200  # of each text: the ratio takes up to the cube of the length
+OF_HEADERS = re.compile(
+    r"((in)?correct(ed|ions?)?|original|source|target|wrong|right|errors?|learner|native|student|"
+    r"sentences?|texts?|input|output|before|after|id|no|number|type|category|[\W_]|"
+    r"誤|正|原|訂正|修正|添削|用|前|後|の|文|例|学習者|入力|出力|番号|種類)+",
+    re.IGNORECASE,
+)
+"""What names of columns are made of, as no sentence and its correction are."""
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -70,7 +79,8 @@ def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
     names = ", ".join(columns)
     if any("\r" in column for column in columns):
         raise Malformed("CR inside it; let lines end with LF or CR LF")
-    if line == 1 and 2 <= len(set(columns)) == len(columns) and all(map(NAME.fullmatch, columns)):
+    is_header = any(all(map(names.fullmatch, columns)) for names in (NAME, OF_HEADERS))
+    if line == 1 and 2 <= len(set(columns)) == len(columns) and is_header:
         raise Malformed(f"columns of the names {names}; {NAMED}")
     if _is_lang_8(columns):
         *_, source = columns[:5]
@@ -81,13 +91,16 @@ def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
         return
     if len(columns) == 3 and not MARK.search(columns[1]):
         before, source, target = columns
-        if _is_sentence(target, source):
+        is_named = NAME.fullmatch(target) and NAME.fullmatch(source)
+        if not is_named and (_is_alike(source, target) or _is_rewritten(source, target)):
             if not IDENTIFIER.fullmatch(before):
                 raise Malformed(f"three sentences; {NAMED}")
             yield _of_line(line, source, target, "")
             return
         if not IDENTIFIER.fullmatch(before):
             raise Malformed(f"no id in the first of three columns, and no mark; {NAMED}")
+        if ENDS_SENTENCE.search(target):
+            raise Malformed(NO_PAIR.format(source, target))
     if len(columns) == 3:
         source, target = marked(columns[1])
         category = columns[2]
@@ -95,6 +108,8 @@ def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
             raise Malformed("no error type in the third column")
     elif len(columns) == 2:
         source, target = paired(*columns)
+        if (source, target) == tuple(columns) and not _is_pair(source, target):
+            raise Malformed(NO_PAIR.format(source, target))
         category = ""
     else:
         raise Malformed(f"{len(columns)} column{'s' * (len(columns) != 1)}; {EITHER}")
@@ -118,12 +133,33 @@ def _is_lang_8(columns: list[str]) -> bool:
     return len(columns) >= 5 and columns[0] == str(sum(map(bool, columns[5:])))
 
 
-def _is_sentence(text: str, source: str) -> bool:
-    """Whether a third column is the sentence's correction, and no error type."""
-    if not text or not source or (NAME.fullmatch(text) and NAME.fullmatch(source)):
-        return False
-    alike = SequenceMatcher(None, source, text, autojunk=False).ratio() >= ALIKE
-    return alike or bool(ENDS_SENTENCE.search(text))
+def _is_pair(source: str, target: str) -> bool:
+    """Whether two columns are a sentence and its correction, and no id or type beside a sentence:
+    they are alike, or a sentence is written anew, or they share something where neither ends as a
+    sentence does.
+    """
+    if not source or not target or _is_alike(source, target):
+        return True  # what is empty has a fault of its own
+    if any(map(ENDS_SENTENCE.search, (source, target))):
+        return _is_rewritten(source, target)
+    return _is_word(source) == _is_word(target) and not {*source}.isdisjoint(target)
+
+
+def _is_alike(source: str, target: str) -> bool:
+    one, other = source[:COMPARED_CHARACTERS], target[:COMPARED_CHARACTERS]
+    return SequenceMatcher(None, one, other, autojunk=False).ratio() >= ALIKE
+
+
+def _is_rewritten(source: str, target: str) -> bool:
+    """Whether the second text ends as a sentence does, and the first is no id or language beside
+    it.
+    """
+    return bool(ENDS_SENTENCE.search(target)) and not _is_word(source)
+
+
+def _is_word(text: str) -> bool:
+    """Whether a text is what an id, a language or a type is, and no sentence."""
+    return bool(IDENTIFIER.fullmatch(text)) and not ENDS_SENTENCE.search(text)
 
 
 def category(source: str, target: str, kind: str) -> str:

@@ -5,8 +5,8 @@
     A 1 2|||Verb|||is||'s|||REQUIRED|||-NONE-|||0
 
 A blank line, or the next sentence, ends a sentence's block. A line that begins with # is a comment.
-`A -1 -1|||noop|||…` is an annotator who changes nothing. A correction may have alternatives, divided
-by `||`.
+`A -1 -1|||noop|||…` is an annotator who changes nothing. A correction may have alternatives,
+divided by `||`.
 """
 
 import unicodedata

@@ -9,6 +9,13 @@ EITHER = "the marked form has 3, the paired form marks both"
 MARK = re.compile(r"[<＜]([^<>＜＞]*)[>＞][(（]([^()（）]*)[)）]")
 WRONG = re.compile(r"[<＜]([^<>＜＞]*)[>＞]")
 RIGHT = re.compile(r"[(（]([^()（）]*)[)）]")
+ANY = re.compile("[<>＜＞()（）]")
+OF_MARK = re.compile(r"[>＞]|[<＜][^\W\d_]")
+"""An angle bracket that a mark may have lost its other one of, as `<3` and `a < b` have not."""
+OWN = (
+    "where the brackets are the sentences' own, put a first line `source<TAB>target` before them, "
+    "or write them as .jsonl"
+)
 
 
 def marked(text: str) -> tuple[str, str]:
@@ -26,7 +33,8 @@ def marked(text: str) -> tuple[str, str]:
 
 
 def paired(left: str, right: str) -> tuple[str, str]:
-    """(source, target) of a line of the paired form. Raises Malformed.
+    """(source, target) of a line of the paired form. Brackets that both sides of a line without
+    marks have, such as smileys, are the sentences' own. Raises Malformed.
 
     left: the sentence with its errors in angle brackets.   right: the sentence with their
     corrections in round brackets.
@@ -35,13 +43,18 @@ def paired(left: str, right: str) -> tuple[str, str]:
         raise Malformed(f"2 columns; {EITHER}")
     parts = WRONG.split(left)  # outside, wrong, outside, …, outside
     outsides, wrongs = parts[::2], parts[1::2]
-    _check_angles("".join(outsides))
-    if found := WRONG.search(right):
-        raise Malformed(
-            f"'{found[0]}' in the second column, where corrections stand in round brackets"
-        )
-    _check_angles(right)
-    _check_rounds(right)
+    if wrongs or ANY.findall(left) != ANY.findall(right) or OF_MARK.search(left):
+        try:
+            _check_angles("".join(outsides))
+            if found := WRONG.search(right):
+                raise Malformed(
+                    f"'{found[0]}' in the second column, where corrections stand in round brackets"
+                )
+            _check_angles(right)
+            _check_rounds(right)
+        except Malformed as fault:
+            has_marks = wrongs or WRONG.search(right) or RIGHT.search(right)
+            raise Malformed(str(fault) if has_marks else f"{fault}; {OWN}") from None
     if not wrongs:
         if left.isdecimal():  # an id, before a sentence whose error type is missing
             raise Malformed(f"2 columns; {EITHER}")
