@@ -398,6 +398,24 @@ def test_what_a_file_was_read_as_is_told_and_what_nothing_has_a_use_for(folder):
     assert "level (1); take them out, or set `unknown_keys: tell` for this corpus" in done.stderr
 
 
+def test_a_part_with_far_more_than_its_share_is_told(folder):
+    shares = load_params(folder / "params.yaml").split
+    target = next(
+        text
+        for text in (f"本を{number}冊読む。" for number in range(1000))
+        if split.part(text, shares.valid, shares.test) == "test"
+    )
+    (folder / "same.tsv").write_text(
+        "".join(f"{number}本を読む。\t{target}\n" for number in range(30)), encoding="utf-8"
+    )
+    said = run(folder, "python", "-m", "stages", "new", "gec", "same.tsv").stdout
+    assert (
+        f"Note:  30 of its 30 rows (100%) are for test, whose share is {shares.test:.0%}: " in said
+    )
+    assert "rows on the same text stay in one part (data/gec/README.md), and many seem" in said
+    assert "are for test, whose" not in run(folder, *NEW).stdout
+
+
 def test_dropped_rows_are_told(folder):
     line = "音楽を聞きた。\t音楽を聞いた。\n"
     (folder / "twice.tsv").write_text(f"{line}本読む。\t本を読む。\n{line}", encoding="utf-8")

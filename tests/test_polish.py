@@ -287,6 +287,43 @@ def test_the_baseline_is_the_most_frequent_answer(tmp_path):
     assert {answer.answer for answer in score.baseline(path, rows, Path())} == {"kot"}
 
 
+@pytest.mark.parametrize(
+    "last", ["Output:", "**Odpowiedź:**", "### Odpowiedź", "<|assistant|>", "[/INST]", "---"]
+)
+def test_a_last_line_that_calls_for_the_answer_is_no_text_that_rows_have_in_common(last):
+    sources = [f"Ile liter ma to słowo?\n{word}\n{last}" for word in ("kot", "pies")]
+    assert [corpus.group_key(Example(1, source, "x", "")) for source in sources] == sources
+    for given in ("kot: celownik", "[3, 1]", "#include <a>", "2+2"):
+        assert corpus.group_key(Example(1, f"Powiedz.\n{given}", "x", "")) == given
+
+
+def test_the_demos_rows_stay_on_the_side_of_the_split_where_they_are(tmp_path):
+    for level in (1, 2):
+        for example in read(tmp_path, *synthetic.lines(random.Random(level), 500, level)):
+            assert corpus.group_key(example) == example.source.rpartition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "target"),
+    [
+        ("książka\tN;GEN;PL\tksiążek", "książek"),
+        ("PKP\tN;NOM;SG\tPKP", "PKP"),
+        ("N\tN\tN;NOM;SG", "N"),
+        ("iść\tiść\tNFIN", "iść"),
+        ("Ile to 2+2?\tcztery\t4", "'4' are no tags such as N;GEN;PL; "),
+        ("Ile to 1+1?\tdwa\t2", "'2' are no tags such as N;GEN;PL; "),
+        ("Czy to prawda?\ttak\tTAK", "'TAK' are no tags such as N;GEN;PL; "),
+    ],
+)
+def test_only_tags_make_an_inflection_and_they_may_stand_before_the_form(tmp_path, line, target):
+    (item,) = read(tmp_path, line, suffix="tsv")
+    if isinstance(item, BadLine):
+        assert item.reason.startswith(target)
+    else:
+        assert item.target == target
+        assert ";" not in item.source
+
+
 def test_conversations_that_end_alike_are_not_one_group():
     def talk(about: str) -> Example:
         turns = ({"role": "user", "content": about}, {"role": "assistant", "content": "."})

@@ -38,6 +38,7 @@ from stages.params import PARAMS, entry, load_params
 LOCK, WAIT_SECONDS = Path(".scratch/new.lock"), 30
 
 
+CROWD_ROWS, CROWD_SHARES = 20, 3  # from which on it is told that a part has more than its share
 PARTS_BY_NAME = {"training": "train", "validation": "valid", "test": "test"}
 
 
@@ -174,6 +175,15 @@ def new(
             f"trained and scored; {least} rows or more most likely have some, if they do not all "
             "ask the same"
         )
+    shares = {"validation": params.split.valid, "test": params.split.test}
+    for name, share in shares.items() if origin else ():
+        count, of = found.parts[PARTS_BY_NAME[name]], found.parts.total()
+        if count >= CROWD_ROWS and count > CROWD_SHARES * share * of:
+            typer.echo(
+                f"Note:  {count:,} of its {of:,} rows ({count / of:.0%}) are for {name}, whose "
+                f"share is {share:.0%}: rows on the same text stay in one part "
+                f"(data/{task}/README.md), and many seem to have the same"
+            )
     if twins := same_content(params, pointer):
         typer.echo(f"Note:  the same content as {', '.join(twins)}; was {file} given by mistake?")
     told = [pointer, path.with_name(".gitignore"), PARAMS, readme]

@@ -2,9 +2,11 @@
 
 From .jsonl files the forms of stages/corpus/formats.py are read; each record may have a "category".
 From .tsv files a lemma, an inflected form and its tags are read, as CoNLL-SIGMORPHON 2018 publishes
-them (książka<TAB>książek<TAB>N;GEN;PL); they become an instruction to inflect the lemma.
+them (książka<TAB>książek<TAB>N;GEN;PL), or with the tags before the form, as
+SIGMORPHON 2023 does; they become an instruction to inflect the lemma.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,11 @@ TAGS = {
     "V.MSDR": "rzeczownik odczasownikowy", "V.CVB": "imiesłów przysłówkowy",
 }  # fmt: skip
 
+TAG = re.compile(r"[A-Z0-9][A-Z0-9.+/*{}()_-]*")
 KEYS = {"system", "instruction", "input", "output", "prompt", "completion", "category"}
 """Names of columns, two of which make a header: "input" alone is also a word that is inflected."""
+CALL = re.compile(r"#+\s.*|.*[:：][\W_]*|[\W_]*|<[^<>]*>|\[/?[A-Z]+\]")
+"""A last line that calls for the answer: "Output:", "### Odpowiedź", "<|assistant|>", "[/INST]"."""
 
 SCORES_STEPS = False
 
@@ -67,10 +72,12 @@ def group_key(example: Example) -> str:
     """The last line of the source, which is the text that the instruction is about.
 
     All questions on one text then stay in the same part of the split. Of a conversation in which
-    the user speaks several times it is all that the user says: many end with the same thanks.
+    the user speaks several times it is all that the user says, since many end with the same thanks,
+    and so it is where the last line only calls for the answer, as that of every row of a file may.
     """
     turns = sum(message["role"] == "user" for message in example.prompt)
-    return example.source if turns > 1 else example.source.rpartition("\n")[2]
+    last = example.source.rpartition("\n")[2]
+    return example.source if turns > 1 or CALL.fullmatch(last.strip()) else last
 
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
@@ -98,7 +105,9 @@ def _inflected(line: int, columns: list[str]) -> Iterator[Example]:
     if len(columns) != 3 or not all(column.strip() for column in columns):
         raise Malformed(f"{len(columns)} columns; a line has a lemma, a form and tags, each filled")
     lemma, form, tags = (column.strip() for column in columns)
-    if tags != tags.upper():
+    if _tags_said(form) > _tags_said(tags):  # the order of SIGMORPHON 2023
+        form, tags = tags, form
+    if not _tags_said(tags):
         raise Malformed(
             f"'{tags[:40]}' are no tags such as N;GEN;PL; where the first line names the columns, "
             "say which is which: --columns COLUMN=instruction --columns COLUMN=output"
@@ -106,3 +115,12 @@ def _inflected(line: int, columns: list[str]) -> Iterator[Example]:
     question_text = f"Odmień.\n{lemma}: {', '.join(TAGS.get(tag, tag) for tag in tags.split(';'))}"
     asked = tuple(prompt(question_text))
     yield Example(line, question_text, form, INFLECTION, asked, form="lemmas with their forms")
+
+
+def _tags_said(text: str) -> int:
+    """How surely a column is the tags of an inflected form: 2 where it is several, 1 where it is
+    one that is known, 0 where it is none: a number, or a word in capitals.
+    """
+    if text.isdecimal() or not all(map(TAG.fullmatch, text.split(";"))):
+        return 0
+    return 2 if ";" in text else int(text in TAGS)
