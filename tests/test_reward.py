@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -121,6 +122,38 @@ def test_where_only_the_first_mistake_is_known_the_steps_behind_it_have_no_label
     assert [example.category for example in found] == ["BIG-Bench-Mistake"] * 2 + [
         "ProcessBench"
     ] * 2
+
+
+def test_the_first_mistake_is_read_from_the_cells_of_a_table(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        'problem,steps,label\nq,"[""a"", ""b"", ""c""]",1\nq,"[""a""]",-1\nq,"[""a""]",0.0\n'
+        'q,"[""a""]",b\n'
+    )
+    *found, bad = corpus.read(tmp_path / "a.csv", {})
+    assert [example.labels for example in found] == [(1, 0, None), (1,), (0,)]
+    assert bad.reason == "the first mistake is at 'b', and the 1 steps are numbered from 0"
+    (tmp_path / "b.csv").write_text(
+        'input,steps,wrong\np,"[""a"", ""b""]",\np,"[""a"", ""b""]",1.0\n'
+    )
+    found = list(corpus.read(tmp_path / "b.csv", {"wrong": "mistake_index"}))
+    assert [example.labels for example in found] == [(1, 1), (1, 0)]
+    rows = [
+        {"input": "p", "steps": ["a", "b"], "mistake_index": None},
+        {"input": "p", "steps": ["a", "b"], "mistake_index": 0},
+    ]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "c.parquet")
+    found = list(corpus.read(tmp_path / "c.parquet", {}))
+    assert [example.labels for example in found] == [(1, 1), (0, None)]
+    (bad,) = read(tmp_path, {"input": "p", "steps": ["a", "b"]})
+    assert "none of the forms of a labelled solution" in bad.reason
+
+
+def test_a_chosen_completion_may_be_written_as_a_float_and_is_no_truth_value(tmp_path):
+    (example, _) = read(tmp_path, prm(([("a", 1), ("b", 0)], 0.0, None)))
+    assert (example.steps, example.labels) == (("a",), (1.0,))
+    for chosen in (True, 0.5, "one", [0]):
+        (bad,) = read(tmp_path, prm(([("a", 1), ("b", 0)], chosen, None)))
+        assert bad.reason == f"step 1: chosen_completion {chosen!r} of 2"
 
 
 def test_reveal_is_grouped_by_answer_and_refused_in_training(inside):

@@ -167,6 +167,32 @@ def test_what_looks_like_records_under_another_name_is_not_learned_as_a_text(tmp
     assert [example.target for example in tasks.corpus("lm").read(tmp_path / "a", {})] == ["{a}"]
 
 
+def test_a_conversation_that_is_null_is_none(tmp_path):
+    path = tmp_path / "a.jsonl"
+    records = (
+        {"text": "abc def", "messages": None},
+        {"text": None, "question": "a", "answer": "b", "conversations": None},
+        {"messages": None, "x": 1},
+    )
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    one, other, bad = tasks.corpus("lm").read(path, {})
+    assert (one.target, other.target) == ("abc def", "a\nb")
+    assert bad.reason.startswith('no "text" (or "question" and "answer", or "messages")')
+
+
+def test_nulls_of_other_rows_are_not_in_the_objects_of_a_parquet_file(tmp_path):
+    rows = [
+        {"at": [{"city": "Kyoto", "in": {"x": 1}}], "labels": [1.0, None]},
+        {"at": [{"symbol": "A", "in": {"y": None}}], "labels": None},
+    ]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    found = [record for _, record in source_files.records(tmp_path / "a.parquet", {})]
+    assert found == [
+        {"at": [{"city": "Kyoto", "in": {"x": 1}}], "labels": [1.0, None]},
+        {"at": [{"symbol": "A", "in": {}}]},
+    ]
+
+
 def test_small_signs_of_a_wrong_file_say_what_to_do(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"text,b\na,b\nc,d\re,f\n")

@@ -71,11 +71,14 @@ def records(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
             f"may be compressed ({', '.join(OPENS)}); convert it, or name it so"
         )
     tables.require_columns(path, header, columns)
+    said_by_null = tables.SAID_BY_NULL & {columns.get(name, name) for name in header}
     for line, record in found:
         if isinstance(record, dict):
             record = tables.renamed(record, columns)
         if isinstance(record, dict) and form in tables.DELIMITERS:
             record = tables.with_lists(record)
+        if isinstance(record, dict):
+            record |= dict.fromkeys(said_by_null - record.keys())
         yield line, record
 
 

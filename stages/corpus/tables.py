@@ -20,6 +20,8 @@ LISTS = {
     "corrected", "steps", "completions", "labels",
 }  # fmt: skip
 """Keys whose value may be a list, which a cell of a table has as a text of JSON."""
+SAID_BY_NULL = {"mistake_index"}
+"""Keys that say something where their column is empty: that a solution has no mistake."""
 AS_PYTHON_WRITES = re.compile(r"""\[\s*['"{].*\]|\{\s*['"].*\}""", re.DOTALL)
 PYTHON = (
     "{0!r:.40} is a list or an object as Python writes it, and no text; write the file as .jsonl, "
@@ -74,7 +76,9 @@ def _fault(path: Path, line: int, error: csv.Error) -> UserError:
 
 
 def of_parquet(path: Path) -> tuple[list[str], Iterator[Record]]:
-    """(column names, rows with their nested values as JSON would have them); null is no value."""
+    """(column names, rows with their nested values as JSON would have them); null is no value,
+    also inside of them.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -93,7 +97,7 @@ def _parquet_rows(path: Path, file: Any) -> Iterator[Record]:
         for batch in file.iter_batches(batch_size=1000):
             for row in batch.to_pylist():
                 number += 1
-                yield number, {key: value for key, value in row.items() if value is not None}
+                yield number, _without_nulls(row)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: a text in the rows behind row {number} is not UTF-8 ({error.reason}); write "
@@ -101,6 +105,15 @@ def _parquet_rows(path: Path, file: Any) -> Iterator[Record]:
         ) from None
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: no Parquet file: {error}; fetch it again") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """The same without the keys that are null: Arrow gives every object of a column the keys of
+    all. In a list null stays, which is a label that nobody gave.
+    """
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def require_columns(path: Path, header: list[str], columns: Mapping[str, str]) -> None:

@@ -87,7 +87,7 @@ def _line(record: dict[str, Any] | str) -> str | None:
 
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
-    if record.keys() & {"messages", "conversations"}:
+    if any(record.get(key) is not None for key in ("messages", "conversations")):
         example = _conversation(line, record)
     else:
         example = _text(line, record)
@@ -96,8 +96,9 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
 
 
 def _text(line: int, record: dict[str, Any]) -> Example:
-    used = {"text"} if "text" in record else {"question", "answer"}
-    given = [record["text"]] if "text" in record else [record.get("question"), record.get("answer")]
+    has_text = record.get("text") is not None
+    used = ("text",) if has_text else ("question", "answer")
+    given = [record.get(key) for key in used]
     parts = [part.strip() for part in given if isinstance(part, str)]
     if len(parts) < len(given):
         raise fields.Malformed(
@@ -108,7 +109,7 @@ def _text(line: int, record: dict[str, Any]) -> Example:
         raise fields.Malformed("nothing to learn: its text is empty; remove the line")
     unused = tuple(key for key in fields.unused(record, used) if key not in fields.PREPARED)
     category = fields.category(record) or "text"
-    form = "texts" if "text" in record else "questions with their answers"
+    form = "texts" if has_text else "questions with their answers"
     return Example(line, "", "\n".join(parts), category, form=form, unused=unused)
 
 

@@ -68,7 +68,7 @@ def solutions(record: dict[str, Any]) -> Iterable[Solution] | None:
         steps = filled_steps(record[given])
         if record["label"] is None:
             raise Malformed('"label" is null; -1 says that no step is wrong')
-        labels = _until(None if record["label"] == -1 else record["label"], len(steps))
+        labels = _until(None if _index(record["label"]) == -1 else record["label"], len(steps))
         left = unused(record, {problem, given, "label"})
         return [Solution(text(record, problem), steps, labels, "ProcessBench", left)]
     return None
@@ -112,6 +112,7 @@ def _until(first: Any, count: int) -> list[float | None]:
     """
     if first is None:
         return [1.0] * count
+    first = _index(first)
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < count:
         raise Malformed(
             f"the first mistake is at {repr(first)[:40]}, and the {count} steps are numbered from 0"
@@ -119,6 +120,16 @@ def _until(first: Any, count: int) -> list[float | None]:
     return [1.0] * first + [0.0] + [None] * (count - first - 1)
 
 
+def _index(value: Any) -> Any:
+    """A whole number as such, which a cell of a table has as a text, and pandas as 1.0 where others
+    are empty; any other value as it is.
+    """
+    if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+        return int(float(value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = re.compile(r"-?\d{1,9}(\.0*)?")
 SHEPHERD_STEP = re.compile(r"(?:(?<=[+-])\s+|\s*\n\s*|\A)(?=Step \d+:)")
 """Where a step of Math-Shepherd begins: at the start of a line, or behind a mark."""
 
@@ -193,7 +204,10 @@ def _paths(label: Any) -> Iterator[tuple[list[str], list[float | None]]]:
     for place, entry in enumerate(entries, start=1):
         completions = _objects(entry.get("completions"), f"step {place}: completions")
         chosen = entry.get("chosen_completion")
-        if chosen is not None and chosen not in range(len(completions)):
+        chosen = _index(chosen) if isinstance(chosen, float) else chosen
+        if chosen is not None and (
+            isinstance(chosen, bool) or chosen not in range(len(completions))
+        ):
             raise Malformed(
                 f"step {place}: chosen_completion {repr(chosen)[:40]} of {len(completions)}"
             )
