@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 import random
+import tracemalloc
 from pathlib import Path
 
 import pandas
@@ -165,6 +166,31 @@ def test_what_looks_like_records_under_another_name_is_not_learned_as_a_text(tmp
                 list(tasks.corpus(task).read(tmp_path / "b.txt", {}))
     (tmp_path / "a").write_text("{a}\n", encoding="utf-8")
     assert [example.target for example in tasks.corpus("lm").read(tmp_path / "a", {})] == ["{a}"]
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"text": "a"}]', '[\n {"text": "a"}\n]', '[{"text": "a"},\n{"text": "b"}]']
+)
+def test_an_array_under_the_name_of_json_lines_is_told_once(tmp_path, text):
+    path = tmp_path / "a.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"a.jsonl: a JSON array; let its name end with .json$"):
+        list(source_files.records(path, {}))
+    path.write_text('[{"text": "a"}]\n' * 2, encoding="utf-8")
+    records = [record for _, record in source_files.records(path, {})]
+    assert records == ["a JSON list; a record is an object"] * 2
+
+
+def test_json_lines_under_the_name_of_an_array_are_read_line_by_line(tmp_path):
+    path = tmp_path / "a.json.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("\n")
+        for number in range(20_000):
+            file.write(json.dumps({"text": f"{number:0500}"}) + "\n")
+    tracemalloc.start()
+    assert sum(len(record["text"]) for _, record in source_files.records(path, {})) == 10_000_000
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000  # bytes
+    tracemalloc.stop()
 
 
 def test_a_conversation_that_is_null_is_none(tmp_path):

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def require_file(path: Path) -> None:
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
+    if _is_array(_beginning(path)):
+        raise UserError(f"{path}: a JSON array; let its name end with .json")
     for number, line in lines(path):
         if line.strip():
             yield number, _object(line)
@@ -152,11 +155,10 @@ def require_no_records(path: Path) -> None:
     """Raise UserError for a file of lines that begins as JSON lines or a JSON array do: they would
     be learned as a text.
     """
-    filled = (line for _, line in lines(path) if line.strip())
-    first = next(filled, "")
-    if first.lstrip().startswith("{") and isinstance(found := _object(first), dict) and found:
+    first = _beginning(path) or [""]
+    if first[0].lstrip().startswith("{") and isinstance(found := _object(first[0]), dict) and found:
         raise UserError(f"{path}: JSON lines; let its name end with .jsonl")
-    if first.lstrip().startswith("[") and ARRAY.match(first + next(filled, "") + next(filled, "")):
+    if _is_array(first):
         raise UserError(f"{path}: a JSON array; let its name end with .json")
 
 
@@ -183,11 +185,14 @@ def _array(path: Path) -> Iterator[Record]:
     """A list of objects, one object, or one that holds the list under its only key that has one,
     such as "data". A file that is JSON lines after all is read as such.
     """
+    if _is_json_lines(path):
+        yield from _json_lines(path)
+        return
     text = "".join(line for _, line in lines(path))
     if (at := _skip(text, 0)) == len(text):
         return
     if text[at : at + 1] == "{":
-        yield from _json_lines(path) if _is_json_lines(text) else _wrapped(path, text)
+        yield from _wrapped(path, text)
         return
     if text[at : at + 1] != "[":
         raise UserError(f"{path}: not JSON: it begins with {text[at : at + 20]!r}; {NOT_AN_ARRAY}")
@@ -221,10 +226,21 @@ def _skip(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _is_json_lines(text: str) -> bool:
+def _beginning(path: Path) -> list[str]:
+    """The first lines of a file that are not blank, at most three."""
+    return list(islice((line for _, line in lines(path) if line.strip()), 3))
+
+
+def _is_json_lines(path: Path) -> bool:
     """Whether its first line is an object of its own, and there are others."""
-    first, _, rest = text.strip().partition("\n")
-    return bool(rest.strip()) and isinstance(_object(first), dict)
+    first = _beginning(path)
+    return len(first) > 1 and isinstance(_object(first[0]), dict)
+
+
+def _is_array(first: list[str]) -> bool:
+    """Whether a file that begins so is one array of objects, and not one in each line."""
+    in_each = len(first) > 1 and first[0].rstrip().endswith("}]")
+    return not in_each and ARRAY.match("".join(first)) is not None
 
 
 def _wrapped(path: Path, text: str) -> Iterator[Record]:
