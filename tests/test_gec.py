@@ -308,6 +308,37 @@ def test_where_a_conversation_is_from_is_no_sentence_and_a_reference_behind_an_e
     assert bad.reason == "an empty sentence before or after correction"
 
 
+@pytest.mark.parametrize(
+    ("record", "unused"),
+    [
+        ({"input": "本読む。", "target": "本を読む。"}, ()),
+        ({"input": "本読む。", "corrected": "本を読む。", "output": None}, ()),
+        ({"input": "本読む。", "references": ["本を読む。"]}, ()),
+        ({"instruction": "直して。", "source": "本読む。", "target": "本を読む。"}, ("instruction",)),
+        ({"prompt": "直して。", "source": "本読む。", "target": "本を読む。"}, ("prompt",)),
+        ({"text": "x", "source": "本読む。", "target": "本を読む。"}, ("text",)),
+        ({"source": "lang8", "input": "本読む。", "output": "本を読む。"}, ("source",)),
+        ({"source": "lang8", "original": "本読む。", "corrected": "本を読む。"}, ("source",)),
+    ],
+)  # fmt: skip
+def test_a_source_goes_with_any_target_and_where_it_was_found_is_none(tmp_path, record, unused):
+    (found,) = read(tmp_path, json.dumps(record), name="a.jsonl")
+    assert isinstance(found, Example), found
+    assert (found.source, found.target, found.unused) == ("本読む。", "本を読む。", unused)
+
+
+def test_records_that_say_no_pair_say_what_to_give_instead(tmp_path):
+    record = {"text": "He go.", "edits": [[0, [[3, 5, "goes"]]]], "cefr": "A1"}
+    (bad,) = read(tmp_path, json.dumps(record), name="a.json")
+    assert bad == BadLine(
+        1, "edits by their place in a text, as W&I and FCE have in .json; give the .m2 files that "
+        "are published beside"
+    )  # fmt: skip
+    record = {"source": "lang8", "original": "本読む。", "target": "本を読む。"}
+    (bad,) = read(tmp_path, json.dumps(record), name="a.json")
+    assert bad.reason.endswith(": no source with its target; see data/gec/README.md#formats")
+
+
 NAMED = (
     "name the columns in the first line, and say which is which: "
     "--columns COLUMN=source --columns COLUMN=target"

@@ -43,6 +43,9 @@ from stages.tasks.gec import lines, m2
 INSTRUCTION = "次の文の誤りを直してください。"
 FORMATS = "see data/gec/README.md#formats"
 SOURCES, TARGETS = ("source", "input", "original"), ("target", "output", "corrected", "references")
+PARTNERS = {"output": "input", "corrected": "original"}
+"""The source of a target, where "source" says where the record was found."""
+CONVERSATION = {"messages", "conversations", "completion", "answers"}
 
 M2_BEGINS_WITHIN_LINES = 20
 M2_LINE = re.compile(r"S |A -?\d+ -?\d+\|\|\|")
@@ -84,7 +87,14 @@ def _has_header(path: Path, divided_by: str) -> bool:
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
     """An example for each reference of a record."""
-    if parsed := formats.parse(record, FORMATS) if "output" not in record else None:
+    if record.get("text") and "edits" in record:
+        raise Malformed(
+            "edits by their place in a text, as W&I and FCE have in .json; give the .m2 files that "
+            "are published beside"
+        )
+    filled = {key for key, value in record.items() if value not in (None, "", [])}
+    is_pair = "output" in record or (filled & {*TARGETS} and not filled & CONVERSATION)
+    if parsed := formats.parse(record, FORMATS) if not is_pair else None:
         asked = parsed.before[-1]["content"]
         unused = parsed.unused
         if not (source := formats.source_written(record, asked)):
@@ -97,6 +107,8 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
         yield replace(example, prompt=before, tools=parsed.tools)
         return
     sources, targets = ([key for key in keys if record.get(key)] for keys in (SOURCES, TARGETS))
+    if len(targets) == 1 and PARTNERS.get(targets[0]) in sources:
+        sources = [PARTNERS[targets[0]]]
     if len(sources) != 1 or len(targets) != 1:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: no source with its target; {FORMATS}")
