@@ -353,6 +353,9 @@ NAMED = (
         ("s001\t私は本を読む。", "'s001' and '私は本を読む。' are no sentence and its correction"),
         ("私は本が読みます。\tParticle", "'私は本が読みます。' and 'Particle' are no sentence and its correction"),
         ("He go home.\tverb form", "'He go home.' and 'verb form' are no sentence and its correction"),
+        ("1.\tHe goes home.", "'1.' and 'He goes home.' are no sentence and its correction"),
+        ("英語\t私は本を読む。", "'英語' and '私は本を読む。' are no sentence and its correction"),
+        (f"http://a/{'b' * 90}\t本を読む。", f"'http://a/{'b' * 31}' and '本を読む。' are no sentence and its correction"),
         ("誤文\t正文", "columns of the names 誤文, 正文"),
         ("Original sentence\tCorrected sentence", "columns of the names Original sentence, Corrected sentence"),
         ("id\tincorrect sentence\tcorrect sentence", "columns of the names id, incorrect sentence, correct sentence"),
@@ -366,7 +369,7 @@ def test_what_stands_beside_a_sentence_is_not_learned_as_one(tmp_path, line, rea
 
 def test_short_corrections_stay_and_long_repetitive_ones_are_compared_at_once(tmp_path):
     pairs = [
-        ("ぼくいく", "私は行きます。"), ("goed", "gone"), ("いく", "行く"), ("Thanks", "Thank you."),
+        ("ぼくいく", "私はすぐに家へ行くことにします。"), ("ぼくいく。", "私は参ります。"), ("goed", "gone"), ("いく", "行く"), ("Thanks", "Thank you."),
         ("Hi!", "Hello."), ("でした", "です"), ("I <3 you", "I <3 you too"), ("I go :)", "I went :)"),
         ("1) He go", "1) He goes"),
     ]  # fmt: skip

@@ -79,8 +79,7 @@ def _of_columns(line: int, columns: list[str]) -> Iterator[Example]:
     names = ", ".join(columns)
     if any("\r" in column for column in columns):
         raise Malformed("CR inside it; let lines end with LF or CR LF")
-    is_header = any(all(map(names.fullmatch, columns)) for names in (NAME, OF_HEADERS))
-    if line == 1 and 2 <= len(set(columns)) == len(columns) and is_header:
+    if line == 1 and 2 <= len(set(columns)) == len(columns) and _are_names(columns):
         raise Malformed(f"columns of the names {names}; {NAMED}")
     if _is_lang_8(columns):
         *_, source = columns[:5]
@@ -133,16 +132,20 @@ def _is_lang_8(columns: list[str]) -> bool:
     return len(columns) >= 5 and columns[0] == str(sum(map(bool, columns[5:])))
 
 
+def _are_names(columns: list[str]) -> bool:
+    return any(all(map(names.fullmatch, columns)) for names in (NAME, OF_HEADERS))
+
+
 def _is_pair(source: str, target: str) -> bool:
     """Whether two columns are a sentence and its correction, and no id or type beside a sentence:
-    they are alike, or a sentence is written anew, or they share something where neither ends as a
-    sentence does.
+    they are alike, or both end as sentences do, or they share something.
     """
     if not source or not target or _is_alike(source, target):
         return True  # what is empty has a fault of its own
+    shares = not {*source}.isdisjoint(target)
     if any(map(ENDS_SENTENCE.search, (source, target))):
-        return _is_rewritten(source, target)
-    return _is_word(source) == _is_word(target) and not {*source}.isdisjoint(target)
+        return _is_rewritten(source, target) and (shares or bool(ENDS_SENTENCE.search(source)))
+    return shares and _is_word(source) == _is_word(target)
 
 
 def _is_alike(source: str, target: str) -> bool:
@@ -159,7 +162,8 @@ def _is_rewritten(source: str, target: str) -> bool:
 
 def _is_word(text: str) -> bool:
     """Whether a text is what an id, a language or a type is, and no sentence."""
-    return bool(IDENTIFIER.fullmatch(text)) and not ENDS_SENTENCE.search(text)
+    says = ENDS_SENTENCE.search(text) and re.search("[A-Za-z]", text)
+    return text.isascii() and " " not in text and not says
 
 
 def category(source: str, target: str, kind: str) -> str:

@@ -33,6 +33,7 @@ TAGS = {
 TAG = re.compile(r"[A-Z0-9][A-Z0-9.+/*{}()_-]*")
 KEYS = {"system", "instruction", "input", "output", "prompt", "completion", "category"}
 """Names of columns, two of which make a header: "input" alone is also a word that is inflected."""
+CALL_CHARACTERS = 100  # at most: a longer line that ends with a colon is a text
 CALL = re.compile(r"#+\s.*|.*[:：][\W_]*|[\W_]*|<[^<>]*>|\[/?[A-Z]+\]")
 """A last line that calls for the answer: "Output:", "### Odpowiedź", "<|assistant|>", "[/INST]"."""
 
@@ -77,7 +78,8 @@ def group_key(example: Example) -> str:
     """
     turns = sum(message["role"] == "user" for message in example.prompt)
     last = example.source.rpartition("\n")[2]
-    return example.source if turns > 1 or CALL.fullmatch(last.strip()) else last
+    calls = len(last) <= CALL_CHARACTERS and CALL.fullmatch(last.strip())
+    return example.source if turns > 1 or calls else last
 
 
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
