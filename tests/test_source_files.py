@@ -159,7 +159,7 @@ def test_what_looks_like_records_under_another_name_is_not_learned_as_a_text(tmp
         for text, form in (
             ('\n{"source": "He go.", "target": "He goes."}\n', "JSON lines; let its name end with .jsonl"),
             ('[\n  {\n    "source": "He go."\n  }\n]\n', "a JSON array; let its name end with .json"),
-            ('[{"source": "He go."}]\n', "a JSON array; let its name end with .json"),
+            ('[{"source": "He go."}]\n' * 2, "a JSON array; let its name end with .json"),
         ):  # fmt: skip
             (tmp_path / "b.txt").write_text(text, encoding="utf-8")
             with pytest.raises(UserError, match=f"b.txt: {form}"):

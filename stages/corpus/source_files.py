@@ -158,7 +158,7 @@ def require_no_records(path: Path) -> None:
     first = _beginning(path) or [""]
     if first[0].lstrip().startswith("{") and isinstance(found := _object(first[0]), dict) and found:
         raise UserError(f"{path}: JSON lines; let its name end with .jsonl")
-    if _is_array(first):
+    if ARRAY.match("".join(first)):
         raise UserError(f"{path}: a JSON array; let its name end with .json")
 
 
