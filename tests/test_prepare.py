@@ -366,6 +366,19 @@ def test_lines_are_numbered_as_an_editor_does(inside):
     assert list(read_lines(Path("x"))) == [(1, "a"), (3, "b")]
 
 
+def test_records_of_texts_with_a_category_are_read_one_by_one(monkeypatch):
+    read = list[int]()
+
+    def records(path, columns):
+        for number in range(1, 1001):
+            read.append(number)
+            yield number, {"text": f"text {number}", "category": "c"}
+
+    monkeypatch.setattr(lm.source_files, "records", records)
+    assert next(iter(lm.read(Path("a.jsonl"), {}))).target == "text 1"
+    assert len(read) < 3
+
+
 def test_memory_stays_flat_as_a_corpus_grows(inside):
     """Eight bytes and a set's slot for each row seen, not the rows: ten times the rows take far
     less than their size."""

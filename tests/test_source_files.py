@@ -643,6 +643,16 @@ def test_several_results_in_tags_are_several_and_calls_that_are_spoken_have_resu
     assert (one["content"], two["content"]) == ("rain", "sun")
 
 
+@pytest.mark.parametrize("task", ["polish", "lm", "gec", "typst"])
+def test_where_a_conversation_was_found_is_told_and_its_source_as_prepare_writes_it_is_not(task):
+    said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    found = [
+        next(iter(tasks.corpus(task)._examples(1, {"messages": said, "source": source}))).unused
+        for source in ("wiki", "x")
+    ]
+    assert found == [("source",), ()]
+
+
 @pytest.mark.parametrize(
     "record",
     [

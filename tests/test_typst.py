@@ -265,7 +265,12 @@ VALUES = st.recursive(
     max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_json_is_an_example_or_a_reason(tmp_path: Path, records: list[Any]) -> None:
-    found = read(tmp_path, *records)
+    try:
+        found = read(tmp_path, *records)
+    except UserError:  # the whole file is an array of objects, by its first line
+        assert isinstance(records[0], list)
+        assert isinstance(records[0][0], dict)
+        return
     assert [item.line for item in found] == list(range(1, len(records) + 1))
     for item in found:
         if isinstance(item, BadLine):

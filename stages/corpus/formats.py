@@ -71,11 +71,6 @@ def _of_several(nth: int, reason: str) -> str:
     return f"record {nth} in this line: {reason}" if nth > 1 else reason
 
 
-def with_source(unused: tuple[str, ...], record: dict[str, Any]) -> tuple[str, ...]:
-    """The keys without a use, where "source" is one of them."""
-    return tuple(dict.fromkeys((*unused, *(("source",) if record.get("source") else ()))))
-
-
 def source_written(record: dict[str, Any], asked: str) -> str:
     """The source that `prepare` has written beside a conversation; "" where the record's "source"
     is something else, such as where it was found.
@@ -86,6 +81,12 @@ def source_written(record: dict[str, Any], asked: str) -> str:
     if not isinstance(source, str) or not source.strip():
         return ""
     return source if f"\n{asked.strip()}".endswith(f"\n{source.strip()}") else ""
+
+
+def unused_with_source(parsed: "Parsed", record: dict[str, Any], asked: str) -> tuple[str, ...]:
+    """The keys without a use, with "source" where it is not what `prepare` has written."""
+    tells = record.get("source") and not source_written(record, asked)
+    return tuple(dict.fromkeys((*parsed.unused, *(("source",) if tells else ()))))
 
 
 class Parsed(NamedTuple):

@@ -2,7 +2,8 @@
 
 The protocols below say what each module of a task must define. Every task has corpus.py and
 score.py. A task with a demo grammar has synthetic.py; a task whose documents `apply` can convert
-has document.py.
+has document.py, and
+one whose references may be such that no answer to them is right has references.py.
 """
 
 import random

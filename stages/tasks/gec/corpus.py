@@ -96,10 +96,8 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
     is_pair = "output" in record or (filled & {*TARGETS} and not filled & CONVERSATION)
     if parsed := formats.parse(record, FORMATS) if not is_pair else None:
         asked = parsed.before[-1]["content"]
-        unused = parsed.unused
-        if not (source := formats.source_written(record, asked)):
-            source = asked.removeprefix(INSTRUCTION)
-            unused = formats.with_source(unused, record)
+        source = formats.source_written(record, asked) or asked.removeprefix(INSTRUCTION)
+        unused = formats.unused_with_source(parsed, record, asked)
         example = _pair(line, source, parsed.answer, record, parsed.form, unused)
         own = [(at["role"], at["content"].strip()) for at in parsed.before]
         written = [(at["role"], at["content"]) for at in prompt(example.source)]

@@ -1,10 +1,10 @@
 """lm: language modelling, of texts that are learned as they are.
 
 Three published forms are read, compressed too:
-    records           of .jsonl, .json, .csv, .parquet:
+    records           of .jsonl, .ndjson, .json, .csv, .tsv, .parquet:
                       {"text": …}
                       {"question": …, "answer": …}, as one text
-                      {"messages": [{"role": …, "content": …}, …]}, whose last answer is learned
+                      {"messages": [{"role": …, "content": …}, …]}, whose answers are learned
     WikiText          an article from each ` = Title = ` to the next; records may hold a line each
     any other text    a document from each blank line to the next
 """
@@ -52,9 +52,11 @@ def _read_records(records: Iterator[source_files.Record]) -> Iterator[Example | 
     articles, where the first that says something is a title.
     """
     first = list[source_files.Record]()
-    for item in records:
-        first.append(item)
-        if (_line(item[1]) or "").strip():
+    for line, record in records:
+        first.append((line, record))
+        text = _line(record)
+        # A record with more than a text, such as a category, is no line of WikiText.
+        if (text or "").strip() or (text is None and isinstance(record, dict)):
             break
     records = chain(first, records)
     if not (first and TITLE.fullmatch((_line(first[-1][1]) or "").rstrip("\r\n"))):
@@ -120,7 +122,8 @@ def _conversation(line: int, record: dict[str, Any]) -> Example:
     category = fields.category(record) or "conversation"
     return Example(
         line, asked, parsed.target, category, parsed.before, form=parsed.form,
-        unused=parsed.unused, answer=parsed.answer, tools=parsed.tools,
+        unused=formats.unused_with_source(parsed, record, asked), answer=parsed.answer,
+        tools=parsed.tools,
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """polish: instructions in Polish and their answers.
 
-From .jsonl files the forms of stages/corpus/formats.py are read; each record may have a "category".
+From files of records the forms of stages/corpus/formats.py are read; each may have a "category".
 From .tsv files a lemma, an inflected form and its tags are read, as CoNLL-SIGMORPHON 2018 publishes
-them (książka<TAB>książek<TAB>N;GEN;PL), or with the tags before the form, as
-SIGMORPHON 2023 does; they become an instruction to inflect the lemma.
+them (książka<TAB>książek<TAB>N;GEN;PL), or with the tags before the form, as SIGMORPHON 2023 does;
+they become an instruction to inflect the lemma.
 """
 
 import re
@@ -96,7 +96,8 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     )
     category = fields.category(record) or INSTRUCTION
     example = Example(
-        line, source, parsed.target, category, messages, form=parsed.form, unused=parsed.unused,
+        line, source, parsed.target, category, messages, form=parsed.form,
+        unused=formats.unused_with_source(parsed, record, source),
         answer=parsed.answer, tools=parsed.tools,
     )  # fmt: skip
     formats.require_encodable(example)

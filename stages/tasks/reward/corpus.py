@@ -1,6 +1,6 @@
 """reward: a process reward model's data: solutions with a label, 0 to 1, of how right each step is.
 
-Files are of records: .jsonl, .json, .parquet, .csv. One file may mix these forms:
+Files are of records: .jsonl, .ndjson, .json, .parquet, .csv, .tsv. One file may mix these forms:
     {"problem": …, "steps": […], "labels": [1, 0.7, null, …]}
         null: the step is not labelled
     TRL: {"prompt": …, "completions": […], "labels": [true, false, …]}

@@ -124,9 +124,8 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
             source, messages = _of_instruction(parsed)
         else:
             asked, messages = parsed.before[-1]["content"], parsed.before
-            written = formats.source_written(record, asked)
-            source = written or _without_lead_in(asked)
-            unused = unused if written else formats.with_source(unused, record)
+            source = formats.source_written(record, asked) or _without_lead_in(asked)
+            unused = formats.unused_with_source(parsed, record, asked)
     else:
         keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
         raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
