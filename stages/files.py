@@ -108,7 +108,8 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
                 half.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise _not_written(path, error) from error
+        _tell_of_disk(path, error)
+        raise
 
 
 @contextmanager
@@ -135,20 +136,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(half, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _not_written(path, error) from None
+            _tell_of_disk(path, error)
         raise
     finally:
         os.close(descriptor)
 
 
-def _not_written(path: Path, error: OSError) -> OSError | UserError:
-    """What is told of an error of the disk; other errors are of what was to be written."""
+def _tell_of_disk(path: Path, error: OSError) -> None:
+    """Raise UserError for an error of the disk; other errors are of what was to be written."""
     if error.errno in DISK_ERRORS or error.filename == str(_half(path)):
-        return UserError(
+        raise UserError(
             f"{path}: not written ({error.strerror}); make room or correct its rights, then run "
             "again"
-        )
-    return error
+        ) from error
 
 
 def _half(path: Path) -> Path:
