@@ -2,6 +2,7 @@
 follows it, from a file to an exported adapter, for each task."""
 
 import csv
+import gzip
 import json
 import random
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import pandas
 import pytest
 import yaml
 from huggingface_hub.errors import HfHubHTTPError
@@ -23,6 +25,7 @@ from tests import nano
 from tests.conftest import run
 from tests.tiny import checkpoint
 
+PARTS = ("train", "valid", "test")
 GROUPS = ("synthetic", "bases", "corpora", "runs")
 
 
@@ -309,6 +312,33 @@ FIRST = {
     "polish": ["--text", "Cześć"],
     "reward": ["--text", '{"problem": "1 + 1", "steps": ["2"]}'],
 }
+
+
+def test_every_form_of_a_file_is_taken_in_and_prepared_alike(folder, tmp_path):
+    rows = [{"instruction": "Odmień.", "input": f"kot {n}", "output": f"kota {n}"} for n in range(40)]  # fmt: skip
+    frame = pandas.DataFrame(rows)
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "a.parquet")
+    names = []
+    for file in sorted(tmp_path.glob("a.*")):
+        done = run(folder, "python", "-m", "stages", "new", "polish", str(file), "--corpus-only")
+        assert ": 40 rows of " in done.stdout
+        assert "Read:  as instruction records (40)\n" in done.stdout
+        names.append(done.stdout.partition(":")[0])
+    run(folder, "dvc", "repro", *(f"prepare@{name}" for name in names))
+    prepared = folder / "data/prepared/polish"
+    made = {
+        tuple((prepared / part / f"{name}.jsonl").read_text(encoding="utf-8") for part in PARTS)
+        for name in names
+    }
+    assert len(names) == 6
+    assert len(made) == 1
+    assert all(made.pop())
 
 
 def test_from_a_clone_to_exported_adapters_of_ones_own_for_every_task(folder, base, tmp_path):

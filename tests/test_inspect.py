@@ -349,8 +349,15 @@ def test_a_category_gets_better_by_a_draft_that_was_mended(clone):
     params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
     params["runs"]["reward-003"] |= {"max_steps": 60, "eval_steps": 60, "learning_rate": 0.01}
     (clone / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
-    run(clone, "dvc", "repro", "evaluate@reward-003")
+    run(clone, "dvc", "repro", "compare@reward")
     assert means("reward-003")[worst] > before[worst] + 0.3
+    run(clone, *stages, "report")
+    page = (clone / "build/report/index.html").read_text(encoding="utf-8")
+    figures = json.loads(page.partition('<script id="figures" type="application/json">')[2].partition("</script>")[0])  # fmt: skip
+    (shown,) = [each for of in figures["tasks"] for each in of["runs"] if each["label"] == "reward-003"]  # fmt: skip
+    (better,) = [each for each in shown["version"]["categories"] if each["name"] == worst]
+    assert better["low"] > 0
+    assert better["after"] > 0
 
 
 # diff

@@ -114,19 +114,6 @@ def test_a_json_file_may_hold_its_list_under_a_key_or_be_json_lines(tmp_path):
         ("a.parquet", b"no parquet", "a.parquet: no Parquet file: "),
         ("a.parquet", None, "a.parquet: no such file; write the corpus there"),
         ("a.csv", None, "a.csv: no such file; write the corpus there"),
-    ],
-)  # fmt: skip
-def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, says):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError) as error:
-        list(source_files.records(tmp_path / name, {}))
-    assert says in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
         ("a.json", b'[{"a": 1}] garbage', "a.json line 1: 'garbage' behind the end of the array; a .json file is a list of objects"),
         ("a.json", b'[{"a": 1}]\n[{"a": 1}]', "a.json line 2: '[{\"a\": 1}]' behind the end of the array; a .json"),
         ("a.csv", b"a;b\n1;2\n", "a.csv line 1: its columns are divided by ';', those of a .csv file by ','; save it so, or name it .csv or .tsv"),
@@ -143,8 +130,9 @@ def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, 
         ("a.jsonl.gz", gzip.compress(bytes(range(256)) * 99, mtime=0)[:60] + bytes(60), "a.jsonl.gz: cannot be read: "),
     ],
 )  # fmt: skip
-def test_what_a_file_is_instead_is_said(tmp_path, name, content, says):
-    (tmp_path / name).write_bytes(content)
+def test_a_file_that_cannot_be_read_says_where_and_why(tmp_path, name, content, says):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         list(source_files.records(tmp_path / name, {}))
     assert says in str(error.value)
@@ -734,7 +722,7 @@ def test_what_is_excluded_is_no_answer_that_is_learned_and_nothing_after_the_las
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "x"}}]}]}, '"messages" message 2: the arguments of f are no JSON object'),
         ({"messages": [{"role": "user", "content": "q", "tool_calls": [1]}]}, '"messages" message 1: tool_calls is a list, in a message of the assistant'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": "f"}, '"tools" is a text; it is a list of definitions'),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": [{"type": "function"}]}, '"tools" definition 1 has no function with a name'),
+        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "functions": [{"type": "function"}]}, '"functions" definition 1 has no function with a name'),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [{}]}]}, '"messages" message 2: a call of a tool has a function with a name and arguments'),
         (called({"function": {"name": "f", "args": {"a": 1}}}), "\"messages\" message 2: the call of f has 'args'; it has arguments"),
         (called({"name": "f", "arguments": {}, "input": {}}), '"messages" message 2: the call of f has arguments and input; keep one of them'),

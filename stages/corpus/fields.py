@@ -55,6 +55,11 @@ def as_name(key: str) -> str:
     return shown if len(shown) <= 60 else f"{shown[:59]}…"
 
 
+def keys_of(record: dict[str, Any]) -> str:
+    """The first keys of a record, in words for an error."""
+    return ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
+
+
 def kind(value: Any) -> str:
     """The type of a JSON value, in words for an error."""
     names = {

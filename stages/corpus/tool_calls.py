@@ -68,18 +68,18 @@ def call(written: Any, where: str) -> dict[str, Any]:
 
 def definitions(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """The definitions of tools, which may be a text of JSON, and bare. Raises Malformed."""
-    named = [tools for key in ("tools", "functions") if (tools := from_json(record.get(key)))]
+    named = {key: tools for key in ("tools", "functions") if (tools := from_json(record.get(key)))}
     if len(named) > 1:
         raise Malformed('both "tools" and "functions"; keep the one that may be called')
-    tools = named[0] if named else []
+    key, tools = next(iter(named.items()), ("tools", []))
     if not isinstance(tools, list):
-        raise Malformed(f'"tools" is {kind(tools)}; it is a list of definitions')
+        raise Malformed(f'"{key}" is {kind(tools)}; it is a list of definitions')
     made = []
     for place, tool in enumerate(tools, start=1):
         tool = from_json(tool)
         function = tool.get("function", tool) if isinstance(tool, dict) else {}
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise Malformed(f'"tools" definition {place} has no function with a name')
+            raise Malformed(f'"{key}" definition {place} has no function with a name')
         made.append({"type": "function", "function": _with_schema(function)})
     return tuple(made)
 

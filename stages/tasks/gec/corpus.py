@@ -108,8 +108,7 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example | BadLine]:
     if len(targets) == 1 and PARTNERS.get(targets[0]) in sources:
         sources = [PARTNERS[targets[0]]]
     if len(sources) != 1 or len(targets) != 1:
-        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
-        raise Malformed(f"{keys}: no source with its target; {FORMATS}")
+        raise Malformed(f"{fields.keys_of(record)}: no source with its target; {FORMATS}")
     references = record[targets[0]]
     if isinstance(references, list):  # where others are filled, an empty one is none
         references = [each for each in references if each not in ("", None)] or references[:1]

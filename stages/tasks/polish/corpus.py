@@ -86,8 +86,7 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     """The one example of a record of any form; its source is all that the user says."""
     parsed = formats.parse(record, FORMATS)
     if parsed is None:
-        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
-        raise Malformed(f"{keys}: none of the forms of an instruction; {FORMATS}")
+        raise Malformed(f"{fields.keys_of(record)}: none of the forms of an instruction; {FORMATS}")
     messages = parsed.before
     if parsed.instruction or parsed.given:
         messages += tuple(prompt("\n".join(filter(None, (parsed.instruction, parsed.given)))))

@@ -26,7 +26,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stages.corpus import formats, source_files
+from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
 from stages.errors import UserError
@@ -106,7 +106,7 @@ def question(text: str) -> Row:
 def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
     found = published.solutions(record)
     if found is None:
-        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
+        keys = fields.keys_of(record)
         raise Malformed(f"{keys}: none of the forms of a labelled solution; {FORMATS}")
     for solution in found:
         yield _example(line, solution)

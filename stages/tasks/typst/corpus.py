@@ -127,8 +127,9 @@ def _examples(line: int, record: dict[str, Any]) -> Iterator[Example]:
             source = formats.source_written(record, asked) or _without_lead_in(asked)
             unused = formats.unused_with_source(parsed, record, asked)
     else:
-        keys = ", ".join(repr(key)[:40] for key in list(record)[:5]) or "no keys"
-        raise Malformed(f"{keys}: none of the forms of a LaTeX-Typst record; {FORMATS}")
+        raise Malformed(
+            f"{fields.keys_of(record)}: none of the forms of a LaTeX-Typst record; {FORMATS}"
+        )
     category = fields.category(record) or construct(source)
     example = Example(
         line, source, target, category, messages, form=form, unused=unused, answer=answer,
