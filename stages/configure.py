@@ -109,6 +109,7 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
         training.pop("lora", None)  # of no use to it: another rank must not retrain it
     answers = without_neutral_values(answering(settled))
     del training["save_total_limit"]
+    training.pop("launch", None)
     if settled.exact == "portable":  # any number of them gives the same bytes
         training.pop("threads", None)
         answers.pop("threads", None)
@@ -128,6 +129,7 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
         "report_to": settled.report_to,
         "threads": settled.threads,
         "save_total_limit": settled.save_total_limit,
+        "launch": settled.launch.model_dump(),
     }
     yield Decision(CONDUCT, name, conduct)
     yield Decision(

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from stages import backends, command_line, stage_config
-from stages.backends.shared import answer_cache
+from stages.backends.shared import answer_cache, workers
+from stages.backends.shared.answerers import Answerers
 from stages.files import write_lines
 from stages.records import Prediction, Row, read_rows
-from stages.settings import Answering
+from stages.settings import Answering, Launch
 
 
 def main(run: str) -> None:
     config = stage_config.load("predict", run)
-    threads = stage_config.load(stage_config.CONDUCT, run)["threads"]
-    settings = Answering.model_validate(config["settings"] | {"threads": threads})
+    conduct = stage_config.load(stage_config.CONDUCT, run)
+    settings = Answering.model_validate(config["settings"] | {"threads": conduct["threads"]})
+    launch = Launch.model_validate(conduct["launch"])
+    processes = workers.processes(launch, settings.device)
     tests = {
         corpus: read_rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
         for corpus in config["tests"]
@@ -29,7 +32,7 @@ def main(run: str) -> None:
         (
             record
             for by, model in models.items()
-            for record in answered(by, model, config, settings, tests)
+            for record in answered(by, model, config, settings, tests, processes)
         ),
     )
 
@@ -40,21 +43,29 @@ def answered(
     config: dict[str, Any],
     settings: Answering,
     tests: dict[str, list[Row]],
+    processes: int,
 ) -> list[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is
     new to it comes.
     """
     base = config["base"]
-    backend = backends.load(settings.backend, settings.exact)
-    loaded = cache(lambda: backend.answerer(model, base, settings))
+
+    @cache
+    def loaded() -> Any:
+        if processes > 1:
+            return Answerers(model, base, settings, processes)
+        return backends.load(settings.backend, settings.exact).answerer(model, base, settings)
+
     cached = answer_cache.Answers(answer_cache.path_of(model, base, config))
     records = []
     for corpus, rows in tests.items():
-        answers = cached.complete(rows, lambda new: loaded().predict(new))
+        answers = cached.complete(rows, lambda new: loaded().predict(new), processes)
         records += [
             Prediction(row["id"], corpus, by=by, **answer._asdict())
             for row, answer in zip(rows, answers, strict=True)
         ]
+    if processes > 1 and loaded.cache_info().currsize:
+        loaded().close()
     return records
 
 

@@ -51,6 +51,28 @@ class Generation(Strict):
     )
 
 
+Strategy = Literal["ddp", "fsdp"]
+
+
+class Launch(Strict):
+    """Over how many processes a training is spread, and the answers of its run on one machine.
+    Rows, steps and rates are those of one process; sums are made in another order, which shows in
+    last bits.
+    """
+
+    processes: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        1, description="on each machine; auto: one for each card, and one where there is none"
+    )
+    nodes: int = Field(
+        1, ge=1, le=1024, description="machines, on each of which the same command is given"
+    )
+    strategy: Strategy = Field(
+        "ddp",
+        description="ddp: each process holds the whole model; fsdp: each holds its part of every "
+        "layer, and has a layer whole while it computes it",
+    )
+
+
 class Common(Strict):
     """What decides both a run's weights and its answers."""
 
@@ -192,6 +214,7 @@ class Settings(Common):
     )
     early_stopping: EarlyStopping
     lora: Lora | None = Field(None, description="of methods lora and qlora; none of method full")
+    launch: Launch = Field(Launch(), description="several processes for one run")
 
 
 class Options(Settings, Answering):

@@ -5,13 +5,15 @@ A training that was killed goes on where it was.
 
 import csv
 import hashlib
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stages import backends, command_line, stage_config
-from stages.backends.shared import checkpoints, model_folders
+from stages.backends.shared import checkpoints, model_folders, workers
 from stages.backends.shared.fingerprint import fingerprint, md5
 from stages.files import as_json, atomic_write, require_writable, write_json
 from stages.records import read_rows
@@ -30,12 +32,15 @@ def main(
     spec = Run.model_validate(config["run"])
     report_to = conduct.pop("report_to")
     settings = Settings.model_validate(config["settings"] | conduct)
+    if workers.is_spread(settings.launch, settings.device):
+        workers.run(["-m", "stages.train", *sys.argv[1:]], settings.launch, settings.device)
+        return
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     train_rows, valid_rows = read_rows(train), read_rows(valid)
     backend = backends.load(settings.backend, settings.exact)
-    name = checkpoints.folder_name(run, spec)
+    name, leads = checkpoints.folder_name(run, spec), workers.place().leads
     if first_steps:
-        with checkpoints.locked_folder(f"{name}-first-steps") as folder:
+        with folder_of(f"{name}-first-steps") as folder, workers.ended_together():
             trained = backend.train(
                 f"{run}-first-steps",
                 spec,
@@ -45,13 +50,16 @@ def main(
                 folder,
                 first_steps_only=True,
             )
-            write_json(first_steps, trained.first_steps_md5)
+            if leads:
+                write_json(first_steps, trained.first_steps_md5)
         return
 
     curve = Path("metrics/curves", spec.task, f"{run}.csv")
     require_writable(Path("models"), curve.parent, Path("logs"))
-    with checkpoints.locked_folder(name) as folder:
+    with folder_of(name) as folder, workers.ended_together():
         trained = backend.train(run, spec, settings, train_rows, valid_rows, folder, report_to)
+        if not leads:
+            return
         trained.save(Path("models", run))
         write_json(
             Path("models", run, model_folders.LINEAGE),
@@ -76,9 +84,17 @@ def main(
                 "first_steps_md5": trained.first_steps_md5,
                 "precision": trained.precision,
                 "computed_on": trained.computed_on,
+                "processes": workers.place().size,
             },
         )
         write_curve(curve, run, trained.history)
+
+
+def folder_of(name: str) -> AbstractContextManager[Path]:
+    """Where a training keeps its checkpoints, held by the first of its processes."""
+    if workers.place().leads:
+        return checkpoints.locked_folder(name)
+    return nullcontext(checkpoints.root() / name)
 
 
 def write_curve(path: Path, run: str, history: list[dict[str, float]]) -> None:

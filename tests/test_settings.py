@@ -121,7 +121,8 @@ def test_threads_decide_only_what_is_exact_for_one_kind_of_machine(tmp_path):
     for stage in ("train", "predict"):
         assert "threads" not in portable[stage]["settings"]
         assert machine[stage]["settings"]["threads"] == 3
-    conduct = {"report_to": [], "threads": 3, "save_total_limit": 2}
+    launch = {"processes": 1, "nodes": 1, "strategy": "ddp"}
+    conduct = {"report_to": [], "threads": 3, "save_total_limit": 2, "launch": launch}
     assert portable["conduct"] == machine["conduct"] == conduct
 
 

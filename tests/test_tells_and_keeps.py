@@ -10,9 +10,8 @@ import pytest
 
 from stages import imports, meaning, train
 from stages.backends.shared import adapters, model_folders
-from stages.files import write_lines
 from tests.conftest import run
-from tests.tiny import OPTIONS, ROWS, checkpoint
+from tests.tiny import OPTIONS, checkpoint, folder_to_train
 
 ROOT = Path(__file__).parents[1]
 STAGES = (
@@ -44,7 +43,7 @@ def nothing(*_, **__):
 
 
 class Progress:
-    def __init__(self, run, row_tokens, report_to=()):
+    def __init__(self, run, row_tokens, report_to=(), tells=True):
         self.run, self.report_to = run, []
 
     say = precision_is_chosen = plan_is_made = rows_are_left_out = memory_is_planned = nothing
@@ -102,18 +101,7 @@ def test_a_training_writes_the_same_bytes_where_nothing_is_told_planned_or_kept(
     must be another's work."""
     base = checkpoint(inside / "base", "llama")
     settings = OPTIONS | {"backend": backend, "max_steps": 7, "logging_steps": 2}
-    del settings["generation"]  # decides no weights
-    spec = {"task": "gec", "corpus": "gec-001", "base": base, "parent": base}
-    for stage, config in (
-        ("train", {"run": spec, "shares": {"gec-001": 1.0}, "settings": settings}),
-        ("conduct", {"report_to": [], "threads": 1, "save_total_limit": 2}),
-    ):
-        path = Path("build/config", stage, "gec-001.json")
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(config), encoding="utf-8")
-    Path("data/mixed/gec-001").mkdir(parents=True)
-    write_lines(Path("data/mixed/gec-001/train.jsonl"), ROWS[:16])
-    write_lines(Path("data/mixed/gec-001/valid.jsonl"), ROWS[16:])
+    folder_to_train(inside, settings, base)
 
     train.main("gec-001")
     shutil.move("models/gec-001", "told")

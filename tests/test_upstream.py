@@ -102,6 +102,62 @@ USED = [
         lambda: takes(accelerate.utils.memory.should_reduce_batch_size, "exception"),
     ),
     (
+        "pytorch/trainer.py",
+        "create_optimizer",
+        "a sharded model's weights are other tensors, and Muon's optimizer is ours",
+        lambda: takes(TRAINER.create_optimizer, "model"),
+    ),
+    (
+        "pytorch/trainer.py",
+        "_wrap_model",
+        "else accelerate wraps the model into DDP, whose forward pass is not ours",
+        lambda: (
+            "use_accelerator_prepare = model is self.model" in code(TRAINER._prepare_for_training)
+        ),
+    ),
+    (
+        "pytorch/trainer.py",
+        "_clip_grad_norm",
+        "the norm of sharded gradients is made whole",
+        lambda: takes(TRAINER._clip_grad_norm, "model"),
+    ),
+    (
+        "pytorch/trainer.py",
+        "_save",
+        "the weights of a sharded model come from all processes",
+        lambda: takes(TRAINER._save, "output_dir", "state_dict"),
+    ),
+    (
+        "pytorch/trainer.py",
+        "_save_optimizer_and_scheduler",
+        "the state of a sharded model's optimizer comes from all processes",
+        lambda: takes(TRAINER._save_optimizer_and_scheduler, "output_dir"),
+    ),
+    (
+        "pytorch/trainer.py",
+        "_load_optimizer_and_scheduler",
+        "and goes to all of them",
+        lambda: takes(TRAINER._load_optimizer_and_scheduler, "checkpoint"),
+    ),
+    (
+        "pytorch/trainer.py",
+        "_save_rng_state",
+        "several processes draw by the number of the step, however many there are",
+        lambda: takes(TRAINER._save_rng_state, "output_dir"),
+    ),
+    (
+        "pytorch/trainer.py",
+        "place_model_on_device",
+        "a sharded model goes to the device layer by layer",
+        lambda: "self.place_model_on_device" in code(TRAINER.__init__),
+    ),
+    (
+        "pytorch/sharding.py",
+        "_no_split_modules",
+        "the classes of a model's layers",
+        lambda: modeling_llama.LlamaPreTrainedModel._no_split_modules == ["LlamaDecoderLayer"],
+    ),
+    (
         "pytorch/decoding.py",
         "_prefill",
         "the first pass of generate, whose loop over tokens is ours",
@@ -228,7 +284,8 @@ def test_every_private_name_and_every_overridden_method_has_a_row():
                 owner = node.value.id if isinstance(node.value, ast.Name) else ""
                 if owner not in ("self", "cls") and not isinstance(node.value, ast.Call):
                     private.add(node.attr)
-    promised = {"_asdict", "_fields"}  # documented, of NamedTuples and of syntax nodes
+    # documented: of NamedTuples, of syntax nodes, of os
+    promised = {"_asdict", "_fields", "_exit"}
     assert private - promised <= rows
     (trainer,) = [
         node

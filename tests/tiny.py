@@ -8,8 +8,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import model_folders, process
+from stages.files import write_json, write_lines
 from stages.layers import merge
-from stages.settings import Lora, Options, Run, Settings
+from stages.settings import Launch, Lora, Options, Run, Settings
 from stages.text import tokenizer
 
 TEXTS = [
@@ -116,3 +117,27 @@ def grow(
     )
     trained.save(folder)
     return str(folder)
+
+
+def folder_to_train(
+    folder: Path, options: dict[str, Any], base: str, rows: list[dict[str, Any]] = ROWS
+) -> None:
+    """What `stages.train` reads of the run gec-001; the last rows are for validation."""
+    settings = {name: value for name, value in options.items() if name != "generation"}
+    if settings["method"] == "full":
+        del settings["lora"]
+    spec = {"task": "gec", "corpus": "gec-001", "base": base, "parent": base}
+    conduct = {
+        "report_to": [],
+        "threads": 1,
+        "save_total_limit": 2,
+        "launch": Launch().model_dump(),
+    }
+    for stage, config in (
+        ("train", {"run": spec, "shares": {"gec-001": 1.0}, "settings": settings}),
+        ("conduct", conduct),
+    ):
+        write_json(folder / "build/config" / stage / "gec-001.json", config)
+    cut = len(rows) * 2 // 3
+    for part, some in (("train", rows[:cut]), ("valid", rows[cut:])):
+        write_lines(folder / "data/mixed/gec-001" / f"{part}.jsonl", some)

@@ -71,6 +71,8 @@ def check(
         ("precision", partial(precision_of, run_settings)),
         ("memory", partial(memory_of, spec.base, run_settings)),
     ]
+    if run_settings.launch != settings.Launch():
+        looks.append(("launch", partial(launch_of, run_settings)))
     title = escape(f"{run}: {run_settings.method} on {spec.base}")
     table, faults = Table("", "", "", title=title), 0
     for name, look in looks:
@@ -194,6 +196,16 @@ def base_of(base: str, run_settings: settings.Options, kinds: dict[str, Row]) ->
             raise UserError(f"{row['id']}: {error}") from None
     sizes = f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens"
     return f"{model.config.model_type}, {sizes}; a turn ends with {end}"
+
+
+def launch_of(run_settings: settings.Options) -> str:
+    """Whether there are as many cards as processes."""
+    from stages.backends.shared import workers
+
+    launch, device = run_settings.launch, run_settings.device
+    workers.require_cards(launch, device)
+    each = f"{workers.processes(launch, device)} on each of {launch.nodes} machines"
+    return f"{workers.total(launch, device)} processes, {each}, strategy {launch.strategy}"
 
 
 def parent_of(spec: settings.Run, run_settings: settings.Options) -> str:

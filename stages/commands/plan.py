@@ -13,6 +13,7 @@ from stages import backends
 from stages.commands.edited_params import edited_params
 from stages.errors import UserError
 from stages.params import PARAMS, entry, load_params
+from stages.settings import Launch, Strategy
 
 
 def plan(
@@ -20,25 +21,40 @@ def plan(
     fit: Annotated[
         bool, typer.Option("--fit", help="write the cheapest change that makes it fit into the run")
     ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="in place of the run's launch.processes")
+    ] = None,
+    strategy: Annotated[
+        Strategy | None, typer.Option(help="in place of the run's launch.strategy")
+    ] = None,
 ) -> None:
-    """Plan the memory of a run for a batch of rows of the greatest length; exit code 2 where it
-    does not fit.
+    """Plan the memory of a run for a batch of rows of the greatest length, in each of its
+    processes; exit code 2 where it does not fit.
 
     Examples:
 
       python -m stages plan typst-003
 
       python -m stages plan typst-003 --fit
+
+      python -m stages plan typst-003 --processes 4 --strategy fsdp
     """
-    from stages.backends.shared import memory, model_folders
+    from stages.backends.shared import memory, model_folders, workers
 
     params = load_params()
     spec, settings = entry(params.runs, run, "runs"), params.resolve(run)
+    asked = {"processes": processes, "strategy": strategy}
+    changed = {name: value for name, value in asked.items() if value is not None}
+    if changed:
+        launch = Launch.model_validate(settings.launch.model_dump() | changed)
+        settings = settings.model_copy(update={"launch": launch})
     folder = model_folders.locate(spec.base, model_folders.CONFIG_FILES)
     rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
     backend = backends.load(settings.backend, settings.exact)
     planned = backend.plan_memory(folder, settings, rows, tokens)
-    batch = f"{rows} rows of {tokens:,} tokens on the {planned.where}"
+    count = workers.total(settings.launch, settings.device)
+    beside = f", in each of {count} processes ({settings.launch.strategy})" if count > 1 else ""
+    batch = f"{rows} rows of {tokens:,} tokens on the {planned.where}{beside}"
     title = escape(f"{run}: {settings.method} on {spec.base}, {batch}")
     table = Table("", "MB", title=title)
     for name in (

@@ -2,7 +2,7 @@
 Linux.
 """
 
-from stages.settings import Settings
+from stages.settings import Launch, Settings
 
 PACKAGES = ("mlx", "mlx_lm")
 
@@ -25,6 +25,8 @@ def refuses(settings: Settings, scores_steps: bool) -> list[str]:
         faults.append(f"optim {settings.optim}: backend mlx has AdamW alone; leave it out")
     if settings.offload_activations:
         faults.append("offload_activations: backend mlx has one memory; leave it out")
+    if settings.launch != Launch():
+        faults.append("launch: backend mlx trains in one process; use backend: pytorch")
     if settings.device in ("cuda", "mps"):
         faults.append(
             f"device {settings.device}: backend mlx knows auto (Metal where there is one) and cpu"

@@ -3,12 +3,14 @@ makes.
 """
 
 import gc
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -20,12 +22,15 @@ from stages.backends.pytorch.models import (
     model_for_training,
     share_tensors,
 )
-from stages.backends.shared import adapters, memory, model_folders, process
+from stages.backends.pytorch.process_group import ProcessGroup
+from stages.backends.shared import adapters, memory, model_folders, process, workers
 from stages.backends.shared.answering import ModelAnswerer
 from stages.backends.shared.devices import description, device, use_threads
+from stages.backends.shared.fingerprint import fingerprint
 from stages.backends.shared.precision import Precision, choose, native, settled
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
+from stages.errors import UserError
 from stages.records import Row
 from stages.settings import Answering, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
@@ -88,8 +93,12 @@ def train(
 
     use_threads(settings.threads)
     where = device(settings.device)
+    group = ProcessGroup.join(where, settings.launch.nodes)
     numbers = precision(settings)
     settings = settings.model_copy(update={"precision": numbers.name})
+    scores_steps = "completions" in train_rows[0]
+    if faults := refuses(settings, scores_steps):  # of a precision that was auto
+        raise UserError(faults[0])
     if where == "cuda":
         limit_memory(settings.memory_limit_mb)
     tokenizer = load_tokenizer(spec.base, spec.base, settings)
@@ -101,15 +110,19 @@ def train(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
     )
     gc.freeze()
+    group.require_alike(seen(spec, settings, encoded))
     rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
     tokens = max(len(row.ids) for row in encoded["train"])
     planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
     planned.require_room()
-    model = model_for_training(
-        spec.base, spec.parent, settings, scores_steps="completions" in train_rows[0]
-    )
-    fused.fuse(model, where)
-    progress = Progress(run, [len(row.ids) for row in encoded["train"]], report_to)
+
+    def make_model() -> nn.Module:
+        made = model_for_training(spec.base, spec.parent, settings, scores_steps)
+        fused.fuse(made, where)
+        return made
+
+    lengths = [len(row.ids) for row in encoded["train"]]
+    progress = Progress(run, lengths, report_to, tells=group.leads)
     progress.precision_is_chosen(numbers)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
     # On CUDA PyTorch itself refuses what goes past the limit.
@@ -117,7 +130,7 @@ def train(
         planned.need.total, settings.memory_limit_mb if where == "cpu" else 0
     )
     fitted = fit(
-        model,
+        make_model,
         encoded["train"],
         encoded["valid"],
         settings,
@@ -125,6 +138,7 @@ def train(
         checkpoints,
         progress,
         first_steps_only,
+        group,
     )
     gc.unfreeze()
     return Trained(
@@ -136,11 +150,34 @@ def train(
         first_steps_md5=fitted.first_steps_md5,
         precision=numbers.name,
         computed_on=description(where),
-        model=model,
+        model=fitted.model,
         tokenizer=tokenizer,
         base=spec.base,
         last=fitted.last,
     )
+
+
+def seen(spec: Run, settings: Settings, encoded: Mapping[str, Sequence[Encoded]]) -> dict[str, str]:
+    """What processes that train together must have alike, as checksums; on one machine all read the
+    same weights.
+    """
+    if workers.place().size == 1:
+        return {}
+    rows, project = hashlib.md5(usedforsecurity=False), Path(backends.__file__).parents[1]
+    for part in encoded.values():
+        for row in part:
+            rows.update(f"{row}\n".encode())
+    weights = dict[str, Path]()
+    if settings.launch.nodes > 1:
+        base = model_folders.locate(spec.base)
+        weights = {"base": base, "parent": base if spec.parent == spec.base else Path(spec.parent)}
+    return {
+        "version of this project's code": fingerprint(*sorted(project.rglob("*.py"))),
+        "version of PyTorch or transformers": f"{torch.__version__} {transformers.__version__}",
+        "value of a setting": f"{settings}",
+        "list of rows": rows.hexdigest(),
+        **{what: fingerprint(folder) for what, folder in weights.items()},
+    }
 
 
 def precision(settings: Settings) -> Precision:

@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from stages.backends.shared.first_steps import FIRST_STEPS, weights_md5
 from stages.backends.shared.kept_state import KeptState
 from stages.backends.shared.listeners import Listener
-from stages.backends.shared.stopping import Interruption, out_of_patience
+from stages.backends.shared.stopping import out_of_patience
 
 
 class Reports(TrainerCallback):
@@ -23,14 +23,16 @@ class Reports(TrainerCallback):
     def __init__(
         self,
         listener: Listener,
-        interruption: Interruption,
+        is_interrupted: Callable[[], bool],
         patience: int,
         kept: KeptState,
         learned: Callable[[], Mapping[str, Tensor]],
         first_steps_only: bool,
     ) -> None:
-        """patience: evaluations; 0 = however many.   learned: the weights that are trained."""
-        self.listener, self.interruption, self.patience = listener, interruption, patience
+        """is_interrupted: asked after each step.   patience: evaluations; 0 = however many.
+        learned: the weights that are trained.
+        """
+        self.listener, self.is_interrupted, self.patience = listener, is_interrupted, patience
         self.kept, self.learned, self.first_steps_only = kept, learned, first_steps_only
 
     def on_train_begin(
@@ -47,7 +49,7 @@ class Reports(TrainerCallback):
             control.should_training_stop |= self.first_steps_only
         if state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
-        if self.interruption.has_come():
+        if self.is_interrupted():
             control.should_save = control.should_training_stop = True
 
     def on_log(

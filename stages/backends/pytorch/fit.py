@@ -1,7 +1,7 @@
 """A training from its first step or its last checkpoint to its end."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from transformers import PrinterCallback, TrainerState, TrainingArguments
 
 from stages.backends.pytorch.callback import Reports
 from stages.backends.pytorch.loss import causal_model
-from stages.backends.pytorch.muon import MuonAdamW, groups
-from stages.backends.pytorch.trainer import LabelledTrainer
+from stages.backends.pytorch.process_group import ProcessGroup
+from stages.backends.pytorch.trainer import LabelledTrainer, ShardedArguments
 from stages.backends.shared.checkpoints import latest
 from stages.backends.shared.devices import device
 from stages.backends.shared.kept_state import KeptState, has_ended
 from stages.backends.shared.learning_rate import learning_rates
 from stages.backends.shared.progress import Progress
-from stages.backends.shared.stopping import Interruption, LossWatch
+from stages.backends.shared.stopping import Interruption
 from stages.backends.shared.training_plan import training_plan
 from stages.errors import UserError
 from stages.settings import Settings
@@ -27,10 +27,12 @@ from stages.text.chat import Encoded
 class Fitted(NamedTuple):
     """What is known of a training at its end.
 
+    model: with its weights of the lowest validation loss, in the first process.
     last: the trained weights of the last step by name, for `save: [best, last]`.
     first_steps_md5: as in stages.backends.Trained.
     """
 
+    model: nn.Module
     state: TrainerState
     last: dict[str, Tensor]
     first_steps_md5: str
@@ -41,7 +43,7 @@ def state_of(checkpoint: Path) -> TrainerState:
 
 
 def fit(
-    model: nn.Module,
+    make_model: Callable[[], nn.Module],
     train_rows: Sequence[Encoded],
     valid_rows: Sequence[Encoded],
     settings: Settings,
@@ -49,20 +51,18 @@ def fit(
     checkpoints: Path,
     progress: Progress,
     first_steps_only: bool,
+    group: ProcessGroup,
 ) -> Fitted:
-    """Train in place; at the end the model holds its weights of the lowest validation loss.
+    """Train what `make_model` gives.
 
     checkpoints: a training that was killed goes on from the last one there, to the same bytes.
     first_steps_only: as in stages.backends.Backend.
     """
     planned, where = training_plan(train_rows, valid_rows, settings), device(settings.device)
     steps = planned.batches.steps
-    optimizer = (
-        MuonAdamW(groups(model), settings.learning_rate, settings.adam_beta2, settings.weight_decay)
-        if settings.optim == "muon"
-        else None
-    )
-    arguments = TrainingArguments(
+    plain = where != "cuda" or settings.optim == "muon"
+    shards = group.size > 1 and settings.launch.strategy == "fsdp"
+    arguments = (ShardedArguments if shards else TrainingArguments)(
         output_dir=str(checkpoints),
         seed=settings.seed,
         max_steps=steps,
@@ -80,7 +80,7 @@ def fit(
         # Of this the loss takes only its scaling, and a step without a number is left out.
         fp16=settings.precision == "float16",
         # Elsewhere the paged optimizers, which there is nothing to page for, are the plain one.
-        optim=settings.optim if where == "cuda" and not optimizer else "adamw_torch_fused",
+        optim="adamw_torch_fused" if plain else settings.optim,
         eval_strategy="steps",
         eval_steps=planned.eval_steps,
         save_strategy="steps",
@@ -98,29 +98,37 @@ def fit(
     )
     learning_rates(settings, steps)  # refuses what the schedule does not take
     interruption = Interruption()
-    choices = 2 if train_rows[0].step_ends else causal_model(model).config.vocab_size
-    start = latest(checkpoints, progress.say)
+    # The first process removes what is damaged before the others look.
+    start = group.of_first(latest(checkpoints, progress.say) if group.leads else None)
     kept = KeptState.read(start, settings.precision) if start else KeptState(settings.precision)
     trainer = LabelledTrainer(
         planned,
         pad_id,
         settings,
         progress,
-        LossWatch(settings, choices),
         kept,
-        model=model,
+        group,
+        make_model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=planned.valid_rows,
-        optimizers=(optimizer, None),
     )
     trainer.add_callback(
-        Reports(progress, interruption, planned.patience, kept, trainer.learned, first_steps_only)
+        Reports(
+            progress,
+            lambda: interruption.has_come(group.most),
+            planned.patience,
+            kept,
+            trainer.whole_learned,
+            first_steps_only,
+        )
     )
     trainer.pop_callback(PrinterCallback)
-    weights = causal_model(model)
+    weights = causal_model(trainer.model)
     progress.plan_is_made(
-        trainer.plan, weights.num_parameters(), weights.num_parameters(only_trainable=True)
+        trainer.plan if group.size == 1 else planned.batches,
+        weights.num_parameters(),
+        weights.num_parameters(only_trainable=True),
     )
     try:
         with interruption:
@@ -137,4 +145,4 @@ def fit(
         ) from error
     if interruption.cause and trainer.state.global_step < steps:
         raise interruption.exit(progress.say, trainer.state.global_step)
-    return Fitted(trainer.state, trainer.last, kept.first_steps_md5)
+    return Fitted(trainer.model, trainer.state, trainer.last, kept.first_steps_md5)

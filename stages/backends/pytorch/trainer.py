@@ -1,7 +1,7 @@
 """transformers' Trainer with this project's batches, loss, evaluation and checkpoints."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,20 @@ from transformers import (
     Trainer,
     TrainerControl,
     TrainerState,
+    TrainingArguments,
 )
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from stages.backends.pytorch import attention
-from stages.backends.pytorch.loss import isolates_packed_rows, row_nats, summed_nats
+from stages.backends.pytorch import attention, sharding
+from stages.backends.pytorch.loss import (
+    causal_model,
+    isolates_packed_rows,
+    row_nats,
+    summed_nats,
+)
+from stages.backends.pytorch.muon import MuonAdamW, groups
+from stages.backends.pytorch.process_group import ProcessGroup
+from stages.backends.pytorch.sharding import Computed
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import seal
@@ -26,11 +36,18 @@ from stages.backends.shared.progress import Progress
 from stages.backends.shared.stopping import LossWatch
 from stages.backends.shared.training_plan import TrainingPlan
 from stages.errors import UserError
+from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
 from stages.text.joined_rows import laid_out
+
+
+class ShardedArguments(TrainingArguments):
+    """Of a model whose layers go to the device one by one, each process's part."""
+
+    place_model_on_device = False
 
 
 class LabelledTrainer(Trainer):
@@ -41,30 +58,40 @@ class LabelledTrainer(Trainer):
     to the same step.
     """
 
+    model: Any
+    optimizer: Any
+
     def __init__(
         self,
         planned: TrainingPlan,
         pad_id: int,
         settings: Settings,
         progress: Progress,
-        watch: LossWatch,
         kept: KeptState,
+        group: ProcessGroup,
+        make_model: Callable[[], nn.Module],
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
+        """make_model: as it begins."""
+        super().__init__(model=make_model(), **arguments)
+        self.make_model = make_model
+        self.group, self.computed_by = group, Computed(self.model)
         self.valid, self.pad_id = planned.valid_rows, pad_id
         self.settings, self.progress = settings, progress
-        self.watch, self.kept = watch, kept
+        choices = (
+            2 if self.train_dataset[0].step_ends else causal_model(self.model).config.vocab_size
+        )
+        self.watch, self.kept = LossWatch(settings, choices), kept
         self.last: dict[str, Tensor] = {}
         with self.autocast():
             self.joins = attention.joins_rows(self.model)
             self.packs = self.joins or isolates_packed_rows(self.model)
         self.lengths = [len(row.ids) for row in self.train_dataset]
-        self.plan = planned.batches
+        size = settings.per_device_train_batch_size
+        self.plan = batches.share(planned.batches, self.lengths, size, group.rank, group.size)
         if self.packs:
-            size = settings.per_device_train_batch_size
-            self.plan = batches.in_fewer_passes(planned.batches, self.lengths, size)
-        self.tokens_at_once, self.computed = math.inf, (-1, 0)
+            self.plan = batches.in_fewer_passes(self.plan, self.lengths, size)
+        self.tokens_at_once, self.computed, self.passes = math.inf, (-1, 0), 0
         self.model_accepts_loss_kwargs = (
             True  # the loss is divided by the labels of the whole accumulation window
         )
@@ -73,6 +100,25 @@ class LabelledTrainer(Trainer):
         return DataLoader(
             self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Of the weights as they are trained: a sharded model's are other tensors."""
+        if isinstance(self.args, ShardedArguments):
+            self.computed_by.shard(self.group.size, self.args.device.type)
+        if self.settings.optim == "muon" and self.optimizer is None:
+            self.optimizer = MuonAdamW(
+                groups(self.model),
+                self.settings.learning_rate,
+                self.settings.adam_beta2,
+                self.settings.weight_decay,
+            )
+        return super().create_optimizer(model)
+
+    def _wrap_model(self, model: nn.Module, *_: Any, **__: Any) -> nn.Module:
+        """As it is. accelerate takes another one than the Trainer's for wrapped already, and would
+        else wrap it into DDP, whose forward pass is not the one that the loss here goes through.
+        """
+        return model if self.group.size == 1 else self.computed_by
 
     def _pad(self, rows: Sequence[Encoded]) -> dict[str, Any]:
         return laid_out(rows, self.pad_id, self.joins, self.packs, self.plan.room)
@@ -86,17 +132,13 @@ class LabelledTrainer(Trainer):
     ) -> Any:
         # a step's rows can take fewer passes than it has micro-batches
         if not len(inputs["input_ids"]):
-            return (
-                next(parameter.sum() for parameter in model.parameters() if parameter.requires_grad)
-                * 0.0
-            )
+            if self.computed[1] > self.passes:
+                return torch.zeros((), device=self.args.device, requires_grad=True)
+            # Others have rows in this pass, whose sharded layers come from all processes.
+            inputs, num_items_in_batch = self._pad([self.train_dataset[0]]), math.inf
         with self.autocast():
-            nats = (
-                summed_step_nats(model, inputs)
-                if "step_labels" in inputs
-                else summed_nats(model, inputs)
-            )
-            return nats / num_items_in_batch
+            how = summed_step_nats if "step_labels" in inputs else summed_nats
+            return self.computed_by(how, inputs) / num_items_in_batch
 
     def autocast(self) -> torch.autocast:
         """Opened around the loss here: accelerate opens its own around the model's `forward`, which
@@ -116,6 +158,8 @@ class LabelledTrainer(Trainer):
         position = self.computed[1] if self.computed[0] == before else 0
         window = self.plan.step(before)[: position + 1]
         self.computed = (before, position + 1)
+        if self.group.size > 1:
+            self._begin_pass(before, position)
         loss: Tensor | None = None
         try:
             loss = self._pass(model, window[-1], inputs, num_items_in_batch)
@@ -127,9 +171,22 @@ class LabelledTrainer(Trainer):
             loss = self._repeat_with_fewer_tokens(model, window, num_items_in_batch)
         losses = self.kept.losses
         losses[before + 1] = (losses[before + 1] if position else 0.0) + loss.item()
-        if self.accelerator.sync_gradients or not math.isfinite(losses[before + 1]):
+        if self.accelerator.sync_gradients:
+            losses[before + 1] = self.group.sum(losses[before + 1])
+            if self.group.size > 1 and not self.computed_by.is_sharded:
+                self.group.sum_gradients(self.learned().values())
+        alone = self.group.size == 1
+        if self.accelerator.sync_gradients or (alone and not math.isfinite(losses[before + 1])):
             self.kept.lowest_mean = self.watch.check(before + 1, losses, self.kept.lowest_mean)
         return loss
+
+    def _begin_pass(self, step: int, position: int) -> None:
+        # By its place alone, so that a training goes on alike wherever it is taken up.
+        torch.manual_seed(
+            digest(f"{self.settings.seed} {step} {position} {self.group.rank}") % 2**63
+        )
+        if self.computed_by.is_sharded and position == 0:
+            self.passes = self.group.most(sum(map(bool, self.plan.step(step))))
 
     def _pass(
         self, model: nn.Module, rows: Sequence[int], inputs: dict[str, Any] | None, labels: Any
@@ -159,6 +216,12 @@ class LabelledTrainer(Trainer):
         All of it, because the pass that ran out of memory left its gradients incomplete. Returns
         None where memory runs out again.
         """
+        if self.computed_by.is_sharded:
+            raise UserError(
+                f"step {self.state.global_step + 1}: out of memory with {len(self.computing)} rows "
+                "at once; nothing was written. With strategy fsdp all processes make the same "
+                "passes: set a smaller per_device_train_batch_size"
+            )
         if len(self.computing) == 1:
             row = self.train_dataset[self.computing[0]]
             raise UserError(
@@ -198,11 +261,47 @@ class LabelledTrainer(Trainer):
             )
         super().log(logs, start_time)
 
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        return sharding.whole(super()._clip_grad_norm(model))
+
     def _save_checkpoint(self, *arguments: Any) -> None:
         super()._save_checkpoint(*arguments)
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        self.kept.write(folder)
-        seal(folder)
+        if self.group.leads:
+            folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+            self.kept.write(folder)
+            seal(folder)
+        self.group.meet()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """By the first process, whose weights of a sharded model come from all."""
+        if self.computed_by.is_sharded:
+            state_dict = self.computed_by.whole_weights()
+        super()._save(output_dir, state_dict)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.computed_by.is_sharded:
+            state = self.computed_by.whole_state(self.optimizer.optimizer)
+            if self.group.leads:
+                torch.save(state, Path(output_dir, OPTIMIZER_NAME))
+                torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint and self.computed_by.is_sharded:
+            state, scheduler = (
+                torch.load(Path(checkpoint, name), map_location="cpu", weights_only=True)
+                for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
+            )
+            self.computed_by.load_whole_state(self.optimizer.optimizer, state)
+            self.lr_scheduler.load_state_dict(scheduler)
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Of one process; several begin each pass from a seed."""
+        if self.group.size == 1:
+            super()._save_rng_state(output_dir)
 
     def finish(self, checkpoint: Path, state: TrainerState) -> None:
         """What follows the last step, which the checkpoint is of. The Trainer would make another
@@ -219,37 +318,45 @@ class LabelledTrainer(Trainer):
         named = self.model.named_parameters()
         return {name: weights for name, weights in named if weights.requires_grad}
 
+    def whole_learned(self) -> dict[str, Tensor]:
+        """The same, of a sharded model too, where every process asks."""
+        return {name: self.computed_by.whole(each) for name, each in self.learned().items()}
+
     def _load_best_model(self) -> None:
         """Keep the weights of the last step where the settings want them, then load the best.
 
         The Trainer calls it once, after the last step.
         """
         if "last" in self.settings.save:
-            learned = self.learned()
-            self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
+            learned = self.whole_learned()
+            self.last = {name: weights.cpu().clone() for name, weights in learned.items()}
+        if not self.group.leads:  # nobody asks the others for weights
+            return
         if best := self.state.best_global_step:  # the folder may have been moved since
             self.state.best_model_checkpoint = f"{self.args.output_dir}/checkpoint-{best}"
+        if self.computed_by.is_sharded:
+            self.model = self.make_model()  # a whole one, to load the weights into
         super()._load_best_model()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Mean nats per labelled token or step over every validation row, each once; sums are kept,
         logits are not.
         """
-        size = self.args.per_device_eval_batch_size
-        lines = ProgressLines("validation", len(self.valid), "rows", self.progress.say)
+        size, every = self.args.per_device_eval_batch_size, range(len(self.valid))
+        own = batches.every_nth(
+            [len(row.ids) for row in self.valid], self.group.rank, self.group.size
+        )
+        rows = [self.valid[at] for at in own]
+        lines = ProgressLines("validation", len(rows), "rows", self.progress.say)
         with self.autocast(), lines:
-            if self.valid[0].step_ends:
-                scores = step_scores(
-                    self.model, self.valid, size, self.pad_id, lines.advance, self.joins
-                )
-                sums = [
-                    step_nats(found, row.step_labels)
-                    for found, row in zip(scores, self.valid, strict=True)
-                ]
-            else:
-                sums = row_nats(
-                    self.model, self.valid, size, self.pad_id, lines.advance, self.joins
-                )
+            how = step_scores if rows[0].step_ends else row_nats
+            found = self.computed_by(how, rows, size, self.pad_id, lines.advance, self.joins)
+        if rows[0].step_ends:
+            found = [step_nats(of, row.step_labels) for of, row in zip(found, rows, strict=True)]
+        everyones = dict[int, Any]()
+        for theirs in self.group.gather(list(zip(own, found, strict=True))):
+            everyones |= theirs
+        sums = [everyones[at] for at in every]
         nats, tokens = math.fsum(nats for nats, _ in sums), sum(tokens for _, tokens in sums)
         metrics = {"eval_loss": nats / tokens}
         self.log(metrics)

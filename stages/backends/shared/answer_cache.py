@@ -57,14 +57,20 @@ class Answers:
                     continue
 
     def complete(
-        self, rows: Sequence[Row], predict: Callable[[list[Row]], list[Answer]]
+        self,
+        rows: Sequence[Row],
+        predict: Callable[[list[Row]], list[Answer]],
+        processes: int = 1,
     ) -> list[Answer]:
-        """An answer for each row, in order; `predict` is asked for those that are new."""
+        """An answer for each row, in order; `predict` is asked for those that are new.
+
+        processes: that share a part, each of which has PART_ROWS of it.
+        """
         keys = [f"{digest(json.dumps(row, sort_keys=True)):016x}" for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.known}
         waiting = list(new.items())
-        for begin in range(0, len(waiting), PART_ROWS):
-            part = waiting[begin : begin + PART_ROWS]
+        for begin in range(0, len(waiting), PART_ROWS * processes):
+            part = waiting[begin : begin + PART_ROWS * processes]
             answers = predict([row for _, row in part])
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 
+import psutil
+
 QUERY = ["nvidia-smi", "--query-gpu=index,memory.free", "--format=csv,noheader,nounits"]
 
 
@@ -23,6 +25,11 @@ def free_megabytes() -> dict[str, int]:
         if card.isdecimal():
             found[card] = int(free) if free.isdecimal() else 0
     return found
+
+
+def cores() -> int:
+    """Of the CPU, those that this process may use."""
+    return len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count() or 1
 
 
 def choose_one() -> None:

@@ -15,6 +15,7 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from stages.backends.shared import workers
 from stages.backends.shared.adapted import adapted, adapter_sizes, inputs_of, layer_matrices
 from stages.backends.shared.adapters import lora_of, require_own_weights
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
@@ -113,10 +114,11 @@ def need(
         if full
         else list(adapter_sizes(model, settings))
     )
-    weights = sum(
-        weight.numel() * weight_bytes(name.removesuffix(".weight") in linear, settings, config)
-        for name, weight in model.named_parameters()
-    )
+    in_layers, outside = 0.0, 0.0
+    for name, weight in model.named_parameters():
+        is_linear = name.removesuffix(".weight") in linear
+        size = weight.numel() * weight_bytes(is_linear, settings, config)
+        in_layers, outside = in_layers + size * is_linear, outside + size * (not is_linear)
     costs, batch, layers = COSTS[where], rows * tokens, config.num_hidden_layers
     logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
@@ -142,11 +144,16 @@ def need(
     activations = layers * (boundary if settings.gradient_checkpointing else layer)
     if settings.offload_activations and where == "cuda":
         activations /= layers
+    parts = workers.total(settings.launch, settings.device)
+    if settings.launch.strategy == "ddp":
+        parts = 1
+    # Whole beside the parts: what is in no layer, the layer that is computed, and the next one.
+    whole = (outside + 2 * in_layers / layers) * (parts > 1)
     return Need(
-        weights=round(weights),
-        adapter=0 if full else 4 * sum(trained),
-        gradients=4 * sum(trained),
-        optimizer=sum(round(size * state_bytes(size, settings, where)) for size in trained),
+        weights=round((in_layers + outside) / parts + whole),
+        adapter=0 if full else round(4 * sum(trained) / parts),
+        gradients=round(4 * sum(trained) / parts + whole * full),
+        optimizer=sum(round(size * state_bytes(size, settings, where) / parts) for size in trained),
         activations=round(activations),
         at_work=round(
             layer * (costs.at_work if settings.gradient_checkpointing else costs.at_work - 1)
@@ -159,9 +166,13 @@ def need(
 
 
 def room(settings: Settings) -> tuple[str, int]:
-    """(where it would be trained, bytes that it may take there)."""
+    """(where it would be trained, bytes that each of its processes may take there)."""
     where = device(settings.device)
-    free = torch.cuda.mem_get_info()[0] if where == "cuda" else psutil.virtual_memory().available
+    if where == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    else:  # which the processes of this machine have together
+        free = psutil.virtual_memory().available
+        free //= workers.processes(settings.launch, settings.device)
     return where, min(free, settings.memory_limit_mb * MIB or free)
 
 
@@ -222,17 +233,23 @@ def plan(
     if wanted.total <= free:
         return MemoryPlan(wanted, where, free, None)
     changes = (
-        change
-        for change in remedies(settings)
-        if not refuses(settings.model_copy(update=change), False)
+        change for change in remedies(settings) if not refuses(with_change(settings, change), False)
     )
     change = remedy(model, settings, changes, tokens, where, free, fused)
     return MemoryPlan(wanted, where, free, change)
 
 
+def with_change(settings: Settings, change: dict[str, Any]) -> Settings:
+    return type(settings).model_validate(settings.model_dump() | change)
+
+
 def written(change: dict[str, Any]) -> str:
     """As it stands in params.yaml."""
-    return ", ".join(f"{key}: {str(value).lower()}" for key, value in change.items())
+    values = {
+        key: f"{{{written(value)}}}" if isinstance(value, dict) else str(value).lower()
+        for key, value in change.items()
+    }
+    return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
 def remedy(
@@ -246,7 +263,7 @@ def remedy(
 ) -> dict[str, Any] | None:
     """The first of the changes with which it fits, or None."""
     for change in changes:
-        changed = settings.model_copy(update=change)
+        changed = with_change(settings, change)
         tokens_now = min(tokens, changed.max_length_tokens)
         if (
             need(

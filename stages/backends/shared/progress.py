@@ -35,13 +35,15 @@ class Progress:
         row_tokens: list[int],
         report_to: Sequence[str] = (),
         logs: Path = Path("logs"),
+        tells: bool = True,
     ) -> None:
         """row_tokens: token count of each training row, for tokens/s.   report_to: who else is
-        told.
+        told.   tells: whether it says anything, which of several processes the first one does.
         """
         logs.mkdir(exist_ok=True)
         self.text, self.records = logs / f"{run}.log", logs / f"{run}.jsonl"
         self.run, self.row_tokens, self.report_to = run, row_tokens, list(report_to)
+        self.tells = tells
         self.at = (0, time.monotonic())
         self.trained, self.warned = math.inf, False
         self.planned = self.limit = 0
@@ -107,6 +109,8 @@ class Progress:
         )
 
     def say(self, line: str, **record: Any) -> None:
+        if not self.tells:
+            return
         print(line, flush=True)
         if self.lines:
             self.lines.another_line()

@@ -1,16 +1,19 @@
 """What a training may do without when memory is too small for it."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
 
+from stages.backends.shared import workers
 from stages.settings import Settings
 
 
 def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     """Changes of settings that save memory, the cheapest first.
 
-    First the same step in more passes, then slower passes, then another method, then shorter rows.
+    First the same step in more passes, then slower passes, then all cards of this machine, then
+    another method, then shorter rows.
     """
     effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
@@ -25,6 +28,9 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     again: list[dict[str, Any]] = (
         [{}] if settings.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
     )
+    spread: list[dict[str, Any]] = [{}]
+    if len(workers.usable_cards(settings.device)) > 1 and settings.launch.strategy == "ddp":
+        spread.append({"launch": {"processes": "auto", "strategy": "fsdp"}})
     leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
     # What `train` is given of a full training has no lora, so that only `plan` and `check` can
     # offer one.
@@ -35,7 +41,7 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
         lengths.append({"max_length_tokens": length})
     for shorter in lengths:
         for method in methods:
-            for recomputed in again:
+            for over_cards, recomputed in itertools.product(spread, again):
                 for rows_at_once in smaller:
-                    if change := shorter | method | recomputed | rows_at_once:
+                    if change := shorter | method | over_cards | recomputed | rows_at_once:
                         yield change

@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 
 import psutil
 
+from stages.backends.shared import workers
 from stages.errors import UserError
 from stages.settings import Settings
 
@@ -27,7 +28,8 @@ class Interruption:
         self.cause, self.exit_code = "", 128 + signal.SIGTERM
         # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what
         # they make.
-        self.dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+        dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
+        self.above = {"dvc": dvc, "its launcher": workers.launcher()}
 
     def __enter__(self) -> None:
         self.before = {
@@ -52,10 +54,13 @@ class Interruption:
         self.cause, self.exit_code = signal.Signals(number).name, 128 + number
         signal.signal(number, signal.SIG_DFL)
 
-    def has_come(self) -> bool:
-        """Asked after each step."""
-        if self.dvc is not None and not _lives(self.dvc):
-            self.cause = self.cause or "the end of dvc"
+    def has_come(self, most: Callable[[int], int] = int) -> bool:
+        """Asked after each step.   most: of what all say that train together."""
+        for name, process in self.above.items():
+            if process is not None and not _lives(process):
+                self.cause = self.cause or f"the end of {name}"
+        if most(bool(self.cause)):
+            self.cause = self.cause or "the end of another process"
         return bool(self.cause)
 
 

@@ -1,0 +1,87 @@
+"""A model that answers in several processes of one machine, each with a card or its share of the
+cores.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from stages import backends
+from stages.backends.shared import cards, workers
+from stages.errors import UserError
+from stages.records import Answer, Row
+from stages.settings import Answering
+from stages.text.batches import dealt
+
+ours: Any = None  # in such a process: the stages.backends.Answerer that it has loaded
+
+
+class Answerers:
+    """Rows are dealt out by their length; an answer is that of one process, whichever gives it."""
+
+    def __init__(self, model: str, base: str, settings: Answering, processes: int) -> None:
+        """processes: more than one."""
+        self.processes = processes
+        spawn = multiprocessing.get_context("spawn")
+        places = spawn.Queue()
+        taken = workers.usable_cards(settings.device)
+        for number in range(processes):
+            places.put((number, taken[number] if taken else ""))
+        # Read when PyTorch is imported, which it is there and not here.
+        os.environ.setdefault("OMP_NUM_THREADS", f"{max(1, cards.cores() // processes)}")
+        self.pool = ProcessPoolExecutor(
+            processes, spawn, initializer=_load, initargs=(places, model, base, settings)
+        )
+
+    def predict(self, rows: Sequence[Row]) -> list[Answer]:
+        """As stages.backends.Answerer. Raises UserError where a process is killed."""
+        lengths = [len(str(row)) for row in rows]
+        shares = dealt(range(len(rows)), lengths, self.processes)
+        futures = [
+            self.pool.submit(_predict, [rows[at] for at in share]) for share in shares if share
+        ]
+        answers = dict[int, Answer]()
+        try:
+            for share, future in zip(filter(None, shares), futures, strict=True):
+                answers |= zip(share, future.result(), strict=True)
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that answered was ended, as where memory runs out; the same command "
+                "goes on from the answers that are kept, with a smaller launch.processes or "
+                "generation.batch_size if need be"
+            ) from None
+        return [answers[at] for at in range(len(rows))]
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def _load(places: Any, model: str, base: str, settings: Answering) -> None:
+    """Begin such a process. The first one tells how far it is; all end with the one that began
+    them, which a pool's processes otherwise outlive.
+    """
+    global ours
+    number, card = places.get()
+    if card:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        os.environ["CUDA_VISIBLE_DEVICES"] = card
+    if number:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    ours = backends.load(settings.backend, settings.exact).answerer(model, base, settings)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
+
+
+def _predict(rows: list[Row]) -> list[Answer]:
+    answers: list[Answer] = ours.predict(rows)
+    return answers
