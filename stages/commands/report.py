@@ -8,7 +8,7 @@ import typer
 
 from stages.errors import UserError
 from stages.files import atomic_write, require_writable
-from stages.page import contents, page_file, revisions
+from stages.page import comment, contents, page_file, revisions
 from stages.page.contents import Copy
 from stages.params import load_params
 from stages.progress_lines import ProgressLines
@@ -25,22 +25,35 @@ def report(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="folder for index.html, or an .html file")
     ] = Path("build/report"),
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="file for the figures as a comment on a pull request"),
+    ] = None,
 ) -> None:
     """Write one HTML file with the chains, what each run knows and forgot, what made it, and every
     held-out row with all answers: build/report/index.html. It opens from the disk.
+
+    --markdown writes beside it what GitHub and GitLab show of a comment: which runs are better or
+    worse than at the revision (without one, than their parents), what they forgot, and what data,
+    settings and machine made them.
 
     Examples:
 
       python -m stages report
 
       python -m stages report main exp-abc12 -o /tmp/report.html
+
+      python -m stages report main --markdown build/report/comment.md
     """
     path = output if output.suffix == ".html" else output / "index.html"
+    if markdown and len(revision_names or []) > 1:
+        raise UserError("report --markdown: compares with one revision; name one, or none")
     params = load_params()
     compared = [task for task in params.compare if _chain(task).is_file()]
     if not compared:
         raise UserError("metrics/compare: nothing has been compared yet; run `dvc repro` first")
-    require_writable(path.parent)
+    for folder in (path.parent, *([markdown.parent] if markdown else [])):
+        require_writable(folder)
     with tempfile.TemporaryDirectory() as scratch:
         copies = [Copy(Path()), *_copies(revision_names or [], compared, Path(scratch))]
         runs = {
@@ -48,12 +61,17 @@ def report(
             for task in compared
         }
         total = sum(map(len, runs.values())) * len(copies)
-        figures, rows = [], {}
         with ProgressLines("reading", total, "runs") as lines:
-            for task in compared:
-                about, rows[task] = contents.of_task(task, copies, runs[task], lines.advance)
-                figures.append(about)
+            read = [contents.read(task, copies, runs[task], lines.advance) for task in compared]
+        figures, rows = [], {}
+        for of in read:
+            about, rows[of.task] = contents.of_task(of)
+            figures.append(about)
         said = [*_unchanged(compared, copies), *_lacking(figures)]
+        if markdown:
+            there = copies[1] if revision_names else None
+            with atomic_write(markdown) as file:
+                file.write(comment.of_tasks(read, copies[0], there, Path(scratch)))
     page = page_file.html_of({"tasks": figures, "said": said}, rows)
     with atomic_write(path) as file:
         file.write(page)

@@ -29,15 +29,25 @@ class Copy:
         return f"{run}@{self.revision}" if self.revision else run
 
 
-def of_task(
-    task: str, copies: list[Copy], runs: list[str], done: Callable[[], None]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(figures, rows) of a task.
+@dataclass(frozen=True)
+class TaskRuns:
+    """What there is of a task's runs, the workspace's first.
+
+    figures: of each run.   held_out: of each that has rows, by its label.
+    """
+
+    task: str
+    figures: list[dict[str, Any]]
+    held_out: dict[str, list[Outcome]]
+
+
+def read(task: str, copies: list[Copy], runs: list[str], done: Callable[[], None]) -> TaskRuns:
+    """A task's runs in the workspace and at revisions.
 
     copies: the workspace, then revisions.   runs: those of params.yaml, in their order.
     done: called after each run.
     """
-    shown, found, points = [], {}, {}
+    shown, found = [], {}
     for copy in copies:
         compared = figures.chain(task, copy.folder)
         for run in dict.fromkeys([*compared, *([] if copy.revision else runs)]):
@@ -47,7 +57,6 @@ def of_task(
             held_out, lacks = _outcomes(task, run, copy)
             if held_out:
                 found[label] = held_out
-            points[label] = figures.losses(task, run, copy.folder)
             shown.append(
                 entry
                 | {
@@ -60,13 +69,19 @@ def of_task(
                     "categories": figures.by_category(task, run, copy.folder, held_out),
                     "measures": figures.measures(task, run, copy.folder),
                     "lineage": lineage.of_run(run, copy.folder),
-                    "losses": points[label],
+                    "losses": figures.losses(task, run, copy.folder),
                 }
             )
             done()
     _add_versions(task, copies[0].folder, shown, found)
-    about = {"task": task, "measure": _measure(task), "runs": shown}
-    return about | {"curves": curves.drawing(points)}, rows.of_task(task, found)
+    return TaskRuns(task, shown, found)
+
+
+def of_task(of: TaskRuns) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(figures, rows) of a task, as the page has them."""
+    losses = {run["label"]: run["losses"] for run in of.figures}
+    about = {"task": of.task, "measure": _measure(of.task), "runs": of.figures}
+    return about | {"curves": curves.drawing(losses)}, rows.of_task(of.task, of.held_out)
 
 
 def _add_versions(

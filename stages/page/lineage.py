@@ -57,6 +57,13 @@ def _config(model: str, folder: Path) -> Flat:
     return _flat(read_json(folder / "build/config/train" / f"{name}.json"))
 
 
+def changed_settings(run: str, before: Path, now: Path) -> list[tuple[str, Any, Any]]:
+    """[what, then, now] of all that decides a run's training beside its data, in two folders; none
+    where one of them does not have it.
+    """
+    return _differences(_config(run, before), _config(run, now))
+
+
 def _differences(parent: Flat, own: Flat) -> list[tuple[str, Any, Any]]:
     """Of all that decides a training beside its data; none where the parent is no run."""
     names = [name for name in own | parent if parent and own and parent.get(name) != own.get(name)]
