@@ -24,6 +24,9 @@ lint: .venv/installed-dev
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
+	shellcheck .ci/run .ci/report
 
 audit: .venv/installed-dev
 	@if python -c "import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/PyYAML/6.0.3/json', timeout=10)" 2>/dev/null; \

@@ -97,15 +97,21 @@ def _beside(
     if not own:
         state = "unknown" if state == "changed" else state
         return Judged(run, state, other, 0, noted, [], data, settings)
-    if state == "changed" and all(
-        outcome.statistics == theirs[outcome.key].statistics for outcome in own
-    ):
+    answers_differ = any(outcome.statistics != theirs[outcome.key].statistics for outcome in own)
+    if state == "changed" and not answers_differ and not _trained_otherwise(of, run, other):
         return Judged(run, "same", other)
     once = outcomes.once(own)
     change = noted or _change(of.task, once, theirs)
     return Judged(
         run, state, other, len(once), change, _moved(of.task, own, theirs), data, settings
     )
+
+
+def _trained_otherwise(of: TaskRuns, run: dict[str, Any], other: str) -> bool:
+    """Whether both are noted and differ: with another test set alone, a run's scores are new."""
+    before = next(each for each in of.figures if each["label"] == other)
+    both = [each["lineage"] for each in (run, before) if each["lineage"]]
+    return len({(str(each["noted"]), each["data_md5"]) for each in both}) > 1
 
 
 def _answered_by_both(
