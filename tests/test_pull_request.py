@@ -106,7 +106,7 @@ def test_a_new_run_is_judged_against_its_parent_with_what_it_forgot(told):
 
 def test_a_run_that_is_gone_is_named(told):
     text = told({"gec-001": ANSWERS["gec-001"]}, ANSWERS)
-    assert "Gone: <code>gec-002&#64;main</code>" in text
+    assert "Gone: <code>gec-002&#64;<!-- -->main</code>" in text
 
 
 def test_without_rows_scores_are_told_and_no_verdict(told, tmp_path, monkeypatch):
@@ -138,6 +138,7 @@ def test_hostile_text_stays_text(told):
     assert f"{shown}…" in drawn.codes
     outside = re.sub(r"<code>.*?</code>", "", text)
     assert not re.search(r"@|https?:|www\.|script|octocat", outside)
+    assert "&#64;<!-- -->octocat" in text  # else cmark-gfm makes a link of a@b.c
     assert not re.search(r"[@`|]", "".join(re.findall(r"<code>(.*?)</code>", text)))
 
 
