@@ -25,7 +25,7 @@ def _escaped(character: str) -> str:
     if any(kind in UNSEEN for kind in kinds):
         return "\ufffd"
     if character == "@":
-        return "&#64;<!-- -->"  # cmark-gfm looks for addresses of mail after it has read the numbers
+        return "&#64;<!-- -->"  # else cmark-gfm finds addresses of mail when it has read numbers
     plain = not character.isascii() or PLAIN.fullmatch(character)
     return character if plain else f"&#{ord(character)};"
 
