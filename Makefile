@@ -26,7 +26,8 @@ lint: .venv/installed-dev
 	lint-imports --no-cache
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
-	shellcheck .ci/run .ci/report
+	shellcheck .ci/run .ci/report elsewhere/*.sh
+	hadolint Containerfile
 
 audit: .venv/installed-dev
 	@if python -c "import urllib.request; urllib.request.urlopen('https://pypi.org/pypi/PyYAML/6.0.3/json', timeout=10)" 2>/dev/null; \
