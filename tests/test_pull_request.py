@@ -158,7 +158,7 @@ def test_a_comment_is_no_longer_than_github_takes(many_tasks, many_runs):
             "lineage": {
                 "corpora": [{"name": f"gec-{number:03}", "share": 1.0, "rows": 1_000_000}],
                 "parent": "models/lm-001",
-                "noted": {"steps": 600, "computed_on": "cpu", "precision": "float32"},
+                "noted": {"steps": 600, "computed_on": "2 × H100", "precision": "bfloat16", "processes": 2},
                 "differs": [(HOSTILE * 9, HOSTILE * 9, HOSTILE * 9)] * 50,
             },
         }
@@ -168,6 +168,7 @@ def test_a_comment_is_no_longer_than_github_takes(many_tasks, many_runs):
     text = comment.of_tasks(read, Copy(Path()), None, Path())
     assert len(text) < GREATEST - 1_000
     assert text.startswith(comment.MARK)
+    assert "from <code>lm-001</code> in 600 steps on <code>2 × H100</code> in 2 processes in bfloat16" in text  # fmt: skip
     assert "Intervals are 95 %" in text
     assert "further runs on the page alone" in text
     assert (many_tasks == 100) == ("further tasks on the page alone" in text)

@@ -147,13 +147,15 @@ def _value(setting: Any) -> str:
 
 
 def _place(each: Judged) -> list[str]:
-    noted = each.run["lineage"].get("noted", {})
-    if not noted:
+    made = each.run["lineage"]
+    if not made:
         return []
-    parent = each.run["lineage"]["parent"].removeprefix("models/")
+    noted = made["noted"]
+    several = f" in {noted['processes']} processes" if noted.get("processes", 1) > 1 else ""
     precision = f" in {noted['precision']}" if "precision" in noted else ""
-    machine = f"{code(noted['computed_on'])}{precision}"
-    return [f"from {code(parent)} in {noted['steps']:,} steps on {machine}"]
+    machine = f" on {code(noted['computed_on'])}" if "computed_on" in noted else ""
+    parent = code(made["parent"].removeprefix("models/"))
+    return [f"from {parent} in {noted['steps']:,} steps{machine}{several}{precision}"]
 
 
 def _gone(runs: list[dict[str, Any]]) -> str:
