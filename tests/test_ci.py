@@ -182,13 +182,15 @@ def test_shell_is_without_a_fault(tmp_path):
 
 @pytest.fixture
 def branch(clone):
-    """A branch of the nano graph with another version of gec-002 than main's, ready for CI: without
-    the outputs and with main's cache."""
+    """A branch of the nano graph that trains gec-002 at another rate on half its rows, ready for CI:
+    without the outputs and with main's cache."""
     run(clone, "git", "update-ref", "refs/remotes/origin/main", "HEAD")
     run(clone, "git", "switch", "--quiet", "--create", "change")
     params = (clone / "params.yaml").read_text(encoding="utf-8")
     changed = re.sub(r"(\n    corpus: gec-002\n)", r"\1    learning_rate: 1.0e-1\n", params)
-    assert changed != params
+    changed = changed.replace("train_002.tsv}", "train_002.tsv, max_samples: 40}", 1)
+    assert "max_samples: 40" in changed
+    assert "learning_rate: 1.0e-1" in changed
     (clone / "params.yaml").write_text(changed, encoding="utf-8")
     run(clone, *nano.GIT, "commit", "--quiet", "--all", "--message", "another rate")
     run(clone, "git", "clean", "-fdxq", "--exclude=.dvc/cache")
@@ -222,6 +224,7 @@ def test_github_trains_what_changed_and_posts_what_became_of_it(branch, tmp_path
     assert "| gec-002 | " in told
     assert "gec-002 of <code>origin/main</code>" in told
     assert "changed <code>settings&#46;learning&#95;rate</code>" in told
+    assert re.search(r"trained on gec-002 \([0-9]+ rows\): beside gec-002 there 0 new rows, [0-9]+ gone", told)  # fmt: skip
     assert "11 as on <code>origin/main</code>" in told
     assert "This repository names no DVC remote: nothing was pulled." in told
     assert "What came out is not what is committed" in told

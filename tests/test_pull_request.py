@@ -49,16 +49,18 @@ class Drawn(HTMLParser):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """told(HERE, THERE, rows): the comment on a workspace's answers beside those of a revision
-    "main", {} for none."""
+    """told(HERE, THERE, rows, rows there): the comment on a workspace's answers beside those of a
+    revision "main", {} for none."""
 
-    def tell(here: dict, there: dict, rows: list[dict] = ROWS) -> str:
+    def tell(
+        here: dict, there: dict, rows: list[dict] = ROWS, rows_there: list[dict] | None = None
+    ) -> str:
         copies = []
-        for name, answers in (("", here), ("main", there)):
+        for name, answers, asked in (("", here, rows), ("main", there, rows_there or rows)):
             if answers:
                 folder = tmp_path / (name or "workspace")
                 folder.mkdir()
-                repository.make(folder, rows, answers)
+                repository.make(folder, asked, answers)
                 copies.append(Copy(folder, name))
         monkeypatch.chdir(tmp_path / "workspace")
         copies[0] = Copy(Path())
@@ -90,6 +92,15 @@ def test_a_run_that_changed_is_judged_against_itself_as_compare_does_it(told, tm
     }
     expected = compare.chain_entry("workspace", "main", scored, tasks.score("gec"))
     assert compare.comparison_cells(expected)[1] == line_of("gec-002", text)[3]
+
+
+def test_a_run_whose_held_out_rows_have_grown_is_as_it_was(told):
+    """And a row whose reference has changed is not compared."""
+    many = [row(n, "Verb", f"走った{n}", f"走る{n}") for n in range(40)]
+    before = [*many[:20], row(20, "Verb", "走った20", "走れ20")]
+    right = [each["messages"][-1]["content"] for each in many]
+    text = told({"gec-001": right}, {"gec-001": right[:21]}, many, before)
+    assert "### 1 run: 1 as on <code>main</code>" in text
 
 
 def test_a_new_run_is_judged_against_its_parent_with_what_it_forgot(told):

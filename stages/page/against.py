@@ -33,14 +33,13 @@ class Judged:
 
     state: "new"; of those that the revision has too "same", "changed", or "unknown" where rows of
     one are not at hand.   other: the label of what it is compared with, "" for nothing.
-    rows: held-out rows that both answered.   data: what training rows it has that the other has
-    not; "" where nothing is to be told.   settings: [what, then, now] of those that differ.
+    data: what training rows it has that the other has not; "" where nothing is to be told.
+    settings: [what, then, now] of those that differ.
     """
 
     run: dict[str, Any]
     state: str
     other: str = ""
-    rows: int = 0
     change: bootstrap.Difference | None = None
     moved: list[Moved] = field(default_factory=list)
     data: str = ""
@@ -96,15 +95,12 @@ def _beside(
     noted = from_parent(run) if state == "new" else None
     if not own:
         state = "unknown" if state == "changed" else state
-        return Judged(run, state, other, 0, noted, [], data, settings)
+        return Judged(run, state, other, noted, [], data, settings)
     answers_differ = any(outcome.statistics != theirs[outcome.key].statistics for outcome in own)
     if state == "changed" and not answers_differ and not _trained_otherwise(of, run, other):
         return Judged(run, "same", other)
-    once = outcomes.once(own)
-    change = noted or _change(of.task, once, theirs)
-    return Judged(
-        run, state, other, len(once), change, _moved(of.task, own, theirs), data, settings
-    )
+    change = noted or _change(of.task, outcomes.once(own), theirs)
+    return Judged(run, state, other, change, _moved(of.task, own, theirs), data, settings)
 
 
 def _trained_otherwise(of: TaskRuns, run: dict[str, Any], other: str) -> bool:
