@@ -27,6 +27,7 @@ DECIDES_NOTHING = {
     "memory than it may",
     "stages.backends.shared.checkpoints": "keeps checkpoints, from which a killed training goes on "
     "to the same bytes",
+    "stages.backends.shared.workers": "begins the processes of a training, which `launch` decides",
 }
 """Modules that decide no byte of what a stage writes (tests/test_tells_and_keeps.py), and why: they
 rerun nothing.

@@ -33,7 +33,7 @@ MODULES = [
 
 SILENT = '''
 import json, sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -73,6 +73,13 @@ STAND_INS = {
         "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),
     },
     "progress": {"Progress": Progress},
+    "workers": {
+        "Place": None,
+        "place": lambda: SimpleNamespace(rank=0, size=1, leads=True),
+        "is_spread": nothing,
+        "launcher": nothing,
+        "ended_together": nullcontext,
+    },
     "checkpoints": {
         "folder_name": lambda *_: "kept",
         "locked_folder": locked_folder,
