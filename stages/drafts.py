@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from stages import backends, tasks
+from stages.backends.shared import cards
 from stages.corpus import clean, tables
 from stages.corpus.examples import BadLine
 from stages.errors import UserError, nearest
@@ -62,6 +63,7 @@ def write(
             f"that ends in {JSON_LINES}"
         )
     options = answering(params.resolve(run))
+    cards.choose_one()  # and no lock, as somebody waits for the rows
     model = backends.load(options.backend, options.exact).answerer(
         f"models/{run}", params.runs[run].base, options
     )

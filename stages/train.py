@@ -15,6 +15,7 @@ import typer
 from stages import backends, command_line, stage_config
 from stages.backends.shared import checkpoints, model_folders, workers
 from stages.backends.shared.fingerprint import fingerprint, md5
+from stages.backends.shared.place import place
 from stages.files import as_json, atomic_write, require_writable, write_json
 from stages.records import read_rows
 from stages.settings import Run, Settings
@@ -38,7 +39,7 @@ def main(
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     train_rows, valid_rows = read_rows(train), read_rows(valid)
     backend = backends.load(settings.backend, settings.exact)
-    name, leads = checkpoints.folder_name(run, spec), workers.place().leads
+    name, leads = checkpoints.folder_name(run, spec), place().leads
     if first_steps:
         with folder_of(f"{name}-first-steps") as folder, workers.ended_together():
             trained = backend.train(
@@ -84,7 +85,7 @@ def main(
                 "first_steps_md5": trained.first_steps_md5,
                 "precision": trained.precision,
                 "computed_on": trained.computed_on,
-                "processes": workers.place().size,
+                "processes": place().size,
             },
         )
         write_curve(curve, run, trained.history)
@@ -92,7 +93,7 @@ def main(
 
 def folder_of(name: str) -> AbstractContextManager[Path]:
     """Where a training keeps its checkpoints, held by the first of its processes."""
-    if workers.place().leads:
+    if place().leads:
         return checkpoints.locked_folder(name)
     return nullcontext(checkpoints.root() / name)
 

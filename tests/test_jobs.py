@@ -216,7 +216,7 @@ def test_what_delays_the_end_begins_first_and_cores_are_shared(monkeypatch):
     assert begun[0]["OMP_NUM_THREADS"] == "8"
 
 
-def test_each_training_has_a_card_of_its_own_and_waits_for_one(monkeypatch, capsys):
+def test_no_more_trainings_begin_than_there_are_cards_to_wait_for(monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     made, begun = crew(monkeypatch, 4)
     while made._begin_next():
@@ -226,7 +226,13 @@ def test_each_training_has_a_card_of_its_own_and_waits_for_one(monkeypatch, caps
         (["mix@b-001"], "2"),
     ]
     assert "repro | train@b-001 waits: every card is in use (2)\n" in capsys.readouterr().out
-    assert not made.free
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
+    made, begun = crew(monkeypatch, 4)
+    while made._begin_next():
+        pass
+    assert [each["stages"] for each in begun] == [["train@a-001"], ["train@b-001"], ["mix@b-001"]]
+    # Which of them it takes, each process settles (test_cards.py).
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in begun} == {"2,0"}
 
 
 def test_a_training_waits_for_memory_that_is_promised_to_another(monkeypatch, capsys):

@@ -18,6 +18,7 @@ from stages import backends
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import process_group
 from stages.backends.shared import answerers, cards, memory, remedies, workers
+from stages.backends.shared.place import cores
 from stages.backends.shared.progress import Progress
 from stages.errors import UserError
 from stages.layers import merge
@@ -265,7 +266,7 @@ def test_workers_are_told_their_place_as_torchrun_tells_it(tmp_path, monkeypatch
         f"' '.join(os.environ[name] for name in {names!r}.split()))",
         processes=2,
     )
-    threads = max(1, cards.cores() // 2)
+    threads = max(1, cores() // 2)
     told = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.iterdir())]
     assert told == [f"{rank} 2 {rank} 2 0 localhost {threads}" for rank in range(2)]
 

@@ -74,10 +74,7 @@ STAND_INS = {
     },
     "progress": {"Progress": Progress},
     "workers": {
-        "Place": None,
-        "place": lambda: SimpleNamespace(rank=0, size=1, leads=True),
         "is_spread": nothing,
-        "launcher": nothing,
         "ended_together": nullcontext,
     },
     "checkpoints": {

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.shared import model_folders, process
+from stages.backends.shared import cards, model_folders, process
 from stages.files import write_json, write_lines
 from stages.layers import merge
 from stages.settings import Launch, Lora, Options, Run, Settings
@@ -38,6 +38,7 @@ CONTRARY = [
 ]
 """Validation rows whose loss rises as ROWS are learned."""
 process.set_up("machine")
+cards.choose_one()  # without its lock: several processes of tests share a machine's one card
 OPTIONS = {
     "seed": 42,
     "backend": "pytorch",

@@ -1,8 +1,8 @@
 """`dvc repro` with the stages that do not depend on each other side by side.
 
 Each is a `dvc repro --single-item` of its own. DVC judges what has changed, runs the command and
-locks what it reads and writes; here is decided only when a stage's turn has come, with how many
-threads, and on which card.
+locks what it reads and writes; here is decided only when a stage's turn has come, and with how many
+threads. Which card it computes on it settles itself, with all others of this machine (cards.py).
 """
 
 import contextlib
@@ -42,12 +42,11 @@ CHATTER = re.compile(
 
 @dataclass
 class Job:
-    """One call of dvc.   planned: bytes that its training takes.   card: the GPU it has."""
+    """One call of dvc.   planned: bytes that its training takes."""
 
     stages: list[str]
     process: subprocess.Popen[str]
     planned: int = 0
-    card: str = ""
     began: float = field(default_factory=time.monotonic)
     failed: set[str] = field(default_factory=set)
     listener: threading.Thread | None = None
@@ -103,7 +102,6 @@ class Crew:
         self.waits: set[str] = set()  # for memory or a card, which has been said
         self.signal = 0
         self.cards = list(cards.free_megabytes())
-        self.free = set(self.cards)
         # As it is now: a plan of memory sets what the one run needs, and another must not have it.
         self.environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         self.printing = threading.Lock()
@@ -160,13 +158,14 @@ class Crew:
                     self.waits.add(name)
                     self._say(f"{name} waits: {why}")
                 continue
-            self._begin(together, planned, kind)
+            self._begin(together, planned)
             return True
         return False
 
     def _waits_for(self, planned: int, kind: str) -> str:
         """Why a stage cannot begin beside those that run, or ""; alone it always can."""
-        if kind in TAKE_LONG and self.cards and not self.free:
+        taking = sum(job.stages[0].partition("@")[0] in TAKE_LONG for job in self.running)
+        if kind in TAKE_LONG and self.cards and taking >= len(self.cards):
             return f"every card is in use ({', '.join(self.cards)})"
         # What runs may not have taken yet what is planned for it.
         promised = sum(
@@ -177,25 +176,20 @@ class Crew:
             return f"{planned / 2**20:,.0f} MB planned, {max(0, available) / 2**20:,.0f} MB free"
         return ""
 
-    def _begin(self, together: list[str], planned: int, kind: str) -> None:
-        card = min(self.free) if kind in TAKE_LONG and self.free else ""
-        if card:
-            self.free.remove(card)
+    def _begin(self, together: list[str], planned: int) -> None:
         beside = [name for job in self.running for name in job.stages] + self.ready
         longer = sum(name.partition("@")[0] in TAKE_LONG for name in beside)
         threads = max(1, cores() // min(self.most, max(1, longer)))
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *together],
-            env={"OMP_NUM_THREADS": str(threads)}  # unless the user has set it
-            | self.environment
-            | ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": card} if card else {}),
+            env={"OMP_NUM_THREADS": str(threads)} | self.environment,  # unless the user has set it
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             start_new_session=True,  # signals reach it from here alone, once
         )
-        job = Job(together, process, planned, card)
+        job = Job(together, process, planned)
         self.ready = [name for name in self.ready if name not in together]
         self.running.append(job)
         if self.signal:  # it came while the process was being made
@@ -218,7 +212,6 @@ class Crew:
         self.running.remove(job)
         if job.listener:
             job.listener.join()  # a training may outlive its dvc until its checkpoint is written
-        self.free |= {job.card} - {""}
         seconds = time.monotonic() - job.began
         self.seconds |= dict.fromkeys(job.stages, seconds / len(job.stages))
         if not job.process.returncode:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stages import backends, tasks
 from stages.backends import Answerer
+from stages.backends.shared import cards
 from stages.errors import UserError
 from stages.layers import Params, answering
 from stages.params import entry
@@ -34,6 +35,7 @@ class TrainedRun:
 
     def load(self) -> Answerer:
         backend = backends.load(self.settings.backend, self.settings.exact)
+        cards.choose_one()  # and no lock: no training waits until a prompt or a page is closed
         return backend.answerer(self.folder.as_posix(), self.base, self.settings)
 
 

@@ -23,10 +23,11 @@ from stages.backends.pytorch.models import (
     share_tensors,
 )
 from stages.backends.pytorch.process_group import ProcessGroup
-from stages.backends.shared import adapters, memory, model_folders, process, workers
+from stages.backends.shared import adapters, memory, model_folders, process
 from stages.backends.shared.answering import ModelAnswerer
-from stages.backends.shared.devices import description, device, use_threads
+from stages.backends.shared.devices import description, device, own_device, use_threads
 from stages.backends.shared.fingerprint import fingerprint
+from stages.backends.shared.place import place
 from stages.backends.shared.precision import Precision, choose, native, settled
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
@@ -86,13 +87,13 @@ def train(
     first_steps_only: bool = False,
 ) -> Trained:
     """As stages.backends.Backend."""
+    where = own_device(settings.device)  # before the imports: bitsandbytes starts CUDA
     # Here, because transformers' Trainer takes three seconds to import and prediction goes without
     # it.
     from stages.backends.pytorch.fit import fit
     from stages.backends.shared.progress import Progress
 
     use_threads(settings.threads)
-    where = device(settings.device)
     group = ProcessGroup.join(where, settings.launch.nodes)
     numbers = precision(settings)
     settings = settings.model_copy(update={"precision": numbers.name})
@@ -161,7 +162,7 @@ def seen(spec: Run, settings: Settings, encoded: Mapping[str, Sequence[Encoded]]
     """What processes that train together must have alike, as checksums; on one machine all read the
     same weights.
     """
-    if workers.place().size == 1:
+    if place().size == 1:
         return {}
     rows, project = hashlib.md5(usedforsecurity=False), Path(backends.__file__).parents[1]
     for part in encoded.values():
@@ -210,7 +211,7 @@ class Answerer(ModelAnswerer):
 
     def __init__(self, model: str, base: str, settings: Answering) -> None:
         use_threads(settings.threads)
-        where = device(settings.device)
+        where = own_device(settings.device)
         self.name = model
         self.tokenizer = load_tokenizer(model, base, settings)
         quantized = native(settings.exact, where).name if settings.method == "qlora" else ""

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch._C._distributed_c10d import FileStore, Store, TCPStore
 
 from stages.backends.shared import workers
+from stages.backends.shared.place import STORE, Place
+from stages.backends.shared.place import place as place_of_this
 from stages.errors import UserError
 
 JOIN_SECONDS = "TSUGIKI_JOIN_SECONDS"
@@ -26,7 +28,7 @@ all of them."""
 class ProcessGroup:
     """Sums and lists over all processes. One that is alone is a group too, of size 1."""
 
-    def __init__(self, place: workers.Place) -> None:
+    def __init__(self, place: Place) -> None:
         self.rank, self.size, self.leads = place.rank, place.size, place.leads
 
     @classmethod
@@ -35,12 +37,12 @@ class ProcessGroup:
 
         Raises UserError for a machine that does not come.
         """
-        place = workers.place()
+        place = place_of_this()
         if place.size == 1 or dist.is_initialized():
             return cls(place)
         # Objects go by way of the CPU, gradients of cards by way of NCCL.
         backend = "cpu:gloo,cuda:nccl" if where == "cuda" else "gloo"
-        address = os.environ.get(workers.STORE, "")
+        address = os.environ.get(STORE, "")
         if not address:  # torchrun's own
             dist.init_process_group(backend)
             return cls(place)
@@ -129,7 +131,7 @@ def buckets(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     return found
 
 
-def _store_of_machines(address: str, place: workers.Place, nodes: int, seconds: timedelta) -> Store:
+def _store_of_machines(address: str, place: Place, nodes: int, seconds: timedelta) -> Store:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     if not place.leads:
         _await(host, int(port), seconds)

@@ -12,6 +12,7 @@ from typing import Any
 
 from stages import backends
 from stages.backends.shared import cards, workers
+from stages.backends.shared.place import cores
 from stages.errors import UserError
 from stages.records import Answer, Row
 from stages.settings import Answering
@@ -28,11 +29,11 @@ class Answerers:
         self.processes = processes
         spawn = multiprocessing.get_context("spawn")
         places = spawn.Queue()
-        taken = workers.usable_cards(settings.device)
+        taken = cards.take(processes) if workers.usable_cards(settings.device) else []
         for number in range(processes):
             places.put((number, taken[number] if taken else ""))
         # Read when PyTorch is imported, which it is there and not here.
-        os.environ.setdefault("OMP_NUM_THREADS", f"{max(1, cards.cores() // processes)}")
+        os.environ.setdefault("OMP_NUM_THREADS", f"{max(1, cores() // processes)}")
         self.pool = ProcessPoolExecutor(
             processes, spawn, initializer=_load, initargs=(places, model, base, settings)
         )

@@ -4,6 +4,7 @@ import platform
 
 import torch
 
+from stages.backends.shared import cards
 from stages.errors import UserError
 
 LOGITS_AT_ONCE = 2**25
@@ -16,9 +17,11 @@ float32.
 def device(wanted: str) -> str:
     """Where to compute, "cuda", "mps" or "cpu".
 
-    wanted: one of them, or "auto" for the first that there is. Raises UserError for one that this
-    machine has not.
+    wanted: one of them, or "auto" for the first that there is. Of several cards this process sees
+    one from then on. Raises UserError for one that this machine has not.
     """
+    if takes_cards(wanted):
+        cards.choose_one()
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -28,6 +31,22 @@ def device(wanted: str) -> str:
     if wanted != "auto" and not there[wanted]:
         raise UserError(f"device: there is no {wanted} here; set auto, which takes {found}")
     return found if wanted == "auto" else wanted
+
+
+def own_device(wanted: str) -> str:
+    """As `device`, for what trains or predicts: with a card that no other such process has, for
+    which it waits.
+    """
+    if takes_cards(wanted):
+        cards.take()
+    return device(wanted)
+
+
+def takes_cards(wanted: str) -> bool:
+    """Whether a process with this setting computes on a card where the machine has one. CUDA is not
+    started for it: which cards a process sees is settled by then.
+    """
+    return wanted in ("auto", "cuda") and torch.version.cuda is not None
 
 
 def use_threads(threads: int) -> None:

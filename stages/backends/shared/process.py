@@ -9,8 +9,6 @@ import platform
 import sys
 import warnings
 
-from stages.backends.shared import cards
-
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -34,7 +32,6 @@ def set_up(exact: str) -> None:
         from stages.backends.shared import portable_products  # imports PyTorch
 
         portable_products.install()
-    cards.choose_one()
     # Read when CUDA starts: segments that grow leave 5 to 10 % less of the device's memory in
     # unusable pieces.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

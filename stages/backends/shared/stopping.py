@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 
 import psutil
 
-from stages.backends.shared import workers
+from stages.backends.shared.place import launcher
 from stages.errors import UserError
 from stages.settings import Settings
 
@@ -29,7 +29,7 @@ class Interruption:
         # SIGTERM or SIGKILL for dvc alone leaves its children running, and nobody would save what
         # they make.
         dvc = next((parent for parent in psutil.Process().parents() if _is_dvc(parent)), None)
-        self.above = {"dvc": dvc, "its launcher": workers.launcher()}
+        self.above = {"dvc": dvc, "its launcher": launcher()}
 
     def __enter__(self) -> None:
         self.before = {

@@ -19,46 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from stages.backends.shared import cards
+from stages.backends.shared.place import STORE, Place, cores, place
 from stages.errors import UserError
 from stages.settings import Launch
 
-STORE = "TSUGIKI_STORE"
-"""Where workers meet: a file, or tcp://HOST:PORT of the first machine."""
 PORT = "29500"  # torchrun's
 LEFT_ALONE = 75
 """Exit code of a worker that ended because another had: EX_TEMPFAIL of sysexits.h."""
 GRACE_SECONDS = 5
 """For the others to end by themselves when one has failed."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A worker's place among all `size`, counted from 0.   node: its machine's."""
-
-    rank: int = 0
-    size: int = 1
-    node: int = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes and tells."""
-        return self.rank == 0
-
-
-def place() -> Place:
-    """Of this process; alone where nobody has begun it as a worker."""
-    asked = os.environ
-    if STORE not in asked and "TORCHELASTIC_RUN_ID" not in asked:
-        return Place()
-    return Place(int(asked["RANK"]), int(asked["WORLD_SIZE"]), int(asked["GROUP_RANK"]))
-
-
-def launcher() -> psutil.Process | None:
-    """Who began this process as a worker."""
-    return psutil.Process().parent() if place().size > 1 else None
 
 
 def processes(launch: Launch, device: str) -> int:
@@ -119,14 +89,14 @@ def run(arguments: Sequence[str], launch: Launch, device: str) -> None:
     require_cards(launch, device)
     count = processes(launch, device)
     node, store = meeting_place(launch)
-    taken = usable_cards(device)[:count]
+    taken = cards.take(count) if usable_cards(device) else []
     shared = os.environ | {
         "WORLD_SIZE": f"{launch.nodes * count}",
         "LOCAL_WORLD_SIZE": f"{count}",
         "GROUP_RANK": f"{node}",
         "MASTER_ADDR": store.removeprefix("tcp://").rpartition(":")[0] or "localhost",
     }
-    shared.setdefault("OMP_NUM_THREADS", f"{max(1, cards.cores() // count)}")
+    shared.setdefault("OMP_NUM_THREADS", f"{max(1, cores() // count)}")
     if launch.nodes == 1 and sys.platform == "linux":  # else gloo asks for this host's own name
         shared.setdefault("GLOO_SOCKET_IFNAME", "lo")
     workers, signals = list[Worker](), list[int]()
@@ -171,6 +141,7 @@ def _begin(arguments: Sequence[str], at: Place, environment: dict[str, str], log
             stdout=file if said else None,
             stderr=file if said else None,
             start_new_session=True,  # signals reach it from here alone, once
+            pass_fds=cards.held,
         )
     return Worker(at, process, said)
 
