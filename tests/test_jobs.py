@@ -277,3 +277,52 @@ def test_a_call_that_fails_in_the_middle_has_done_what_came_before(monkeypatch):
     made.running = [job]
     made._end(job)
     assert (made.done, made.failed, made.ready) == ({"train@a-001"}, {"train@b-001"}, ["mix@b-001"])
+
+
+def test_two_workers_of_the_queue_have_a_card_each(clone, tmp_path):
+    """As `dvc queue start -j 2` begins them, beside a training of somebody else, on card 1."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "nvidia-smi").write_text(
+        "#!/bin/sh\nprintf '0, 100, GPU-a\\n1, 300, GPU-b\\n2, 200, GPU-c\\n'\n"
+    )
+    (beside / "nvidia-smi").chmod(0o755)
+    (beside / "sitecustomize.py").write_text(  # a PyTorch that knows CUDA
+        "import sys\n"
+        "if 'stages.train' in sys.orig_argv:\n    import torch\n    torch.version.cuda = '13.0'\n"
+    )
+    environment = ENVIRONMENT | {
+        "PATH": f"{beside}:{os.environ['PATH']}", "PYTHONPATH": str(beside), "TMPDIR": str(beside),
+    }  # fmt: skip
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+
+    def dvc(*arguments: str) -> None:
+        """Into a file: a worker keeps a pipe open until it ends."""
+        with (beside / "dvc.log").open("a") as log:
+            subprocess.run(
+                ["dvc", *arguments], cwd=clone, env=environment, stdout=log, stderr=log, check=True
+            )
+
+    with (beside / "tsugiki-card-GPU-b.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for key in ("max_steps", "eval_steps"):  # which end neither training before it is killed
+            change(clone, f"runs/reward-002/{key}", 4000)
+        for rank, name in ((5, "one"), (6, "two")):
+            change(clone, "runs/reward-002/lora/r", rank)
+            dvc("exp", "run", "--queue", "--name", name, "train@reward-002")
+        dvc("queue", "start", "--jobs", "2")
+        computes = re.compile(r"^computes on card (.+)$", re.MULTILINE)
+        until = time.monotonic() + 300
+        cards: list[list[str]] = []
+        while len(cards) < 2:
+            assert time.monotonic() < until, (beside / "dvc.log").read_text("utf-8")
+            time.sleep(0.5)
+            logs = [*clone.glob(".dvc/tmp/exps/run/*/*.out")]
+            cards = [*filter(None, (computes.findall(log.read_text("utf-8")) for log in logs))]
+        for name in "ac":
+            lock = (beside / f"tsugiki-card-GPU-{name}.lock").open("r+")
+            os.kill(int(lock.read()), signal.SIGKILL)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # free at once
+            lock.close()
+        dvc("queue", "stop", "--kill")
+    assert sorted(cards) == [["0"], ["2"]]

@@ -303,6 +303,26 @@ def test_a_second_trainer_on_the_same_checkpoints_is_refused(inside, monkeypatch
 # Hub references
 
 
+def test_one_that_waits_for_checkpoints_does_not_hinder_their_removal(inside, monkeypatch):
+    """Two queued experiments that begin with the same training: the first failed at its end."""
+    folder = Path(".scratch/abc")
+
+    def removed(path: Path) -> None:
+        """As shutil.rmtree, with another process that tries between any two of its steps."""
+        for file in path.iterdir():
+            file.unlink()
+            waiting.append(checkpoints._locked(folder))
+        path.rmdir()
+
+    waiting: list = []
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", removed)
+    with checkpoints.locked_folder("abc"):
+        pass
+    assert [path.name for path in Path(".scratch").iterdir()] == ["abc"]  # the other's now
+    assert waiting[0] is not None
+    waiting[0].close()
+
+
 def test_whether_the_hub_may_be_asked_decides_no_byte_of_a_tokenizer(base, inside, monkeypatch):
     for offline in (False, True):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)

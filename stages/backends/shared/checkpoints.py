@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,7 +64,7 @@ def discard(folder: Path) -> bool:
     if (lock := _locked(folder)) is None:
         return False
     with lock:
-        shutil.rmtree(folder)
+        _remove_locked(folder)
     return True
 
 
@@ -138,17 +139,23 @@ def locked_folder(label: str) -> Iterator[Path]:
         )
     with lock:
         yield folder
-        shutil.rmtree(folder)
+        _remove_locked(folder)
+
+
+def _remove_locked(folder: Path) -> None:
+    """Under another name first, in one instant: who waits for the lock makes the folder anew."""
+    shutil.rmtree(folder.rename(tempfile.mkdtemp(dir=folder.parent)))
 
 
 def _locked(folder: Path) -> IO[str] | None:
     """The folder's lock file, held, or None while another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / "lock").open("w")
-    with suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # else its holder has just removed it
-        if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
-            return lock
-    lock.close()
+    with suppress(FileNotFoundError):  # its holder has just removed it
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # else its holder has just removed it
+            if os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat()):
+                return lock
+        lock.close()
     return None
