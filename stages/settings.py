@@ -141,6 +141,12 @@ class Settings(Common):
     offload_activations: bool = Field(
         False, description="keep activations in the CPU's memory until the backward pass"
     )
+    offload_weights: bool = Field(
+        False,
+        description="keep the layers' frozen matrices in the CPU's memory, or on a CPU in the "
+        "base's file, and bring each layer's only while it computes; method lora, with "
+        "gradient_checkpointing",
+    )
     memory_limit_mb: int = Field(
         0, ge=0, description="of the device's memory, in 2^20 bytes; 0 = all that is free"
     )

@@ -27,6 +27,8 @@ def refuses(settings: Settings, scores_steps: bool) -> list[str]:
         faults.append("offload_activations: backend mlx has one memory; leave it out")
     if settings.launch != Launch():
         faults.append("launch: backend mlx trains in one process; use backend: pytorch")
+    if settings.offload_weights:
+        faults.append("offload_weights: backend mlx has one memory; leave it out")
     if settings.device in ("cuda", "mps"):
         faults.append(
             f"device {settings.device}: backend mlx knows auto (Metal where there is one) and cpu"

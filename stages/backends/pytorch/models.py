@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from stages.backends.pytorch import step_head
+from stages.backends.pytorch import offload, step_head
 from stages.backends.pytorch.loss import causal_model, require_plain_head
 from stages.backends.shared import adapters
 from stages.backends.shared.devices import device
@@ -31,13 +31,15 @@ from stages.files import read_json
 from stages.settings import Settings
 
 
-def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreTrainedModel:
+def load_weights(
+    folder: Path, quantized: str = "", where: str = "auto", offloads: bool = False
+) -> PreTrainedModel:
     """Full weights in float32 from safetensors, or in 4 bits.   where: as settings.device.
 
     quantized: the precision of the products with weights in 4 bits, and of the other weights; "" =
     none in 4 bits, but where the checkpoint's own are. They become NF4 with double quantisation
-    (Dettmers et al. 2023, QLoRA, section 3). Raises UserError for weights that transformers cannot
-    read.
+    (Dettmers et al. 2023, QLoRA, section 3).   offloads: whether the layers' matrices are there
+    only while their layer computes. Raises UserError for weights that transformers cannot read.
     """
     cuda = (where := device(where)) == "cuda"
     # cuDNN's attention makes a plan for every new length, 1.5 ms a call on an H200; the flash
@@ -50,8 +52,15 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
             f"method: qlora"
         )
     options: dict[str, Any] = {"dtype": torch.float32}
+    if offloads and (is_in_4_bits(folder) or where == "mps"):
+        why = "mps has one memory with the processor"
+        if is_in_4_bits(folder):
+            why = f"the weights of {folder} are in 4 bits"
+        raise UserError(f"offload_weights: {why}; leave it out")
     if is_in_4_bits(folder):
         options["device_map"] = {"": where}
+    elif offloads:
+        options |= offload.left_on_disk(folder)
     elif quantized:
         compute = getattr(torch, quantized)
         four_bits = BitsAndBytesConfig(
@@ -86,6 +95,8 @@ def load_weights(folder: Path, quantized: str = "", where: str = "auto") -> PreT
             f"safetensors or have another "
             f"shape there, {drawn[0]} among them; fetch it again, or mend config.json"
         )
+    if offloads:
+        offload.move(weights, folder)
     for module in weights.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes 0.50.2 repacks the weights at the first evaluation on such a CPU, and the
@@ -184,7 +195,10 @@ def model_for_training(
         adapters.check_continues(Path(parent), base, lora, added)
     weights = checkpointing(
         load_weights(
-            locate(base), settings.precision if settings.method == "qlora" else "", settings.device
+            locate(base),
+            settings.precision if settings.method == "qlora" else "",
+            settings.device,
+            settings.offload_weights,
         ),
         settings,
     )
@@ -218,7 +232,10 @@ def model_for_training(
     if parent != base:
         adapters.continue_adapter(adapters.trainable(grafted), Path(parent), lora)
     if settings.precision != "float32":
-        spare_conversions(grafted, getattr(torch, settings.precision))
+        with offload.set_aside(grafted):
+            spare_conversions(grafted, getattr(torch, settings.precision))
+    if settings.offload_weights:
+        grafted.to = partial(offload.to_device, grafted)
     return grafted
 
 

@@ -6,6 +6,8 @@ measured trainings: bench/memory.csv (CUDA) and bench/memory_cpu.csv (CPU). All 
 a tenth of what is planned here.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ PAGED_FROM = 100_000  # values; bitsandbytes keeps smaller optimizer states on t
 # Values per token and layer that are kept for the backward pass, as multiples of hidden_size and of
 # intermediate_size. LoRA with dropout keeps the input of each adapted matrix too.
 KEPT = (7.0, 5.0)
+LAYER = re.compile(r".*?\.\d+(?=\.)")  # what the names of a layer's weights begin with
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,19 @@ def need(
         if full
         else list(adapter_sizes(model, settings))
     )
-    in_layers, outside = 0.0, 0.0
+    elsewhere = settings.offload_weights and where != "mps"  # which has one memory
+    of_layers, outside, stored = Counter[str](), 0.0, 0
     for name, weight in model.named_parameters():
         is_linear = name.removesuffix(".weight") in linear
         size = weight.numel() * weight_bytes(is_linear, settings, config)
-        in_layers, outside = in_layers + size * is_linear, outside + size * (not is_linear)
+        if is_linear and (layer := LAYER.match(name)):
+            of_layers[layer[0]] += round(size)
+            stored += weight.numel() * (not elsewhere)
+        else:
+            outside, stored = outside + size, stored + weight.numel()
+    # A layer has all its matrices at once, until its backward pass has used them.
+    largest = max(of_layers.values(), default=0)
+    in_layers = largest if elsewhere else of_layers.total()
     costs, batch, layers = COSTS[where], rows * tokens, config.num_hidden_layers
     logit = costs.apart_bytes if settings.added_tokens else costs.logit_bytes
     value = 4.0 if settings.precision == "float32" else 2.0 if settings.method == "qlora" else 2.5
@@ -148,7 +159,7 @@ def need(
     if settings.launch.strategy == "ddp":
         parts = 1
     # Whole beside the parts: what is in no layer, the layer that is computed, and the next one.
-    whole = (outside + 2 * in_layers / layers) * (parts > 1)
+    whole = (outside + 2 * largest) * (parts > 1)
     return Need(
         weights=round((in_layers + outside) / parts + whole),
         adapter=0 if full else round(4 * sum(trained) / parts),
@@ -159,8 +170,7 @@ def need(
             layer * (costs.at_work if settings.gradient_checkpointing else costs.at_work - 1)
         ),
         logits=min(batch * config.vocab_size, LOGITS_AT_ONCE) * logit,
-        process=costs.process
-        + costs.file_bytes * sum(weight.numel() for weight in model.parameters()),
+        process=costs.process + costs.file_bytes * stored,
         slack_share=costs.slack,
     )
 

@@ -43,9 +43,11 @@ def set_up(exact: str) -> None:
 
     # Upstream remarks that a reader can do nothing about: a bar for each of a checkpoint's two
     # files, the tied head that is not in a checkpoint, the optional `kernels` package of
-    # bitsandbytes, and PEFT 0.21.2 calling an old name of transformers 5.23.
+    # bitsandbytes, weights that are left on the disk as asked, and PEFT 0.21.2 calling an old
+    # name of transformers 5.23.
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 

@@ -13,7 +13,7 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     """Changes of settings that save memory, the cheapest first.
 
     First the same step in more passes, then slower passes, then all cards of this machine, then
-    another method, then shorter rows.
+    another method, then matrices that are fetched for each pass, then shorter rows.
     """
     effective = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     halvings = range(1, int(math.log2(settings.per_device_train_batch_size)) + 1)
@@ -36,6 +36,9 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     # offer one.
     methods: list[dict[str, Any]] = [{}]
     methods += [{"method": name} for name in leaner if settings.lora]
+    if settings.lora and settings.method != "qlora":
+        fetched = {"method": "lora", "gradient_checkpointing": True, "offload_weights": True}
+        methods.append({key: to for key, to in fetched.items() if getattr(settings, key) != to})
     lengths: list[dict[str, Any]] = [{}]
     while (length := settings.max_length_tokens >> len(lengths)) >= 128:
         lengths.append({"max_length_tokens": length})
