@@ -25,28 +25,32 @@ from stages.errors import UserError
 
 @dataclass
 class Moved:
-    """A matrix that is elsewhere.   parameter: the model's, with no memory of its own meanwhile.
+    """A matrix that is elsewhere.   module, name: whose it is.
 
-    file, name: where it is stored.   pinned: a copy for a device that copies from memory.
+    empty: what the module has meanwhile, of its shape, its type and its device.
+    file, stored_name: where it is stored.   pinned: a copy for a device that copies from memory.
     """
 
-    parameter: nn.Parameter
-    shape: torch.Size
-    file: str
+    module: nn.Module
     name: str
+    empty: nn.Parameter
+    file: str
+    stored_name: str
     pinned: Tensor | None = None
 
     def bring(self, opened: Callable[[str], Any]) -> None:
-        device, dtype = self.parameter.device, self.parameter.dtype
-        if device.type == "cpu":
-            self.parameter.data = in_place(opened(self.file).get_tensor(self.name), device, dtype)
-            return
-        if self.pinned is None:
-            self.pinned = opened(self.file).get_tensor(self.name).to(dtype).pin_memory()
-        self.parameter.data = in_place(self.pinned, device, dtype)
+        device, dtype = self.empty.device, self.empty.dtype
+        stored = self.pinned
+        if stored is None:
+            stored = opened(self.file).get_tensor(self.stored_name)
+            if device.type == "cuda":
+                self.pinned = stored = stored.to(dtype).pin_memory()
+        # A parameter of its own each time: what the backward pass holds on to must stay what it is.
+        here = nn.Parameter(in_place(stored, device, dtype), requires_grad=False)
+        self.module.register_parameter(self.name, here)
 
     def send_away(self) -> None:
-        self.parameter.data = nothing(self.shape, self.parameter.dtype, self.parameter.device)
+        self.module.register_parameter(self.name, self.empty)
 
 
 def in_place(stored: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -117,9 +121,9 @@ def _moved(module: Any, folder: Path) -> list[Moved]:
             module.register_parameter(name, nn.Parameter(stored[name].clone()))
             continue
         empty = nn.Parameter(nothing(parameter.shape, parameter.dtype, torch.device("cpu")))
-        module.register_parameter(name, empty)
-        file, stored_name = found["safetensors_file"], found["weight_name"]
-        moved.append(Moved(empty, parameter.shape, file, stored_name))
+        where = (found["safetensors_file"], found["weight_name"])
+        moved.append(Moved(module, name, empty, *where))
+        moved[-1].send_away()
     return moved
 
 
@@ -141,11 +145,12 @@ def set_aside(model: nn.Module) -> Iterator[None]:
     changes to.
     """
     moved: list[Moved] = getattr(causal_model(model), "moved", [])
+    shapes = [each.empty.shape for each in moved]
     for each in moved:
-        each.parameter.data = each.parameter.data.new_empty(0)
+        each.empty.data = each.empty.data.new_empty(0)
     yield
-    for each in moved:
-        each.send_away()
+    for each, shape in zip(moved, shapes, strict=True):
+        each.empty.data = nothing(shape, each.empty.dtype, each.empty.device)
 
 
 def to_device(model: nn.Module, *where: Any, **options: Any) -> nn.Module:
