@@ -14,8 +14,9 @@ import pytest
 
 from stages.backends.shared import cards, devices
 from stages.errors import UserError
+from stages.serving import runs
 from tests.conftest import ENVIRONMENT
-from tests.tiny import checkpoint
+from tests.tiny import SETTINGS, checkpoint
 
 LISTED = "0, 512, GPU-a\\n1, [N/A], GPU-b\\n2, 81000, GPU-c\\n3, 40000, GPU-d\\n"
 
@@ -183,6 +184,16 @@ def test_what_a_person_waits_for_takes_no_card_from_a_training(driver, begin, mo
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     cards.choose_one()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_a_run_that_is_asked_by_hand_is_loaded_without_the_lock_of_a_card(driver, monkeypatch):
+    class Backend:
+        def answerer(self, *_: object) -> list[str]:
+            return cards.take()
+
+    monkeypatch.setattr(runs.backends, "load", lambda *_: Backend())
+    assert runs.TrainedRun("gec-001", "gec", "models/base", SETTINGS).load() == ["2"]
+    assert not cards.held
 
 
 def test_a_card_is_free_when_the_last_process_that_was_given_its_lock_has_ended(driver, begin):

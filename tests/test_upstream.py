@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import accelerate.hooks
+import accelerate.utils
 import accelerate.utils.memory
 import bitsandbytes
 import peft.tuners.tuners_utils
@@ -248,6 +250,16 @@ USED = [
         "_name_or_path",
         "emptied, because a config would keep a path of this machine",
         lambda: hasattr(transformers.LlamaConfig(), "_name_or_path"),
+    ),
+    (
+        "pytorch/offload.py",
+        "_hf_hook",
+        "says in which file a matrix is that was left on the disk",
+        lambda: (
+            "module._hf_hook = hook" in code(accelerate.hooks.add_hook_to_module)
+            and takes(accelerate.hooks.AlignDevicesHook.__init__, "weights_map")
+            and "safetensors_file" in code(accelerate.utils.OffloadedWeightsLoader.__getitem__)
+        ),
     ),
     (
         "mlx/backend.py",
