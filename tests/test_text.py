@@ -4,6 +4,7 @@ import json
 import math
 import random
 import statistics
+from array import array
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,42 @@ def test_every_row_comes_once_an_epoch(lengths, micro, accumulation, seed):
     assert sorted(row for batch in plan.micro_batches for row in batch) == list(range(len(lengths)))
     assert plan.steps == steps == math.ceil(len(lengths) / (micro * accumulation))
     assert all(len(batch) <= micro for batch in plan.micro_batches)
+
+
+def all_at_once(
+    lengths: list[int], micro: int, accumulation: int, steps: int, seed: int
+) -> list[list[int]]:
+    """A plan as it was made before the steps were made one by one, which the weights of every run
+    until then come from."""
+    rng, made = random.Random(seed), list[list[int]]()
+    while len(made) < steps:
+        order = list(range(len(lengths)))
+        rng.shuffle(order)
+        size = micro * accumulation
+        epoch = [order[at : at + size] for at in range(0, len(order), size)]
+        made += [sorted(batch, key=lambda row: lengths[row]) for batch in epoch]
+    return [
+        batch[at * micro : (at + 1) * micro] for batch in made[:steps] for at in range(accumulation)
+    ]
+
+
+@PLANS
+def test_steps_that_are_made_one_by_one_are_those_of_a_plan_made_at_once(
+    lengths, micro, accumulation, seed
+):
+    epochs = batches.steps_in(len(lengths), micro * accumulation, 3.5)
+    at_once = all_at_once(lengths, micro, accumulation, epochs, seed)
+    plan = batches.plan(lengths, micro, accumulation, epochs, seed)
+    assert [*plan.micro_batches] == at_once
+    assert len(plan.micro_batches) == len(at_once)
+    # a training that goes on asks for a step of a late epoch first, and for earlier ones again
+    plan = batches.plan(memoryview(array("i", lengths)), micro, accumulation, epochs, seed)
+    for number in (epochs - 1, 0, epochs // 2, epochs - 1):
+        of_step = slice(number * accumulation, (number + 1) * accumulation)
+        assert [*plan.step(number)] == at_once[of_step] == plan.micro_batches[of_step]
+    assert plan.micro_batches[-1] == at_once[-1]
+    with pytest.raises(IndexError):
+        plan.micro_batches[len(at_once)]
 
 
 @given(lengths=st.lists(st.integers(2, 90), min_size=1, max_size=100), seed=st.integers(0, 9))

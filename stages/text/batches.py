@@ -5,7 +5,6 @@ The batches of a whole training are decided before its first step.
 
 import heapq
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.text.chat import IGNORE, Encoded
+from stages.text.steps import MicroBatches, orders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,14 +31,14 @@ PASS_OVERHEAD_TOKENS = 64
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All micro-batches of a training, in order, as lists of row indices.
+    """All micro-batches of a training.
 
     accumulation: the micro-batches of one optimizer step.
     room: the tokens, padding included, that one micro-batch may take; 0 = no such limit, because
     micro-batches were cut by their number of rows.
     """
 
-    micro_batches: list[list[int]]
+    micro_batches: Sequence[list[int]]
     accumulation: int
     room: int = 0
 
@@ -46,7 +46,7 @@ class Plan:
     def steps(self) -> int:
         return len(self.micro_batches) // self.accumulation
 
-    def step(self, number: int) -> list[list[int]]:
+    def step(self, number: int) -> Sequence[list[int]]:
         """The micro-batches of a step, counted from 0."""
         return self.micro_batches[number * self.accumulation : (number + 1) * self.accumulation]
 
@@ -68,19 +68,15 @@ def plan(
     higher (bench/NOTES.md).
     """
     effective = micro_batch * accumulation
-    rng = random.Random(seed)
-    batches: list[list[int]] = []
-    while len(batches) < steps:
-        order = list(range(len(lengths)))
-        rng.shuffle(order)
-        epoch = [order[at : at + effective] for at in range(0, len(order), effective)]
-        batches += [sorted(batch, key=lambda row: lengths[row]) for batch in epoch]
-    cut = [
-        batch[at * micro_batch : (at + 1) * micro_batch]
-        for batch in batches[:steps]
-        for at in range(accumulation)
-    ]
-    return Plan(cut, accumulation)
+    epoch_steps, order_of = math.ceil(len(lengths) / effective), orders(len(lengths), seed)
+
+    def of_step(step: int) -> list[list[int]]:
+        epoch, at = divmod(step, epoch_steps)
+        drawn = order_of(epoch)[at * effective : (at + 1) * effective]
+        batch = sorted(drawn, key=lambda row: lengths[row])
+        return [batch[at * micro_batch : (at + 1) * micro_batch] for at in range(accumulation)]
+
+    return Plan(MicroBatches(steps, accumulation, of_step), accumulation)
 
 
 def dealt(rows: Sequence[int], lengths: Sequence[int], parts: int) -> list[list[int]]:
@@ -132,16 +128,19 @@ def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Pla
     """
     if plan.accumulation == 1:
         return plan
-    width, cut = round_up(max(lengths)), list[list[int]]()
-    for number in range(plan.steps):
-        rows = [row for batch in plan.step(number) for row in batch]
+    width = round_up(max(lengths))
+
+    def of_step(step: int) -> list[list[int]]:
+        rows = [row for batch in plan.step(step) for row in batch]
         passes: list[list[int]] = [[] for _ in range(plan.accumulation)]
         for row, (line, _) in zip(
             rows, first_fit([lengths[row] for row in rows], width), strict=True
         ):
             passes[line // micro_batch].append(row)
-        cut += passes
-    return Plan(cut, plan.accumulation, micro_batch * width)
+        return passes
+
+    packed = MicroBatches(plan.steps, plan.accumulation, of_step)
+    return Plan(packed, plan.accumulation, micro_batch * width)
 
 
 def halved(rows: Sequence[int], lengths: Sequence[int], tokens: float) -> list[Sequence[int]]:

@@ -21,6 +21,7 @@ from stages.progress_lines import ProgressLines
 from stages.text.batches import Plan
 
 MIB = 2**20
+COUNTED_STEPS = 1_000  # of which the mean number of passes is told
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage's ru_maxrss, in bytes
 
 
@@ -32,7 +33,7 @@ class Progress:
     def __init__(
         self,
         run: str,
-        row_tokens: list[int],
+        row_tokens: Sequence[int],
         report_to: Sequence[str] = (),
         logs: Path = Path("logs"),
         tells: bool = True,
@@ -61,14 +62,12 @@ class Progress:
 
     def plan_is_made(self, plan: Plan, every: int, trained: int) -> None:
         """every, trained: how many parameters there are, and how many of them learn."""
-        steps = [[row for batch in plan.step(at) for row in batch] for at in range(plan.steps)]
-        self.step_tokens = [sum(self.row_tokens[row] for row in rows) for rows in steps]
-        batch = math.ceil(max(map(len, steps)) / plan.accumulation)
-        packed = (
-            f", in {sum(map(bool, plan.micro_batches)) / plan.steps:.1f} passes each"
-            if plan.room
-            else ""
-        )
+        self.plan = plan
+        # the first step of an epoch has as many rows as any
+        batch = math.ceil(sum(map(len, plan.step(0))) / plan.accumulation)
+        counted = min(plan.steps, COUNTED_STEPS)
+        passes = sum(bool(rows) for at in range(counted) for rows in plan.step(at))
+        packed = f", in {passes / counted:.1f} passes each" if plan.room else ""
         self.say(
             f"{every:,} parameters, {trained:,} of them trained; {len(self.row_tokens):,} rows, "
             f"{sum(self.row_tokens):,} tokens; {plan.steps:,} steps of {batch} x "
@@ -124,7 +123,7 @@ class Progress:
 
     def training_begins(self, step: int) -> None:
         self.at = (step, time.monotonic())
-        self.lines = ProgressLines("training", len(self.step_tokens), "steps", self.say, step)
+        self.lines = ProgressLines("training", self.plan.steps, "steps", self.say, step)
         self.lines.begin()
         if step:
             self.say(f"resumed at step {step}")
@@ -146,7 +145,9 @@ class Progress:
         (before, then), now = self.at, time.monotonic()
         seconds = max(now - then, 1e-9)
         self.at, self.trained = (step, now), loss
-        rate, tokens = (step - before) / seconds, sum(self.step_tokens[before:step]) / seconds
+        rows = (row for at in range(before, step) for batch in self.plan.step(at) for row in batch)
+        rate = (step - before) / seconds
+        tokens = sum(self.row_tokens[row] for row in rows) / seconds
         self.say(
             f"Iter {step}/{steps}: Train loss {loss:.4f}, ppl {_perplexity(loss)}, "
             f"Learning Rate {learning_rate:.3e}, It/sec {rate:.2f}, Tokens/sec {tokens:.0f}",
