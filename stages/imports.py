@@ -25,6 +25,7 @@ DECIDES_NOTHING = {
     "of a training that fits",
     "stages.backends.shared.progress": "tells how a training goes, and stops one that takes more "
     "memory than it may",
+    "stages.backends.shared.kept_tokens": "keeps what rows are tokenised to, in their order",
     "stages.backends.shared.checkpoints": "keeps checkpoints, from which a killed training goes on "
     "to the same bytes",
     "stages.backends.shared.workers": "begins the processes of a training, which `launch` decides",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages import command_line, stage_config
 from stages.backends.shared import model_folders, process
-from stages.records import read_rows
+from stages.records import RowFile
 from stages.settings import Base
 from stages.text import tokenizer
 
@@ -14,7 +14,7 @@ from stages.text import tokenizer
 def main(name: str) -> None:
     process.set_up("portable")
     base = Base.model_validate(stage_config.load("initialise", name)["base"])
-    train = read_rows(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
+    train = RowFile(Path("data/prepared/lm/train", f"{base.corpus}.jsonl"))
     texts = (
         message["content"]
         for row in train

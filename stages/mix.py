@@ -3,14 +3,20 @@ anything that is held out.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stages import command_line, stage_config
 from stages.corpus import clean, repetition
 from stages.errors import UserError
 from stages.files import write_lines
-from stages.records import Row, read_rows
+from stages.records import Row, RowFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NEEDED = {
     "train": "nothing is learned",
@@ -22,22 +28,21 @@ NEEDED = {
 def main(run: str) -> None:
     config = stage_config.load("mix", run)
     task, seed, shares = config["task"], config["seed"], config["shares"]
-    held_out = {
-        clean.question_digest(row)
-        for path in sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
-        for row in read_rows(path)
-    }
+    tests = sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
+    held_out = questions(row for path in tests for row in RowFile(path))
     require_some(len(held_out), run, "test")
     for part in ("valid", "train"):
-        kept = (
-            row
-            for row in mixed(task, part, shares[part], seed)
-            if held_out.isdisjoint(clean.question_digests(row))
-        )
+        kept = clean.without_questions(mixed(task, part, shares[part], seed), held_out)
         count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
         print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")
         require_some(count, run, part)
-        held_out |= {clean.question_digest(row) for row in read_rows(path)}
+        if part == "valid":
+            held_out = np.union1d(held_out, questions(RowFile(path)))
+
+
+def questions(rows: Iterable[Row]) -> "NDArray[np.uint64]":
+    """The sorted hashes of what the rows ask, eight bytes each."""
+    return np.unique(np.fromiter(map(clean.question_digest, rows), np.uint64))
 
 
 def require_some(rows: int, run: str, part: str) -> None:
@@ -52,7 +57,7 @@ def require_some(rows: int, run: str, part: str) -> None:
 def mixed(task: str, part: str, shares: dict[str, float], seed: int) -> Iterator[Row]:
     for corpus, weight in shares.items():
         yield from repetition.repeat_rows(
-            read_rows(Path("data/prepared", task, part, f"{corpus}.jsonl")), weight, seed
+            RowFile(Path("data/prepared", task, part, f"{corpus}.jsonl")), weight, seed
         )
 
 

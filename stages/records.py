@@ -1,10 +1,13 @@
 """What a prepared corpus holds and what models make of it: rows, answers, predictions."""
 
 import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Required, TypedDict
+from typing import IO, Any, NamedTuple, Required, TypedDict, overload
 
 from stages.files import read_lines
 
@@ -105,9 +108,54 @@ def answer_text(message: Message) -> str:
     return "\n".join(filter(None, (message["content"], *calls)))
 
 
+class RowFile(Sequence[Row]):
+    """The rows of a prepared file, each read when it is asked for. Where each begins takes eight
+    bytes a row, and is not looked for where rows are only gone through.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[Row]:
+        for _, line in read_lines(self.path):
+            yield json.loads(line)
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        with self.path.open("rb") as file:
+            return next(rows_from(file, self.begins[at], 1))
+
+    @cached_property
+    def begins(self) -> "array[int]":
+        """Where each row begins, in bytes."""
+        begins, at = array("q"), 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    begins.append(at)
+                at += len(line)
+        return begins
+
+
+def rows_from(file: IO[bytes], begins: int, count: int) -> Iterator[Row]:
+    """So many rows of a prepared file from one of which it is known where it begins."""
+    file.seek(begins)
+    filled = (line for line in file if line.strip())
+    for line in islice(filled, count):
+        yield json.loads(line)
+
+
 def read_rows(path: Path) -> list[Row]:
     """All rows of a prepared file."""
-    return [json.loads(line) for _, line in read_lines(path)]
+    return [*RowFile(path)]
 
 
 def read_predictions(path: Path) -> list[Prediction]:

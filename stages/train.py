@@ -17,7 +17,7 @@ from stages.backends.shared import checkpoints, model_folders, workers
 from stages.backends.shared.fingerprint import fingerprint, md5
 from stages.backends.shared.place import place
 from stages.files import as_json, atomic_write, require_writable, write_json
-from stages.records import read_rows
+from stages.records import RowFile
 from stages.settings import Run, Settings
 
 
@@ -37,7 +37,7 @@ def main(
         workers.run(["-m", "stages.train", *sys.argv[1:]], settings.launch, settings.device)
         return
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
-    train_rows, valid_rows = read_rows(train), read_rows(valid)
+    train_rows, valid_rows = RowFile(train), RowFile(valid)
     backend = backends.load(settings.backend, settings.exact)
     name, leads = checkpoints.folder_name(run, spec), place().leads
     if first_steps:

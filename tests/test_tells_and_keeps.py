@@ -66,6 +66,11 @@ class ProgressLines:
     __exit__ = end = advance = another_line = nothing
 
 
+def tokenised(work, rows, tokenizer, encode, *options):
+    sequences = [encode(row) for row in rows]
+    return [each for of_row in sequences for each in of_row], sum(not each for each in sequences)
+
+
 STAND_INS = {
     "progress_lines": {"ProgressLines": ProgressLines},
     "memory": {
@@ -77,6 +82,7 @@ STAND_INS = {
         "is_spread": nothing,
         "ended_together": nullcontext,
     },
+    "kept_tokens": {"tokenised": tokenised},
     "checkpoints": {
         "folder_name": lambda *_: "kept",
         "locked_folder": locked_folder,

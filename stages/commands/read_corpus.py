@@ -9,7 +9,7 @@ from stages import settings, tasks
 from stages.corpus import clean, split
 from stages.errors import UserError
 from stages.layers import Params
-from stages.records import Row, read_rows
+from stages.records import Row, RowFile
 
 REFERENCES = 20_000
 """As many are looked at by themselves, at about a millisecond each."""
@@ -94,7 +94,7 @@ def shrinking_runs(params: Params, task: str, tests: set[int]) -> dict[str, int]
     for run, spec in params.runs.items():
         path = Path("data/mixed", run, "train.jsonl")
         if spec.task == task and path.is_file():
-            asked = (clean.question_digests(row) for row in read_rows(path))
+            asked = (clean.question_digests(row) for row in RowFile(path))
             count = sum(not tests.isdisjoint(questions) for questions in asked)
             found |= {run: count} if count else {}
     return found

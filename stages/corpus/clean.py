@@ -171,6 +171,21 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
             newest.clear()
 
 
+def without_questions(rows: Iterable[Row], held_out: NDArray[np.uint64]) -> Iterator[Row]:
+    """The rows of which no answer that is learned is to a question that is held out.
+
+    held_out: (N,), sorted hashes of questions.
+    """
+    coming = iter(rows)
+    while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
+        asked = [question_digests(row) for row in batch]
+        leaks = iter(isin_sorted([each for of_row in asked for each in of_row], held_out).tolist())
+        for row, of_row in zip(batch, asked, strict=True):
+            leaking = [next(leaks) for _ in of_row]
+            if not any(leaking):
+                yield row
+
+
 def isin_sorted(
     numbers: Sequence[int] | NDArray[np.uint64], ordered: NDArray[np.uint64]
 ) -> NDArray[np.bool_]:

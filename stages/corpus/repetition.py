@@ -17,6 +17,7 @@ def repeat_rows(rows: Iterable[Row], weight: float, seed: int) -> Iterator[Row]:
     """
     times, fraction = divmod(weight, 1)
     for row in rows:
-        once_more = digest(f"{seed}", row["id"]) / 2**64 < fraction  # a digest has 64 bits
+        # a digest has 64 bits
+        once_more = fraction > 0 and digest(f"{seed}", row["id"]) / 2**64 < fraction
         for _ in range(int(times) + once_more):
             yield row

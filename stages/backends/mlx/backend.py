@@ -37,6 +37,7 @@ from stages.records import Row
 from stages.settings import Answering, Lora, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
 from stages.text.spoken import Speech
+from stages.text.token_files import lengths
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def train(
     run: str,
     spec: Run,
     settings: Settings,
-    train_rows: list[Row],
-    valid_rows: list[Row],
+    train_rows: Sequence[Row],
+    valid_rows: Sequence[Row],
     checkpoints: Path,
     report_to: Sequence[str] = (),
     first_steps_only: bool = False,
@@ -80,11 +81,11 @@ def train(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
     )
     rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
-    tokens = max(len(row.ids) for row in encoded["train"])
+    tokens = max(lengths(encoded["train"]))
     planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
     planned.require_room()
     model = model_for_training(spec.base, spec.parent, settings)
-    progress = Progress(run, [len(row.ids) for row in encoded["train"]])
+    progress = Progress(run, lengths(encoded["train"]))
     progress.precision_is_chosen(numbers)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
     progress.memory_is_planned(planned.need.total, 0)  # MLX has the limit as its own

@@ -26,6 +26,7 @@ from stages.progress_lines import ProgressLines
 from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import IGNORE, Encoded
+from stages.text.token_files import lengths
 
 
 class Loop:
@@ -230,7 +231,7 @@ def row_nats(
     """
     model.eval()
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-    for together in batches.by_length([len(row.ids) for row in rows], batch_size):
+    for together in batches.by_length(lengths(rows), batch_size):
         ids, places, wanted = arrays([rows[at] for at in together], pad_id)
         nats = iter(np.array(token_nats(model, ids, places, wanted), dtype=np.float64).tolist())
         for at in together:

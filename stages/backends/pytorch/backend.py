@@ -36,6 +36,7 @@ from stages.records import Row
 from stages.settings import Answering, Run, Settings
 from stages.text.chat import Encoded, end_of_turn
 from stages.text.spoken import Speech
+from stages.text.token_files import lengths
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def train(
     run: str,
     spec: Run,
     settings: Settings,
-    train_rows: list[Row],
-    valid_rows: list[Row],
+    train_rows: Sequence[Row],
+    valid_rows: Sequence[Row],
     checkpoints: Path,
     report_to: Sequence[str] = (),
     first_steps_only: bool = False,
@@ -113,7 +114,7 @@ def train(
     gc.freeze()
     group.require_alike(seen(spec, settings, encoded))
     rows = min(len(encoded["train"]), settings.per_device_train_batch_size)
-    tokens = max(len(row.ids) for row in encoded["train"])
+    tokens = max(lengths(encoded["train"]))
     planned = plan_memory(model_folders.locate(spec.base), settings, rows, tokens)
     planned.require_room()
 
@@ -122,8 +123,7 @@ def train(
         fused.fuse(made, where)
         return made
 
-    lengths = [len(row.ids) for row in encoded["train"]]
-    progress = Progress(run, lengths, report_to, tells=group.leads)
+    progress = Progress(run, lengths(encoded["train"]), report_to, tells=group.leads)
     progress.precision_is_chosen(numbers)
     progress.rows_are_left_out(too_long, settings.max_length_tokens)
     # On CUDA PyTorch itself refuses what goes past the limit.

@@ -17,6 +17,7 @@ from stages.backends.shared.model_folders import HEAD_NOT_PLAIN, NOT_NUMBERS
 from stages.errors import UserError
 from stages.text import batches, joined_rows
 from stages.text.chat import IGNORE, Encoded
+from stages.text.token_files import lengths
 
 LABELS = 64
 """The head is given a multiple of so many: one product for each number of labels took a tenth of a
@@ -160,7 +161,7 @@ def row_nats(
     model.eval()
     head = causal_parts(model)[1]
     sums: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-    for together in batches.by_length([len(row.ids) for row in rows], batch_size):
+    for together in batches.by_length(lengths(rows), batch_size):
         batch = joined_rows.laid_out([rows[at] for at in together], pad_id, joins)
         batch = joined_rows.moved(batch, next(model.parameters()).device)
         nats = token_nats(outputs(model, batch), head, batch["labels"])

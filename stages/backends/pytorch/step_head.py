@@ -12,6 +12,7 @@ from stages.backends.pytorch.loss import causal_model, outputs, token_nats
 from stages.backends.shared.model_folders import HEAD, STEP_HEAD
 from stages.text import batches, joined_rows
 from stages.text.chat import IGNORE, Encoded
+from stages.text.token_files import lengths
 
 
 class StepHead(nn.Module):
@@ -95,7 +96,7 @@ def step_scores(
     model.eval()
     scores: list[list[float]] = [[] for _ in rows]
     device = next(model.parameters()).device
-    for together in batches.by_length([len(row.ids) for row in rows], batch_size):
+    for together in batches.by_length(lengths(rows), batch_size):
         batch = joined_rows.laid_out([rows[at] for at in together], pad_id, joins)
         batch = joined_rows.moved(batch, device)
         found = torch.sigmoid(_logits(model, batch)).tolist() if "steps" in batch else []

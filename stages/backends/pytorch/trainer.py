@@ -42,6 +42,7 @@ from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded
 from stages.text.joined_rows import laid_out
+from stages.text.token_files import lengths
 
 
 class ShardedArguments(TrainingArguments):
@@ -86,7 +87,7 @@ class LabelledTrainer(Trainer):
         with self.autocast():
             self.joins = attention.joins_rows(self.model)
             self.packs = self.joins or isolates_packed_rows(self.model)
-        self.lengths = [len(row.ids) for row in self.train_dataset]
+        self.lengths = lengths(self.train_dataset)
         size = settings.per_device_train_batch_size
         self.plan = batches.share(planned.batches, self.lengths, size, group.rank, group.size)
         if self.packs:

@@ -1,17 +1,19 @@
 """What a training will do, decided before its first step and the same on every backend."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from stages.backends.shared import kept_tokens
 from stages.errors import UserError
-from stages.progress_lines import ProgressLines
 from stages.records import Row, target
 from stages.settings import Run, Settings
 from stages.text import batches
 from stages.text.chat import Encoded, encode
+from stages.text.token_files import lengths
 
 
 @dataclass(frozen=True)
@@ -37,42 +39,58 @@ def training_plan(
     eval_steps = settings.eval_steps or min(steps, epoch_steps)
     stopping = settings.early_stopping
     evaluations = max(1, round(epoch_steps / eval_steps)) if stopping.unit == "epochs" else 1
-    lengths = [len(row.ids) for row in train_rows]
     return TrainingPlan(
-        batches.plan(lengths, rows, accumulation, steps, settings.seed),
+        batches.plan(lengths(train_rows), rows, accumulation, steps, settings.seed),
         eval_steps,
         stopping.patience * evaluations,
         valid_rows[: settings.max_eval_batches * rows or None],
     )
 
 
+@dataclass(frozen=True)
+class EncodePart:
+    """Makes the sequences of a row. Raises UserError that names the row which the template cannot
+    write.
+    """
+
+    part: str
+    tokenizer: PreTrainedTokenizerBase
+    max_length_tokens: int
+    max_steps_per_example: int
+    learn: Literal["all", "last"]
+
+    def __call__(self, row: Row) -> list[Encoded]:
+        try:
+            return encode(
+                self.tokenizer,
+                row,
+                self.max_length_tokens,
+                self.max_steps_per_example,
+                self.learn,
+            )
+        except UserError as error:
+            begins = shorten(row["source"] or target(row), 60)
+            raise UserError(f"{self.part} row {row['id']} ({begins}): {error}") from None
+
+
 def encode_parts(
-    tokenizer: PreTrainedTokenizerBase, spec: Run, settings: Settings, parts: dict[str, list[Row]]
-) -> tuple[dict[str, list[Encoded]], int]:
+    tokenizer: PreTrainedTokenizerBase,
+    spec: Run,
+    settings: Settings,
+    parts: Mapping[str, Sequence[Row]],
+) -> tuple[dict[str, Sequence[Encoded]], int]:
     """The sequences of each part, and how many rows gave none.
 
     Raises UserError for a part that is left with nothing, and for a row that the template cannot
     write.
     """
-    encoded: dict[str, list[Encoded]] = {part: [] for part in parts}
-    too_long = 0
+    encoded, too_long = dict[str, Sequence[Encoded]](), 0
+    options = settings.max_length_tokens, settings.max_steps_per_example, settings.learn
     for part, rows in parts.items():
-        with ProgressLines(f"tokenising {part}", len(rows), "rows") as lines:
-            for row in rows:
-                try:
-                    sequences = encode(
-                        tokenizer,
-                        row,
-                        settings.max_length_tokens,
-                        settings.max_steps_per_example,
-                        settings.learn,
-                    )
-                except UserError as error:
-                    begins = shorten(row["source"] or target(row), 60)
-                    raise UserError(f"{part} row {row['id']} ({begins}): {error}") from None
-                encoded[part] += sequences
-                too_long += not sequences
-                lines.advance()
+        encoded[part], left_out = kept_tokens.tokenised(
+            f"tokenising {part}", rows, tokenizer, EncodePart(part, tokenizer, *options), *options
+        )
+        too_long += left_out
         if not encoded[part]:
             raise UserError(
                 f"corpus {spec.corpus}: no {part} row has an answer that fits max_length_tokens "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sacrebleu.metrics import CHRF
 
-from stages.records import Prediction, Row, read_rows, target
+from stages.records import Prediction, Row, RowFile, target
 from stages.scoring import edits, polish_text
 
 STATISTICS = ("f1", "rows")
@@ -68,6 +68,6 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
     """The most frequent answer of the training rows, for every row."""
-    answers = Counter(target(row) for row in read_rows(train))
+    answers = Counter(target(row) for row in RowFile(train))
     answer = min(answers, key=lambda text: (-answers[text], text)) if answers else ""
     return [Prediction(row["id"], "", answer, 0.0, 0) for row in rows]

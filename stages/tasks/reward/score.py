@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
-from stages.records import Prediction, Row, read_rows
+from stages.records import Prediction, Row, RowFile
 from stages.scoring import calibration
 from stages.scoring.calibration import Floats
 
@@ -90,7 +90,7 @@ def details(rows: list[Row], answers: list[Prediction]) -> dict[str, float]:
 
 def baseline(train: Path, rows: list[Row], base: Path) -> list[Prediction]:
     """The mean of the training labels, as the score of every step."""
-    labels = [label for row in read_rows(train) for label in row["labels"] if label is not None]
+    labels = [label for row in RowFile(train) for label in row["labels"] if label is not None]
     mean = sum(labels) / len(labels) if labels else 0.5
     return [
         Prediction(row["id"], "", "", 0.0, 0, step_scores=[mean] * len(row["completions"]))

@@ -1,0 +1,75 @@
+"""Work divided between processes, what is made of it in the order of the work."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+from typing import Any, TypeVar
+
+from stages.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2  # parts of the work that are done or waiting for each process: what bounds memory
+
+
+def cores() -> int:
+    """The cores that this process may use, which may be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[T], R], parts: Iterable[T], processes: int) -> Iterator[R]:
+    """What `work` makes of each part, in the order of the parts: the same whatever the number of
+    processes. What it raises is raised where its result would come.
+
+    work: handed to each process once.   processes: 1 = this one. They begin anew and import what
+    `work` needs: a fork of a process that has threads may hang. Raises UserError where one is
+    killed.
+    """
+    if processes == 1:
+        yield from map(work, parts)
+        return
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (work,))
+    waiting = deque[Future[R]]()
+    try:
+        for part in parts:
+            waiting.append(pool.submit(_done, part))
+            if len(waiting) > AHEAD * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError(
+            f"one of {processes} processes was killed, as the system does where memory runs out; "
+            "nothing was written. Run the same command again, with fewer cores (`taskset -c 0`) "
+            "where it is killed again"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_work: Callable[[Any], Any]
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the process that waits for us answers
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed tells nobody."""
+    if parent := parent_process():
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _done(part: Any) -> Any:
+    return _work(part)
