@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -203,16 +203,19 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
 
 
+_encoder = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for each line
+
+
+def as_line(record: Mapping[str, Any]) -> str:
+    """A line of JSON."""
+    return _encoder.encode(record) + "\n"
+
+
 def write_lines(path: Path, records: Iterable[Any]) -> int:
     """One JSON object a line, dataclasses included; how many were written."""
     count = 0
     with atomic_write(path) as file:
         for record in records:
-            file.write(
-                json.dumps(
-                    record if isinstance(record, dict) else asdict(record), ensure_ascii=False
-                )
-                + "\n"
-            )
+            file.write(as_line(record if isinstance(record, dict) else asdict(record)))
             count += 1
     return count

@@ -5,19 +5,18 @@ dropped.
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
 
 from stages import command_line, stage_config, tasks
-from stages.corpus import augment, clean, split
-from stages.corpus.examples import Example
+from stages.corpus import clean, split
+from stages.corpus.candidates import candidates
 from stages.corpus.near_duplicates import drop_near_duplicates
-from stages.files import atomic_write, digest, write_json
-from stages.records import Row
+from stages.files import atomic_write, write_json
 from stages.settings import Corpus, Split
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
@@ -39,16 +38,20 @@ def main(name: str) -> None:
         waiting = stack.enter_context(
             TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent)
         )
-        for part, row in divided(task, corpus, shares, report, paths["train"].parent):
-            counts[part, row["category"]] += 1
-            (waiting if part == "train" else files[part]).write(
-                json.dumps(row, ensure_ascii=False) + "\n"
-            )
-            if part == "train":
-                begins.append(len(asked))
-                asked.extend(clean.question_digests(row))
-            else:
-                held_out.append(clean.question_digest(row))
+        found = candidates(task, corpus, shares, report)
+        chosen = clean.deduplicate(found, report, attrgetter("digests"))
+        if corpus.near_duplicates:
+            folder = paths["train"].parent  # for what waits on the disk
+            chosen = drop_near_duplicates(chosen, corpus.near_duplicates, report, folder)
+        for candidate in clean.select_examples(chosen, corpus, report):
+            for part, category, line, questions in candidate.rows:
+                counts[part, category] += 1
+                (waiting if part == "train" else files[part]).write(line)
+                if part == "train":
+                    begins.append(len(asked))
+                    asked.extend(questions)
+                else:
+                    held_out.append(questions[-1])
         waiting.seek(0)
         leaks = clean.isin_sorted(asked, np.unique(held_out))
         of_rows = np.logical_or.reduceat(leaks, begins) if begins else leaks
@@ -78,32 +81,6 @@ def main(name: str) -> None:
             "train_categories": categories,
         },
     )
-
-
-def divided(
-    task: tasks.Corpus, corpus: Corpus, shares: Split, report: clean.Report, folder: Path
-) -> Iterator[tuple[split.Part, Row]]:
-    """(part, prepared row) of every example that survives cleaning, in the file's order; noisy
-    copies are for training.
-
-    folder: for what waits on the disk.
-    """
-    read = task.read(report.path, corpus.columns)
-    examples = clean.deduplicate(clean.readable(read, report), report)
-    if corpus.near_duplicates:
-        examples = drop_near_duplicates(examples, corpus.near_duplicates, report, folder)
-    for example in clean.select_examples(examples, corpus, report):
-        part = split.part_of(corpus, task.group_key(example), shares)
-        yield part, prepared(task, corpus, example)
-        if corpus.augment and part == "train":
-            for copy in augment.copies(example, corpus.augment):
-                yield part, prepared(task, corpus, copy)
-
-
-def prepared(task: tasks.Corpus, corpus: Corpus, example: Example) -> Row:
-    identity = f"{digest(*example.said()):016x}"
-    shown = task.show(clean.with_instruction(example, corpus.instruction))
-    return {"id": identity, "category": example.category, "source": example.source, **shown}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Work divided between processes, what is made of it in the order of the work."""
 
+import gc
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -36,14 +38,14 @@ def in_order(work: Callable[[T], R], parts: Iterable[T], processes: int) -> Iter
         yield from map(work, parts)
         return
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (work,))
-    waiting = deque[Future[R]]()
+    waiting = deque[Future[bytes]]()
     try:
         for part in parts:
             waiting.append(pool.submit(_done, part))
             if len(waiting) > AHEAD * processes:
-                yield waiting.popleft().result()
+                yield pickle.loads(waiting.popleft().result())
         while waiting:
-            yield waiting.popleft().result()
+            yield pickle.loads(waiting.popleft().result())
     except BrokenProcessPool:
         raise UserError(
             f"one of {processes} processes was killed, as the system does where memory runs out; "
@@ -60,6 +62,7 @@ _work: Callable[[Any], Any]
 def _begin(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
+    gc.freeze()  # what is imported is used to the end, and not looked through for garbage
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the process that waits for us answers
     Thread(target=_end_with_parent, daemon=True).start()
 
@@ -71,5 +74,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _done(part: Any) -> Any:
-    return _work(part)
+def _done(part: Any) -> bytes:
+    """As bytes, which take a tenth of the memory while they wait."""
+    return pickle.dumps(_work(part), pickle.HIGHEST_PROTOCOL)

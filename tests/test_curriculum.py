@@ -264,7 +264,9 @@ def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
     first: dict[str, int] = {}
     for example in examples:
         first.setdefault(example.source, example.line)
-    assert [example.line for example in clean.deduplicate(examples, noted)] == list(first.values())
+    assert [example.line for example in clean.deduplicate(examples, noted, clean.digests)] == list(
+        first.values()
+    )
     assert noted.dropped["duplicate"] == 6_500 - len(first) > 1_000
 
 

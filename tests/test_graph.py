@@ -256,7 +256,7 @@ def test_a_task_or_backend_that_lacks_a_part_is_told_which(inside, monkeypatch):
         contracts.load("stages_of_a_test.tasks.none.corpus", tasks.Corpus)
     with pytest.raises(
         UserError,
-        match=r"stages_of_a_test/tasks/echo/corpus\.py: no group_key, question; "
+        match=r"stages_of_a_test/tasks/echo/corpus\.py: no group_key, question, reads_lines_alone; "
         r"stages/tasks/__init__\.py says what it has",
     ):
         contracts.load("stages_of_a_test.tasks.echo.corpus", tasks.Corpus)

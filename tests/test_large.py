@@ -1,8 +1,10 @@
 """Data that outgrows memory and one core: rows and tokens are read from the disk where they are asked
 for, work is divided between processes, and what comes out is the same to the byte."""
 
+import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,16 +16,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages import imports, mix, processes
+from stages import imports, mix, prepare, processes, tasks
 from stages.backends.shared import checkpoints, kept_tokens
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import EncodePart, encode_parts
+from stages.corpus import candidates, source_files
 from stages.errors import UserError
 from stages.files import digest, write_lines
 from stages.records import RowFile, read_rows
 from stages.settings import Run
 from stages.text import token_files
 from stages.text.chat import Encoded
+from tests.test_prepare import enter, jsonl
 from tests.tiny import ROWS, SETTINGS, checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -305,3 +309,94 @@ def test_processes_end_with_the_one_that_waits_for_them(tmp_path):
         parent.send_signal(signal.SIGKILL)
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+
+
+REVEAL = [
+    {"answer_id": f"a{n // 3}", "question": f"How many, {n // 3}?", "step": f"Step {n}.", "attribution_relevance": "yes",
+     "attribution_label": "fully", "logic_relevance": "yes", "logic_label": "correct", "is_final_rated_evidence_for_step": "yes",
+     "type": "logical", "step_idx": n % 3}
+    for n in range(60)
+]  # fmt: skip
+FORMS = {
+    "gec list": ("gec", "txt", "\n".join(f"文章{n}です。" for n in range(200)).encode(), {}),
+    "lm WikiText": ("lm", "jsonl", jsonl([" = Title = \n", *(f" line {n} \n" for n in range(99)), " = Second = \n", " end \n"]), {}),
+    "lm text": ("lm", "txt", "\n\n".join(f"A document,\nof {n}." for n in range(200)).encode(), {}),
+    "polish lemmas": ("polish", "tsv", "".join(f"kot{n}\tkota{n}\tN;GEN;SG\n" for n in range(200)).encode(), {}),
+    "compressed": ("lm", "jsonl.gz", gzip.compress(jsonl([f"text {n}" for n in range(200)])), {}),
+    "a title in the middle": ("lm", "jsonl", jsonl([f"a text {n}" for n in range(150)] + [" = Title = ", " one ", " two "] * 50), {}),
+}  # fmt: skip
+OPTIONS = {
+    "augment": {"augment": {"copies": 2, "character_noise": 0.2, "seed": 1}},
+    "near-duplicates": {"near_duplicates": 0.8},
+    "categories": {"max_samples": 150, "max_characters": 200, "instruction": "Mend this:"},
+}
+
+
+def damaged(lines: list[str]) -> bytes:
+    """Lines that come again far from where they were, unreadable ones, and some without text."""
+    half = len(lines) // 2
+    broken = [*lines[:half], "{broken", "", *lines[half:], *lines[:30], "{broken as well", "  "]
+    return ("\n".join(broken) + "\n").encode()
+
+
+def demo(task: str) -> tuple[str, str, bytes, dict[str, object]]:
+    lines = [*tasks.synthetic(task).lines(random.Random(1), 400, 1)]
+    return task, "tsv" if task == "gec" else "jsonl", damaged(lines), {}
+
+
+@pytest.mark.parametrize("form", [*tasks.names(), *OPTIONS, *FORMS])
+def test_prepare_writes_the_same_bytes_by_several_processes(form, inside, monkeypatch):
+    task, suffix, content, options = (
+        FORMS[form] if form in FORMS else demo("gec" if form in OPTIONS else form)
+    )
+    alike = {"malformed": "drop", "max_drop_fraction": 0.9, **options, **OPTIONS.get(form, {})}
+    enter(task, content, suffix, **alike)
+
+    def written() -> dict[Path, bytes]:
+        prepare.main(f"{task}-001")
+        files = [*Path("data/prepared").rglob("*.jsonl"), Path(f"metrics/prepare/{task}-001.json")]
+        return {path: path.read_bytes() for path in files}
+
+    one = written()
+    assert sum(map(len, one.values())) > 1_000
+    asked = []
+    monkeypatch.setattr(source_files, "SPAN_BYTES", 1_000)
+    several = written()
+    monkeypatch.setattr(candidates, "BYTES_OF_A_PROCESS", 100)
+    monkeypatch.setattr(candidates, "cores", lambda: 3)
+    monkeypatch.setattr(
+        candidates, "in_order", lambda *asks: (asked.append(asks[2]), processes.in_order(*asks))[1]
+    )
+    assert written() == several == one
+    assert asked == ([] if form in ("lm WikiText", "lm text", "compressed") else [3])
+
+
+def test_solutions_of_several_lines_are_read_by_one_process(inside):
+    Path("corpus.jsonl").write_text("".join(json.dumps(each) + "\n" for each in REVEAL))
+    reads = tasks.corpus("reward").reads_lines_alone
+    assert not reads(Path("corpus.jsonl"), {})
+    assert not reads(Path("corpus.jsonl"), {"number": "answer_id"})
+    lines = tasks.synthetic("reward").lines(random.Random(1), 5, 1)
+    Path("corpus.jsonl").write_text("\n".join(lines))
+    assert reads(Path("corpus.jsonl"), {})
+    assert not reads(Path("corpus.jsonl"), {"number": "answer_id"})
+
+
+def test_what_is_wrong_with_a_line_is_said_alike_by_several_processes(inside, monkeypatch):
+    texts = [f"text {n}" for n in range(200)]
+    for content in (
+        jsonl(texts[:150]) + b'{"text": "\xff"}\n' + jsonl(texts[150:]),
+        jsonl(texts[:100]) + b"{broken\n" + jsonl(texts[100:]) + b'{"text": 5}\n{broken\n',
+    ):
+        said = []
+        for cores in (1, 3):
+            monkeypatch.setattr(candidates, "BYTES_OF_A_PROCESS", 100)
+            monkeypatch.setattr(candidates, "cores", lambda cores=cores: cores)
+            monkeypatch.setattr(source_files, "SPAN_BYTES", 500)
+            enter("lm", content, "jsonl")
+            with pytest.raises(UserError) as error:
+                prepare.main("lm-001")
+            said.append(str(error.value))
+            assert not [*Path("data").rglob("*.jsonl")]
+        assert said[0] == said[1]
+        assert "line 151: not UTF-8" in said[0] or "line 101" in said[0]

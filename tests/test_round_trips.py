@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages import prepare, tasks
+from stages import tasks
 from stages.corpus import clean
+from stages.corpus.candidates import prepared as prepared_row
 from stages.settings import Corpus
 from stages.text import chat, tokenizer
 from stages.text.chat import IGNORE
@@ -52,7 +53,7 @@ def test_what_is_learned_is_what_the_corpus_says(task, form, name, asked, answer
     path = Path("unread.jsonl")
     read = reader._examples(1, json.loads(json.dumps(record)))
     (example,) = clean.readable(read, clean.Report(path))
-    row = prepare.prepared(reader, Corpus(task=task, file=str(path)), example)
+    row = prepared_row(reader.show, Corpus(task=task, file=str(path)), example)
     (encoded,) = chat.encode(fast, row, 5000)
     if task == "reward":
         begins = [encoded.given, *(end + 1 for end in encoded.step_ends)]

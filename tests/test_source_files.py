@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas
 import pytest
 
-from stages import prepare, tasks
+from stages import tasks
 from stages.commands.read_corpus import named_columns, read_corpus
 from stages.corpus import clean, formats, source_files
+from stages.corpus.candidates import prepared as prepared_row
 from stages.corpus.examples import BadLine
 from stages.errors import UserError
 from stages.params import load_params
@@ -865,7 +866,7 @@ def test_what_prepare_writes_is_read_back_without_loss(inside, task):
     raw.write_text("\n".join(lines) + "\n", encoding="utf-8")
     corpus = Corpus(task=task, file=str(raw))
     once = [
-        prepare.prepared(reader, corpus, example)
+        prepared_row(reader.show, corpus, example)
         for example in clean.readable(reader.read(raw, {}), clean.Report(raw))
     ]
     assert len(once) >= 40
@@ -873,7 +874,7 @@ def test_what_prepare_writes_is_read_back_without_loss(inside, task):
     again.write_text("\n".join(json.dumps(row) for row in once), encoding="utf-8")
     report = clean.Report(again)
     twice = [
-        prepare.prepared(reader, corpus, example)
+        prepared_row(reader.show, corpus, example)
         for example in clean.readable(reader.read(again, {}), report)
     ]
     assert twice == once
@@ -1006,7 +1007,7 @@ def test_what_prepare_writes_of_any_form_is_read_back_without_loss(tmp_path, tas
         path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
         corpus, report = Corpus(task=task, file=str(path)), clean.Report(path)
         rows = [
-            prepare.prepared(reader, corpus, example)
+            prepared_row(reader.show, corpus, example)
             for example in clean.readable(reader.read(path, {}), report)
         ]
         assert not report.bad

@@ -47,7 +47,7 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
     found = Found(report, Counter(), set(), {}, [])
     has_references = tasks.references(corpus.task) is not None
     read = reader.read(report.path, corpus.columns)
-    examples = clean.deduplicate(clean.readable(read, report), report)
+    examples = clean.deduplicate(clean.readable(read, report), report, clean.digests)
     for example in clean.select_examples(examples, corpus, report):
         part = split.part_of(corpus, reader.group_key(example), params.split)
         found.parts[part] += 1

@@ -6,20 +6,23 @@ Rows are streamed: in memory are a thousand examples at a time, and eight bytes 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.corpus.examples import BadLine, Example
+from stages.corpus.examples import BadLine, Described, Example
 from stages.corpus.split import as_seen
 from stages.errors import UserError
 from stages.files import digest
 from stages.records import Message, Row, answer_text, learned_turns
 from stages.settings import Corpus
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Described)
 
 # U+FFFD, the control characters (category Cc) except tab and line ends, and what Unicode says is no
 # character.
@@ -51,6 +54,21 @@ class Report:
         self.forms: Counter[str] = Counter()
         self.unused: Counter[str] = Counter()
         self.bad: list[BadLine] = []
+
+    def add(self, later: "Report") -> None:
+        """Count what was read of a later part of the file."""
+        before = self.read // PROGRESS_EVERY_RECORDS
+        self.read += later.read
+        for told in range(before + 1, self.read // PROGRESS_EVERY_RECORDS + 1):
+            print(f"{self.path}: {told * PROGRESS_EVERY_RECORDS:,} records read", flush=True)
+        for counts, others in (
+            (self.dropped, later.dropped),
+            (self.passed_over, later.passed_over),
+            (self.forms, later.forms),
+            (self.unused, later.unused),
+        ):
+            counts.update(others)
+        self.bad += later.bad[: LISTED_LINES - len(self.bad)]
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] += 1
@@ -142,9 +160,20 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
             report.bad.append(item)
 
 
-def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example]:
+def digests(example: Example) -> tuple[int, int]:
+    """Hashes of all that is said, without and with the labels of steps."""
+    said = example.said()
+    mark = digest(*said)
+    return mark, digest(*said, str(example.labels)) if example.labels else mark
+
+
+def deduplicate(
+    examples: Iterable[T], report: Report, digests_of: Callable[[T], tuple[int, int]]
+) -> Iterator[T]:
     """The examples without those of which all that is said came before. Where a solution came with
     other labels, the report says so.
+
+    digests_of: `digests` of an example.
 
     Hashes are kept as a sorted array, which takes a tenth of a set's memory; only the newest are in
     a set. They join the array when they are NEWEST_HASHES and 1/32 of it: sorting stays rare.
@@ -152,11 +181,7 @@ def deduplicate(examples: Iterable[Example], report: Report) -> Iterator[Example
     seen, newest = np.empty(0, np.uint64), set[int]()
     coming = iter(examples)
     while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
-        marks = [digest(*example.said()) for example in batch]
-        labelled = [
-            digest(*example.said(), str(example.labels)) if example.labels else mark
-            for example, mark in zip(batch, marks, strict=True)
-        ]
+        marks, labelled = zip(*map(digests_of, batch), strict=True)
         known = isin_sorted([*marks, *labelled], seen).tolist()
         for at, (example, mark, whole) in enumerate(zip(batch, marks, labelled, strict=True)):
             if known[at] or mark in newest:
@@ -202,9 +227,7 @@ def isin_sorted(
     return found
 
 
-def select_examples(
-    examples: Iterable[Example], corpus: Corpus, report: Report
-) -> Iterator[Example]:
+def select_examples(examples: Iterable[S], corpus: Corpus, report: Report) -> Iterator[S]:
     """The examples that the corpus's options admit: its categories, max_characters and max_samples.
 
     Raises UserError where a record may only be tested on and the corpus is also for training.

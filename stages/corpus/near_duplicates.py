@@ -13,15 +13,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashDeduplicator
 
 from stages.corpus.clean import Report, isin_sorted
-from stages.corpus.examples import Example
+from stages.corpus.examples import Described
 from stages.progress_lines import ProgressLines
+
+S = TypeVar("S", bound=Described)
 
 # Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
 # hashes it is 0.04 at s = 0.8.
@@ -35,8 +37,8 @@ LOOKUP_BLOCK_KEYS = 2**16  # keys that are looked up in one call
 
 
 def drop_near_duplicates(
-    examples: Iterable[Example], threshold: float, report: Report, folder: Path
-) -> Iterator[Example]:
+    examples: Iterable[S], threshold: float, report: Report, folder: Path
+) -> Iterator[S]:
     """The examples, in their order, without those that resemble an example that was kept before.
 
     threshold: the Jaccard similarity, of the sets of character 5-grams of source and target, from
@@ -96,9 +98,9 @@ def fewest_bands(threshold: float) -> int:
     )
 
 
-def batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
+def batched(examples: Iterable[S]) -> Iterator[list[S]]:
     """Lists of BATCH_EXAMPLES examples, or of fewer that have BATCH_CHARACTERS together."""
-    batch, characters = list[Example](), 0
+    batch, characters = list[S](), 0
     for example in examples:
         batch.append(example)
         characters += len(example.source) + len(example.target)
@@ -109,7 +111,7 @@ def batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield batch
 
 
-def ngrams(examples: Sequence[Example]) -> list[list[str]]:
+def ngrams(examples: Sequence[Described]) -> list[list[str]]:
     """The character n-grams of each example's source and target; of a shorter text, the text."""
     texts = [f"{example.source}\n{example.target}" for example in examples]
     return [
@@ -117,7 +119,7 @@ def ngrams(examples: Sequence[Example]) -> list[list[str]]:
     ]
 
 
-def band_keys(examples: Sequence[Example], bands: int) -> NDArray[np.uint64]:
+def band_keys(examples: Sequence[Described], bands: int) -> NDArray[np.uint64]:
     """(N, bands), 64-bit keys of the bands of N signatures: equal bands have equal keys.
 
     Different bands have equal keys with probability 2^-63; their rows are then compared, and found

@@ -9,10 +9,11 @@ import lzma
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.corpus import tables
 from stages.errors import UserError
@@ -36,6 +37,37 @@ BEGINNINGS = {
 OF_RECORDS = (".jsonl", ".ndjson", ".json", ".parquet", *tables.DELIMITERS)
 
 
+SPAN_BYTES = 2**20  # one process reads so many at once
+
+
+class Span(NamedTuple):
+    """Whole lines of a file: from byte `begin` to `end`; `line` is the number of the first."""
+
+    begin: int
+    end: int
+    line: int
+
+
+def spans(path: Path) -> Iterator[Span]:
+    """All lines of a file, SPAN_BYTES and the rest of a line at a time."""
+    with path.open("rb") as file:
+        begin, line = 0, 1
+        while block := file.read(SPAN_BYTES):
+            block += file.readline()
+            yield Span(begin, begin + len(block), line)
+            begin, line = begin + len(block), line + block.count(b"\n")
+
+
+def has_spans(path: Path) -> bool:
+    """Whether parts of the file can be read by themselves: it is not compressed."""
+    return path.is_file() and path.suffix.lower() not in OPENS
+
+
+def has_a_record_in_each_line(path: Path) -> bool:
+    """Whether it is a file of JSON lines whose spans can be read by themselves."""
+    return has_spans(path) and form_of(path) in (".jsonl", ".ndjson")
+
+
 def form_of(path: Path) -> str:
     """The suffix of what is in the file: ".jsonl" of train.jsonl.gz."""
     inner = path.with_suffix("") if path.suffix.lower() in OPENS else path
@@ -48,8 +80,10 @@ def suffixes_of(path: Path) -> str:
     return form_of(path) + (packed if packed in OPENS else "")
 
 
-def records(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
+def records(path: Path, columns: Mapping[str, str], span: Span | None = None) -> Iterator[Record]:
     """The records of a file in their order, one in memory at a time but for a JSON array.
+
+    span: those lines alone, of a file that has a record in each.
 
     columns: the record's key for each column, or key, of the file that has another name; keys that
     are not among them keep theirs. Raises UserError for a file that cannot be read at all: not
@@ -57,7 +91,8 @@ def records(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
     where two columns would have one name.
     """
     form = form_of(path)
-    of_lines = {".json": _array, ".jsonl": _json_lines, ".ndjson": _json_lines}
+    of_lines: dict[str, Callable[[Path], Iterator[Record]]] = {".json": _array}
+    of_lines |= dict.fromkeys((".jsonl", ".ndjson"), partial(_json_lines, span=span))
     if form == ".parquet":
         require_file(path)
         header, found = tables.of_parquet(path)
@@ -83,14 +118,14 @@ def records(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
         yield line, record
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, str]]:
     """(number, line with its end) of a UTF-8 text without its byte-order mark, compressed or
-    not.
+    not.   span: those lines alone, of one that is not.
     """
     require_file(path)
     try:
         with OPENS.get(path.suffix.lower(), open)(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in _of_span(file, span) if span else enumerate(file, start=1):
                 if number == 1:
                     _require_text(path, raw)
                 try:
@@ -102,6 +137,14 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                     ) from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; fetch or compress it again") from None
+
+
+def _of_span(file: Any, span: Span) -> Iterator[tuple[int, bytes]]:
+    at = file.seek(span.begin)
+    for number, raw in enumerate(file, start=span.line):
+        yield number, raw
+        if (at := at + len(raw)) >= span.end:
+            return
 
 
 def _require_text(path: Path, first: bytes) -> None:
@@ -130,10 +173,10 @@ def require_file(path: Path) -> None:
         )
 
 
-def _json_lines(path: Path) -> Iterator[Record]:
+def _json_lines(path: Path, span: Span | None = None) -> Iterator[Record]:
     if _is_array(_beginning(path)):
         raise UserError(f"{path}: a JSON array; let its name end with .json")
-    for number, line in lines(path):
+    for number, line in lines(path, span):
         if line.strip():
             yield number, _object(line)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.corpus.source_files import Span
+
     Floats = NDArray[np.float64]
 
 
@@ -30,10 +32,18 @@ class Corpus(Protocol):
     def SCORES_STEPS(self) -> bool:
         """Whether rows are solutions whose steps are scored."""
 
-    def read(self, path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+    def read(
+        self, path: Path, columns: Mapping[str, str], span: "Span | None" = None
+    ) -> Iterator[Example | BadLine]:
         """The file's records in order. A record in none of the task's forms becomes a BadLine.
 
         columns: the record's key for each column, or key, of the file that has another name.
+        span: those lines alone, of a file that `reads_lines_alone`.
+        """
+
+    def reads_lines_alone(self, path: Path, columns: Mapping[str, str]) -> bool:
+        """Whether what is read of a line depends on no line but the first with text, so that spans
+        of the file give what the whole gives. False where it is not known.
         """
 
     def show(self, example: Example) -> Shown:

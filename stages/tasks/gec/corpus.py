@@ -36,6 +36,7 @@ from typing import Any
 from stages.corpus import conversations, fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
+from stages.corpus.source_files import Span
 from stages.errors import UserError
 from stages.records import Message, Row, Shown, answer_text
 from stages.tasks.gec import lines, m2
@@ -53,7 +54,9 @@ M2_LINE = re.compile(r"S |A -?\d+ -?\d+\|\|\|")
 SCORES_STEPS = False
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+def read(
+    path: Path, columns: Mapping[str, str], span: Span | None = None
+) -> Iterator[Example | BadLine]:
     """The file's sentences as examples. What is in none of the forms becomes a BadLine. Raises
     UserError for a file of lines that is one of records: they would be learned as sentences.
     """
@@ -61,12 +64,12 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
     if form == ".m2" or (form in (".tsv", ".txt") and _is_m2(path)):
         yield from _m2(path)
     elif columns or form not in (".tsv", ".txt") or _has_header(path, r"\t"):
-        yield from formats.examples_of(source_files.records(path, columns), _examples)
+        yield from formats.examples_of(source_files.records(path, columns, span), _examples)
     else:
         source_files.require_no_records(path)
         if _has_header(path, "[,;]"):
             raise UserError(f"{path}: a table of CSV; let its name end with .csv")
-        yield from lines.read(path)
+        yield from lines.read(path, span)
 
 
 def _is_m2(path: Path) -> bool:
@@ -163,6 +166,15 @@ def _m2(path: Path) -> Iterator[Example | BadLine]:
 def _of_block(line: int, block: list[str]) -> Iterator[Example | BadLine]:
     for source, target, category in m2.corrections(block):
         yield from _referenced(line, source, target, {"category": category}, "M2 blocks", ())
+
+
+def reads_lines_alone(path: Path, columns: Mapping[str, str]) -> bool:
+    if not source_files.has_spans(path):
+        return False
+    is_of_lines = source_files.form_of(path) in (".tsv", ".txt") and not (
+        columns or _is_m2(path) or _has_header(path, r"\t")
+    )
+    return is_of_lines or source_files.has_a_record_in_each_line(path)
 
 
 def show(example: Example) -> Shown:

@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.corpus import formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
+from stages.corpus.source_files import Span
 from stages.tasks.gec.marks import EITHER, MARK, marked, paired
 
 CORRECT = "Correct"
@@ -33,17 +34,16 @@ OF_HEADERS = re.compile(
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
-def read(path: Path) -> Iterator[Example | BadLine]:
+def read(path: Path, span: Span | None = None) -> Iterator[Example | BadLine]:
     """A .txt file whose first line has one column is a list of correct sentences; in any other file
-    a line of one column cannot be read.
+    a line of one column cannot be read.   span: those lines alone.
     """
-    listed: bool | None = None
-    for line, text in source_files.lines(path):
+    first = next((text for _, text in source_files.lines(path) if text.strip()), "")
+    listed = source_files.form_of(path) == ".txt" and "\t" not in first
+    for line, text in source_files.lines(path, span):
         if not text.strip():
             continue
         text = text.rstrip("\r\n")
-        if listed is None:
-            listed = source_files.form_of(path) == ".txt" and "\t" not in text
         columns = _cells(text)
         if tuple(column.lower() for column in columns) == HEADER:
             continue

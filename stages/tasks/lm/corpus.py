@@ -17,6 +17,7 @@ from typing import Any
 
 from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
+from stages.corpus.source_files import Span
 from stages.records import Row, Shown
 
 FORMATS = "see data/lm/README.md#formats"
@@ -26,11 +27,21 @@ TITLE = re.compile(r" = [^=].* = ?")
 SCORES_STEPS = False
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+def read(
+    path: Path, columns: Mapping[str, str], span: Span | None = None
+) -> Iterator[Example | BadLine]:
     if columns or source_files.form_of(path) in source_files.OF_RECORDS:
+        if span:
+            return formats.examples_of(source_files.records(path, columns, span), _examples)
         return _read_records(source_files.records(path, columns))
     source_files.require_no_records(path)
     return _documents(source_files.lines(path))
+
+
+def reads_lines_alone(path: Path, columns: Mapping[str, str]) -> bool:
+    return source_files.has_a_record_in_each_line(path) and not _is_wikitext(
+        _first(source_files.records(path, columns))
+    )
 
 
 def show(example: Example) -> Shown:
@@ -51,15 +62,9 @@ def _read_records(records: Iterator[source_files.Record]) -> Iterator[Example | 
     """A document of each record. WikiText is also published with a line in each, many empty: its
     articles, where the first that says something is a title.
     """
-    first = list[source_files.Record]()
-    for line, record in records:
-        first.append((line, record))
-        text = _line(record)
-        # A record with more than a text, such as a category, is no line of WikiText.
-        if (text or "").strip() or (text is None and isinstance(record, dict)):
-            break
+    first = _first(records)
     records = chain(first, records)
-    if not (first and TITLE.fullmatch((_line(first[-1][1]) or "").rstrip("\r\n"))):
+    if not _is_wikitext(first):
         yield from formats.examples_of(records, _examples)
         return
     others = list[source_files.Record]()
@@ -73,6 +78,22 @@ def _read_records(records: Iterator[source_files.Record]) -> Iterator[Example | 
 
     yield from formats.examples_of(((item.line, item) for item in _documents(lines())), _encodable)
     yield from formats.examples_of(others, _examples)
+
+
+def _first(records: Iterator[source_files.Record]) -> list[source_files.Record]:
+    """Up to the first that says something."""
+    first = list[source_files.Record]()
+    for line, record in records:
+        first.append((line, record))
+        text = _line(record)
+        # A record with more than a text, such as a category, is no line of WikiText.
+        if (text or "").strip() or (text is None and isinstance(record, dict)):
+            break
+    return first
+
+
+def _is_wikitext(first: list[source_files.Record]) -> bool:
+    return bool(first and TITLE.fullmatch((_line(first[-1][1]) or "").rstrip("\r\n")))
 
 
 def _encodable(line: int, example: Example) -> Iterator[Example]:

@@ -14,6 +14,7 @@ from typing import Any
 from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
+from stages.corpus.source_files import Span
 from stages.records import Message, Row, Shown
 
 FORMATS = "see data/polish/README.md#formats"
@@ -40,13 +41,19 @@ CALL = re.compile(r"#+\s.*|.*[:：][\W_]*|[\W_]*|<[^<>]*>|\[/?[A-Z]+\]")
 SCORES_STEPS = False
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+def read(
+    path: Path, columns: Mapping[str, str], span: Span | None = None
+) -> Iterator[Example | BadLine]:
     """The file's records as examples. A record in none of the forms becomes a BadLine."""
-    if source_files.form_of(path) != ".tsv" or columns or _has_header(path):
-        return formats.examples_of(source_files.records(path, columns), _examples)
-    filled = ((line, text) for line, text in source_files.lines(path) if text.strip())
+    if not _is_of_lemmas(path, columns):
+        return formats.examples_of(source_files.records(path, columns, span), _examples)
+    filled = ((line, text) for line, text in source_files.lines(path, span) if text.strip())
     cells = ((line, text.rstrip("\r\n").split("\t")) for line, text in filled)
     return formats.examples_of(cells, _inflected)
+
+
+def _is_of_lemmas(path: Path, columns: Mapping[str, str]) -> bool:
+    return source_files.form_of(path) == ".tsv" and not columns and not _has_header(path)
 
 
 def _has_header(path: Path) -> bool:
@@ -54,6 +61,12 @@ def _has_header(path: Path) -> bool:
     first = next((line for _, line in source_files.lines(path)), "")
     names = {cell.strip() for cell in first.split("\t")}
     return bool(names & {"output", "completion"}) or len(names & KEYS) > 1
+
+
+def reads_lines_alone(path: Path, columns: Mapping[str, str]) -> bool:
+    return source_files.has_a_record_in_each_line(path) or (
+        source_files.has_spans(path) and _is_of_lemmas(path, columns)
+    )
 
 
 def show(example: Example) -> Shown:

@@ -29,6 +29,7 @@ from typing import Any
 from stages.corpus import fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
+from stages.corpus.source_files import Span
 from stages.errors import UserError
 from stages.records import Row, Shown
 from stages.tasks.reward import published
@@ -41,13 +42,16 @@ REVEAL_TEST_ONLY = (
 SCORES_STEPS = True
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+def read(
+    path: Path, columns: Mapping[str, str], span: Span | None = None
+) -> Iterator[Example | BadLine]:
     """The file's solutions as examples. A record in none of the forms becomes a BadLine."""
-    records, before = source_files.records(path, columns), set[str]()
+    records, before = source_files.records(path, columns, span), set[str]()
     for answer, group in groupby(records, key=lambda item: published.answer_id(item[1])):
         if answer is None:
             yield from formats.examples_of(group, _examples)
             continue
+        assert not span
         members = [(line, record) for line, record in group if isinstance(record, dict)]
         if answer in before:
             reason = f"answer_id {answer[:40]} came before others; sort the rows by it"
@@ -59,6 +63,12 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
             yield _example(line, published.reveal(rows), REVEAL_TEST_ONLY)
         except Malformed as fault:
             yield BadLine(line, str(fault))
+
+
+def reads_lines_alone(path: Path, columns: Mapping[str, str]) -> bool:
+    return source_files.has_a_record_in_each_line(path) and not published.names_answers(
+        path, columns
+    )
 
 
 def show(example: Example) -> Shown:

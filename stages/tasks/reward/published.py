@@ -3,7 +3,8 @@ a use for.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.corpus import fields
@@ -267,6 +268,12 @@ def _eqasc(record: dict[str, Any], question: dict[str, Any]) -> list[Solution]:
         )
         for problem, chain in found
     ]
+
+
+def names_answers(path: Path, columns: Mapping[str, str]) -> bool:
+    """Whether records of a file of lines may have an answer_id, by which several are one."""
+    with path.open("rb") as file:
+        return "answer_id" in columns.values() or any(b"answer_id" in line for line in file)
 
 
 def answer_id(record: dict[str, Any] | str) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from stages.corpus import conversations, fields, formats, source_files
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.fields import Malformed
+from stages.corpus.source_files import Span
 from stages.records import Message, Row, Shown
 
 INSTRUCTION = "Convert LaTeX to Typst"
@@ -66,9 +67,15 @@ matrix. A source that none of them matches has the category "symbols"."""
 SCORES_STEPS = False
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Example | BadLine]:
+def read(
+    path: Path, columns: Mapping[str, str], span: Span | None = None
+) -> Iterator[Example | BadLine]:
     """The file's records as examples. A record in none of the forms becomes a BadLine."""
-    return formats.examples_of(source_files.records(path, columns), _examples)
+    return formats.examples_of(source_files.records(path, columns, span), _examples)
+
+
+def reads_lines_alone(path: Path, columns: Mapping[str, str]) -> bool:
+    return source_files.has_a_record_in_each_line(path)
 
 
 def show(example: Example) -> Shown:
