@@ -4,6 +4,7 @@ Rows that the same weights have answered before are read back from .scratch, so 
 costs the chain only its new rows.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from stages import backends, command_line, stage_config
 from stages.backends.shared import answer_cache, workers
 from stages.backends.shared.answerers import Answerers
 from stages.files import write_lines
-from stages.records import Prediction, Row, read_rows
+from stages.records import Prediction, Row, RowFile
 from stages.settings import Answering, Launch
 
 
@@ -23,7 +24,7 @@ def main(run: str) -> None:
     launch = Launch.model_validate(conduct["launch"])
     processes = workers.processes(launch, settings.device)
     tests = {
-        corpus: read_rows(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
+        corpus: RowFile(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
         for corpus in config["tests"]
     }
     models = {"run": f"models/{run}", "base": config["base"]}
@@ -42,9 +43,9 @@ def answered(
     model: str,
     config: dict[str, Any],
     settings: Answering,
-    tests: dict[str, list[Row]],
+    tests: Mapping[str, Sequence[Row]],
     processes: int,
-) -> list[Prediction]:
+) -> Iterator[Prediction]:
     """What a model makes of every row of every test set; it is loaded when the first row that is
     new to it comes.
     """
@@ -57,16 +58,12 @@ def answered(
         return backends.load(settings.backend, settings.exact).answerer(model, base, settings)
 
     cached = answer_cache.Answers(answer_cache.path_of(model, base, config))
-    records = []
     for corpus, rows in tests.items():
         answers = cached.complete(rows, lambda new: loaded().predict(new), processes)
-        records += [
-            Prediction(row["id"], corpus, by=by, **answer._asdict())
-            for row, answer in zip(rows, answers, strict=True)
-        ]
+        for row, answer in zip(rows, answers, strict=True):
+            yield Prediction(row["id"], corpus, by=by, **answer._asdict())
     if processes > 1 and loaded.cache_info().currsize:
         loaded().close()
-    return records
 
 
 if __name__ == "__main__":

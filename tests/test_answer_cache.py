@@ -1,11 +1,14 @@
 """What a prediction that is killed has answered is not answered again."""
 
 import json
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from stages.backends.shared import answer_cache
-from stages.records import Answer
+from stages.files import write_lines
+from stages.records import Answer, RowFile
 from tests.conftest import run
 
 ROWS = [{"id": str(n), "category": "", "source": "", "text": f"{n}"} for n in range(7)]
@@ -38,11 +41,11 @@ def test_a_prediction_that_ends_in_the_middle_goes_on_behind_its_last_whole_part
         asked.extend(row["id"] for row in rows)
         return answers_of(rows)
 
-    assert answer_cache.Answers(path).complete(ROWS, goes_on) == answers_of(ROWS)
+    assert [*answer_cache.Answers(path).complete(ROWS, goes_on)] == answers_of(ROWS)
     assert asked == [row["id"] for row in ROWS]
     known = answer_cache.Answers(path)
     assert len(known.known) == 7
-    assert known.complete(ROWS, fails) == answers_of(ROWS)
+    assert [*known.complete(ROWS, fails)] == answers_of(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,40 @@ def test_a_damaged_line_of_answers_is_an_answer_that_is_not_known(inside, line):
     path.write_text(f"{line}\n", encoding="utf-8")
     with path.open("ab") as file:
         file.write(b"\xff\n")
-    assert answer_cache.Answers(path).complete(ROWS, answers_of) == answers_of(ROWS)
+    assert [*answer_cache.Answers(path).complete(ROWS, answers_of)] == answers_of(ROWS)
+
+
+def test_answers_of_many_rows_are_read_one_by_one(inside, monkeypatch):
+    """Rows of the disk, and 200 bytes of memory for each: all at once they were 40 MB, and as much
+    the answers."""
+    many = 20_000
+    write_lines(
+        Path("rows.jsonl"),
+        ({**ROWS[0], "id": f"{n}", "text": f"{n} " + "x" * 900} for n in range(many)),
+    )
+    rows, answers = RowFile(Path("rows.jsonl")), answer_cache.Answers(inside / "answers.jsonl")
+
+    def answered(part: list) -> list[Answer]:
+        return [Answer(row["text"], 0.1, 1) for row in part]
+
+    tracemalloc.start()
+    count = sum(
+        answer == Answer(row["text"], 0.1, 1)
+        for row, answer in zip(rows, answers.complete(rows, answered), strict=True)
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == many
+    assert peak < many * 200 + 2_000_000
+
+
+def test_two_predictions_may_add_to_one_file(inside):
+    path = inside / "answers.jsonl"
+    one, other = answer_cache.Answers(path), answer_cache.Answers(path)
+    assert [*one.complete(ROWS[:4], answers_of)] == answers_of(ROWS[:4])
+    assert [*other.complete(ROWS[3:], answers_of)] == answers_of(ROWS[3:])
+    assert [*one.complete(ROWS[2:], answers_of)] == answers_of(ROWS[2:])
+    assert [*answer_cache.Answers(path).complete(ROWS, None)] == answers_of(ROWS)
 
 
 def test_answers_that_no_run_has_a_use_for_are_removed_and_those_of_a_run_stay(clone):

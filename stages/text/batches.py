@@ -108,12 +108,13 @@ def share(plan: Plan, lengths: Sequence[int], micro_batch: int, part: int, parts
     """
     if parts == 1:
         return plan
-    cut = list[list[int]]()
-    for number in range(plan.steps):
-        rows = [row for batch in plan.step(number) for row in batch]
+
+    def of_step(step: int) -> list[list[int]]:
+        rows = [row for batch in plan.step(step) for row in batch]
         own = sorted(dealt(rows, lengths, parts)[part], key=lambda row: lengths[row])
-        cut += [own[at * micro_batch :][:micro_batch] for at in range(plan.accumulation)]
-    return Plan(cut, plan.accumulation)
+        return [own[at * micro_batch :][:micro_batch] for at in range(plan.accumulation)]
+
+    return Plan(MicroBatches(plan.steps, plan.accumulation, of_step), plan.accumulation)
 
 
 def in_fewer_passes(plan: Plan, lengths: Sequence[int], micro_batch: int) -> Plan:

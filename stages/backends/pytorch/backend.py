@@ -108,9 +108,13 @@ def train(
     # What is imported and tokenised is used to the end: looking through it for garbage took 6 % of
     # a short training.
     gc.freeze()
+    if not group.leads:
+        group.meet()  # the first process tokenises, and the others find what it has kept
     encoded, too_long = encode_parts(
         tokenizer, spec, settings, {"train": train_rows, "valid": valid_rows}
     )
+    if group.leads:
+        group.meet()
     gc.freeze()
     group.require_alike(seen(spec, settings, encoded))
     rows = min(len(encoded["train"]), settings.per_device_train_batch_size)

@@ -344,9 +344,7 @@ class LabelledTrainer(Trainer):
         logits are not.
         """
         size, every = self.args.per_device_eval_batch_size, range(len(self.valid))
-        own = batches.every_nth(
-            [len(row.ids) for row in self.valid], self.group.rank, self.group.size
-        )
+        own = batches.every_nth(lengths(self.valid), self.group.rank, self.group.size)
         rows = [self.valid[at] for at in own]
         lines = ProgressLines("validation", len(rows), "rows", self.progress.say)
         with self.autocast(), lines:

@@ -5,7 +5,8 @@ kept part by part, so that a prediction that is killed goes on from the last who
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,44 +40,79 @@ def _folder() -> Path:
 
 
 class Answers:
-    """The kept answers of one model in one way of answering, by row."""
+    """The kept answers of one model in one way of answering, by row. In memory is where each stands
+    in their file, about a hundred bytes an answer; other predictions may add to it meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         """path: as `path_of` names it."""
         self.path = path
-        self.known: dict[str, Answer] = {}
+        self.known: dict[str, int] = {}
+        self._seen = 0  # bytes of the file
         if path.is_file():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    record = json.loads(line)
-                    row = record.pop("row")
-                    scores = tuple(record.pop("step_scores"))
-                    self.known[row] = Answer(**record, step_scores=scores)
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    # the last line of a process that was killed while it wrote
-                    continue
+            self._look_on()
 
     def complete(
         self,
         rows: Sequence[Row],
         predict: Callable[[list[Row]], list[Answer]],
         processes: int = 1,
-    ) -> list[Answer]:
-        """An answer for each row, in order; `predict` is asked for those that are new.
+    ) -> Iterator[Answer]:
+        """An answer for each row, in order, each read when it is asked for; `predict` has been
+        asked for all that are new by then.
 
         processes: that share a part, each of which has PART_ROWS of it.
         """
-        keys = [f"{digest(json.dumps(row, sort_keys=True)):016x}" for row in rows]
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.known}
-        waiting = list(new.items())
-        for begin in range(0, len(waiting), PART_ROWS * processes):
-            part = waiting[begin : begin + PART_ROWS * processes]
-            answers = predict([row for _, row in part])
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                # What a kill has left may be half a line, which the first line break ends.
-                file.write("\n")
-                for (key, _), answer in zip(part, answers, strict=True):
-                    self.known[key] = answer
-                    file.write(json.dumps({"row": key, **answer._asdict()}) + "\n")
-        return [self.known[key] for key in keys]
+        waiting = dict[str, Row]()
+        for row in rows:
+            if (key := _key(row)) not in self.known:
+                waiting[key] = row
+            if len(waiting) == PART_ROWS * processes:
+                self._keep(waiting, predict)
+                waiting.clear()
+        if waiting:
+            self._keep(waiting, predict)
+        return self._answers(rows)
+
+    def _keep(self, new: dict[str, Row], predict: Callable[[list[Row]], list[Answer]]) -> None:
+        answers = zip(new, predict([*new.values()]), strict=True)
+        lines = [json.dumps({"row": key, **answer._asdict()}) for key, answer in answers]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            # What a kill has left may be half a line, which the first line break ends. All is
+            # written at once, so that no other prediction's answers come in between.
+            file.write("\n".join(["", *lines, ""]).encode())
+        self._look_on()
+
+    def _look_on(self) -> None:
+        """Note where the answers stand that were added since the last look."""
+        with self.path.open("rb") as file:
+            file.seek(self._seen)
+            for line in file:
+                if not line.endswith(b"\n"):  # a process was killed, or is writing it
+                    break
+                with suppress(ValueError, TypeError, KeyError, AttributeError):
+                    self.known[_read(line)[0]] = self._seen
+                self._seen += len(line)
+
+    def _answers(self, rows: Sequence[Row]) -> Iterator[Answer]:
+        if not rows:
+            return
+        with self.path.open("rb") as file:
+            for row in rows:
+                file.seek(self.known[_key(row)])
+                yield _read(file.readline())[1]
+
+
+def _key(row: Row) -> str:
+    return f"{digest(json.dumps(row, sort_keys=True)):016x}"
+
+
+def _read(line: bytes) -> tuple[str, Answer]:
+    """(row's key, its answer) of a line that is kept. Raises errors of several kinds where it is
+    damaged.
+    """
+    record = json.loads(line.decode("utf-8", errors="replace"))
+    row = record.pop("row")
+    scores = tuple(record.pop("step_scores"))
+    return row, Answer(**record, step_scores=scores)
