@@ -22,7 +22,10 @@ AHEAD = 2  # parts of the work that are done or waiting for each process: what b
 
 
 def cores() -> int:
-    """The cores that this process may use, which may be fewer than there are."""
+    """As many as this process may use, or the share of them that it was given."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -49,8 +52,8 @@ def in_order(work: Callable[[T], R], parts: Iterable[T], processes: int) -> Iter
     except BrokenProcessPool:
         raise UserError(
             f"one of {processes} processes was killed, as the system does where memory runs out; "
-            "nothing was written. Run the same command again, with fewer cores (`taskset -c 0`) "
-            "where it is killed again"
+            "nothing was written. Run the same command again, with OMP_NUM_THREADS=1 where it is "
+            "killed again"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

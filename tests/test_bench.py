@@ -1,6 +1,7 @@
 """What `make bench` concludes from its turns, and that the figures in the repository are of the
 workloads that there are."""
 
+import csv
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from bench import __main__ as bench
-from bench import beside, qlora_step, repro
+from bench import beside, large, qlora_step, repro
 from bench import turns as bench_turns
 from bench.real import formulas, steps
 from bench.turns import Turn, Work, Workload, in_turn, process, section, take
@@ -291,3 +292,21 @@ def test_the_commands_of_the_real_cases_are_commands_that_there_are():
             assert {option for option in options if option not in told} == set()
         if "--preset" in words:
             assert words[words.index("--preset") + 1] in presets
+
+
+def test_a_large_corpus_is_measured_stage_by_stage(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(large, "RESULT", tmp_path / "large.csv")
+    monkeypatch.setattr(large, "STAGES", ("prepare", "mix", "train"))
+    large.RESULT.write_text(
+        f"{','.join(large.COLUMNS)}\n300,mix,1,1,1,1,1,1\n600,mix,1,1,1,1,1,1\n"
+    )
+    base, folder = checkpoint(tmp_path / "base", "llama"), tmp_path / "folder"
+    monkeypatch.setattr(sys, "argv", ["large", "300", "--base", base, "--folder", str(folder)])
+    large.main()
+    found = [*csv.DictReader(large.RESULT.read_text(encoding="utf-8").splitlines())]
+    assert [(each["rows"], each["stage"]) for each in found] == [
+        *(("300", stage) for stage in large.STAGES), ("600", "mix")
+    ]  # fmt: skip
+    assert all(float(each["cpu_s"]) >= 0 and int(each["peak_mb"]) > 40 for each in found[:3])
+    assert not [*folder.iterdir()]

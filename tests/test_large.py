@@ -266,6 +266,13 @@ def test_several_processes_make_the_same_files_as_one(base, rows, monkeypatch, i
         tokenised(RowFile(rows.path), encode, 12)
 
 
+def test_work_is_divided_by_the_share_of_the_cores_that_a_stage_has(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    for said, cores in (("", 3), ("2", 2), ("8", 8), ("0", 3), ("2,1", 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert processes.cores() == cores
+
+
 def halves(number: int) -> float:
     return 1 / number
 

@@ -26,6 +26,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO
 
+from stages.processes import cores
 from stages.progress_lines import ProgressLines
 from stages.scoring import render_worker
 from stages.scoring.render_worker import Mode
@@ -69,7 +70,7 @@ class Renderer:
         self._root = tempfile.TemporaryDirectory(prefix="typst-root-")
         Path(self._root.name).chmod(0o500)
         self._workers = [
-            _Worker(self._root.name, timeout_seconds, pictures) for _ in range(_side_by_side())
+            _Worker(self._root.name, timeout_seconds, pictures) for _ in range(cores())
         ]
 
     def __enter__(self) -> "Renderer":
@@ -257,14 +258,6 @@ def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
         for line in lines:
             answers.put(line)
     answers.put("")
-
-
-def _side_by_side() -> int:
-    """As many as the cores, or the share of them that this process was given."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _admissible(source: str) -> bool:
