@@ -15,7 +15,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from stages import imports
 from stages.backends.shared import checkpoints
 from stages.backends.shared.fingerprint import fingerprint, md5
 from stages.files import as_json, atomic_folder, write_json
@@ -77,6 +76,9 @@ def root() -> Path:
 
 
 def _key(rows: RowFile, tokenizer: PreTrainedTokenizerBase, *options: Any) -> str:
+    # Here, because a prediction imports this module and needs no key.
+    from stages import imports
+
     code = imports.closure("stages.text.chat")
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)  # with its chat template
