@@ -64,7 +64,6 @@ def has_spans(path: Path) -> bool:
 
 
 def has_a_record_in_each_line(path: Path) -> bool:
-    """Whether it is a file of JSON lines whose spans can be read by themselves."""
     return has_spans(path) and form_of(path) in (".jsonl", ".ndjson")
 
 

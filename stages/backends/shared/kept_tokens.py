@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -56,17 +57,14 @@ def tokenised(
             return _made(Path(temporary), work, rows, encode)
     folder = root() / _key(rows, tokenizer, *options)
     if not checkpoints.is_intact(folder):
-        try:
-            with atomic_folder(folder) as half:
-                if checkpoints.is_intact(folder):
-                    raise KeptMeanwhile
-                if folder.exists():
-                    checkpoints.remove(folder)
-                _remove_old()
-                _made(half, work, rows, encode)
-                checkpoints.seal(half)
-        except KeptMeanwhile:
-            pass
+        with suppress(KeptMeanwhile), atomic_folder(folder) as half:
+            if checkpoints.is_intact(folder):
+                raise KeptMeanwhile
+            if folder.exists():
+                checkpoints.remove(folder)
+            _remove_old()
+            _made(half, work, rows, encode)
+            checkpoints.seal(half)
     os.utime(folder)
     return TokenFiles(folder), json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))["rows"]
 
@@ -94,8 +92,9 @@ def _key(rows: RowFile, tokenizer: PreTrainedTokenizerBase, *options: Any) -> st
 
 def _remove_old() -> None:
     for folder in root().iterdir():
-        if folder.stat().st_mtime < time.time() - KEPT_DAYS * 24 * 60 * 60:
-            checkpoints.remove(folder)
+        with suppress(FileNotFoundError):  # another process has given it its name, or removed it
+            if folder.stat().st_mtime < time.time() - KEPT_DAYS * 24 * 60 * 60:
+                checkpoints.remove(folder)
 
 
 def _made(folder: Path, work: str, rows: Sequence[Row], encode: Encode) -> tuple[TokenFiles, int]:
