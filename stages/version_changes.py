@@ -2,11 +2,13 @@
 what `diff` prints and the page draws.
 """
 
+import filecmp
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,6 @@ from stages.corpus import changes
 from stages.corpus.changes import PARTS, Changes, Version
 from stages.errors import UserError
 from stages.outcomes import Outcome, once
-from stages.revisions import files_of
 from stages.scoring import bootstrap
 
 MOST_RESEMBLING = 200_000  # rows of both: near-duplicates among 63,000 took 2 s, on two cores
@@ -32,9 +33,11 @@ def prepared(task: str, corpus: str, folder: Path = Path()) -> Version:
     return Version(files)
 
 
-def prepared_at(revision: str, task: str, corpus: str, scratch: Path) -> Version:
-    """The same of a git revision or an experiment, copied to `scratch`."""
-    files = files_of(revision)
+def prepared_at(revision: str, files: Any, task: str, corpus: str, scratch: Path) -> Version:
+    """The same of a git revision or an experiment, copied to `scratch`.
+
+    files: stages.revisions.files_of the revision.
+    """
     for path in (_path(task, part, corpus) for part in PARTS):
         (scratch / path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,6 +52,13 @@ def prepared_at(revision: str, task: str, corpus: str, scratch: Path) -> Version
 
 def _path(task: str, part: str, corpus: str) -> Path:
     return Path("data/prepared", task, part, f"{corpus}.jsonl")
+
+
+def alike(before: Version, after: Version) -> bool:
+    """Whether both have the same rows in the same parts, byte for byte."""
+    return all(
+        filecmp.cmp(path, after.files[part], shallow=False) for part, path in before.files.items()
+    )
 
 
 @dataclass(frozen=True)

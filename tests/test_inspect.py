@@ -355,7 +355,7 @@ def test_a_category_gets_better_by_a_draft_that_was_mended(clone):
     page = (clone / "build/report/index.html").read_text(encoding="utf-8")
     figures = json.loads(page.partition('<script id="figures" type="application/json">')[2].partition("</script>")[0])  # fmt: skip
     (shown,) = [each for of in figures["tasks"] for each in of["runs"] if each["label"] == "reward-003"]  # fmt: skip
-    (better,) = [each for each in shown["version"]["categories"] if each["name"] == worst]
+    (better,) = [each for each in shown["versions"][0]["categories"] if each["name"] == worst]
     assert better["low"] > 0
     assert better["after"] > 0
 

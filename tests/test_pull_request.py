@@ -11,7 +11,8 @@ from stages import compare, tasks
 from stages.commands import report
 from stages.errors import UserError
 from stages.page import comment, contents, markdown
-from stages.page.contents import Copy, TaskRuns
+from stages.page.contents import TaskRuns
+from stages.page.revisions import Copy
 from tests import scored as repository
 from tests.scored import ANSWERS, ROWS, row
 

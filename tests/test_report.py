@@ -11,7 +11,7 @@ import yaml
 
 from stages.commands import diff, report
 from stages.errors import UserError
-from stages.files import write_lines
+from stages.files import read_lines, write_lines
 from stages.page import page_file, rows
 from tests import scored as repository
 from tests.scored import ROWS, row
@@ -269,6 +269,84 @@ def test_versions_that_are_not_prepared_here_say_what_to_run(two_versions, open_
     )
 
 
+def changed(path: str, edit) -> None:
+    """The records of an output, whose file may be a link into the cache, edited."""
+    records = [json.loads(line) for _, line in read_lines(Path(path))]
+    Path(path).unlink()
+    write_lines(Path(path), edit(records))
+
+
+def answered(record: dict, text: str) -> dict:
+    return record | {"messages": [*record["messages"][:-1], {"role": "assistant", "content": text}]}
+
+
+def rated(records: list[dict], value: float) -> list[dict]:
+    return [record | {"statistics": [value] * len(record["statistics"])} for record in records]
+
+
+def test_corpora_of_revisions_stand_beside_their_parents_and_each_other(clone, monkeypatch, open_page):  # fmt: skip
+    monkeypatch.chdir(clone)
+    train, scored = "data/prepared/gec/train/gec-002.jsonl", "data/scored/gec/gec-002.jsonl"
+    changed(train, lambda rows: [*rows[:-1], answered(rows[-1], "別の答え")])
+    changed(scored, lambda records: rated(records, 1.0))
+    subprocess.run(["dvc", "commit", "-q", "-f", "prepare@gec-002", "evaluate@gec-002"], check=True)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "commit", "-q", "-a", "-m", "another answer"], check=True)
+    changed(train, lambda rows: rows[1:])
+    changed(scored, lambda records: rated(records, 2.0))
+    report.report(["HEAD~1", "HEAD"])
+    page = open_page(clone / "build/report/index.html", "#gec/chain")
+    versions = {
+        version.locator("h3").inner_text(): " ".join(
+            version.locator(".facts").inner_text().split()
+        ).partition(" new ones")[0]
+        for version in page.locator(".version").all()
+    }
+    assert [*versions] == [
+        "gec-002 against gec-001",
+        "gec-002@HEAD~1 against gec-001",
+        "gec-002@HEAD~1 against gec-002",
+        "gec-002@HEAD against gec-001",
+        "gec-002@HEAD against gec-002",
+        "gec-002@HEAD against gec-002@HEAD~1",
+    ]
+    for pair, counts in {
+        "gec-002@HEAD~1 against gec-002": "new 1 gone 0 another answer 1",
+        "gec-002@HEAD against gec-002": "new 1 gone 0 another answer 0",
+        "gec-002@HEAD against gec-002@HEAD~1": "new 0 gone 0 another answer 1",
+    }.items():
+        after, before = pair.split(" against ")
+        assert f"corpus {before} → {after}" in versions[pair]
+        assert counts in versions[pair]
+    page.locator(".version").last.locator("tbody button").first.click()
+    page.wait_for_selector(".row")
+    assert page.locator("#run").input_value() == "gec-002@HEAD"
+    assert page.locator("#other").input_value() == "gec-002@HEAD~1"
+
+
+def test_the_corpus_of_a_revision_that_is_not_in_the_cache_is_said(clone, monkeypatch, capsys):
+    monkeypatch.chdir(clone)
+    lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+    outputs = lock["stages"]["prepare@gec-002"]["outs"]
+    train = "data/prepared/gec/train/gec-002.jsonl"
+    (md5,) = (each["md5"] for each in outputs if each["path"] == train)
+    changed(train, lambda rows: rows[1:])
+    Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()
+    Path("metrics/evaluate/gec/gec-002.json").write_text('{"score": 0.1, "low": 0, "high": 1}')
+    report.report(["HEAD"])
+    missing = f"{train}: not there at HEAD; run `dvc repro prepare@gec-002`, or `dvc pull` of that revision"  # fmt: skip
+    said = capsys.readouterr().err
+    assert f"gec-002@HEAD against gec-001: {missing}" in said
+    # It was trained on the same rows as the workspace's, by what both note.
+    assert "gec-002@HEAD against gec-002: " not in said
+    lineage = json.loads(Path("models/gec-002/lineage.json").read_text(encoding="utf-8"))
+    lineage["corpus"]["train_md5"] = "other"
+    Path("models/gec-002/lineage.json").unlink()
+    Path("models/gec-002/lineage.json").write_text(json.dumps(lineage))
+    report.report(["HEAD"])
+    assert f"gec-002@HEAD against gec-002: {missing}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("fragment", "width", "scheme"), [("#gec/chain", 1280, "light"), ("#gec/chain", 400, "dark"), ("#gec/rows", 400, "dark")])  # fmt: skip
 def test_nothing_hinders_a_reader(two_versions, open_page, fragment, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
@@ -335,6 +413,7 @@ def test_a_revision_whose_rows_are_nowhere_says_what_to_do(clone, monkeypatch, c
     report.report(["HEAD"])
     said = capsys.readouterr().err
     assert "gec-002@HEAD: no rows: " in said
+    assert "gec-002@HEAD against gec-001: models/gec-002/lineage.json: not there at HEAD; run `dvc pull` of that revision" in said  # fmt: skip
     assert "of HEAD in neither the cache nor a remote; `dvc push` where it was made, or `git checkout HEAD` and `dvc repro evaluate@gec-002`" in said  # fmt: skip
 
 

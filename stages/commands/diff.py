@@ -21,6 +21,7 @@ from stages.layers import Params
 from stages.outcomes import Outcome
 from stages.params import entry, load_params
 from stages.records import Row, target
+from stages.revisions import files_of
 from stages.version_changes import Compared
 
 
@@ -87,7 +88,7 @@ def _version(task: str, given: str, scratch: Path) -> Version:
     """CORPUS or CORPUS@REVISION."""
     name, _, revision = given.partition("@")
     if revision:
-        return version_changes.prepared_at(revision, task, name, scratch)
+        return version_changes.prepared_at(revision, files_of(revision), task, name, scratch)
     return version_changes.prepared(task, name)
 
 

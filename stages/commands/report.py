@@ -9,7 +9,7 @@ import typer
 from stages.errors import UserError
 from stages.files import atomic_write, require_writable
 from stages.page import comment, contents, page_file, revisions
-from stages.page.contents import Copy
+from stages.page.revisions import Copy
 from stages.params import load_params
 from stages.progress_lines import ProgressLines
 
@@ -32,6 +32,9 @@ def report(
 ) -> None:
     """Write one HTML file with the chains, what each run knows and forgot, what made it, and every
     held-out row with all answers: build/report/index.html. It opens from the disk.
+
+    Of a revision it shows the runs that differ from the workspace's, and what their corpora have
+    that those of their parents, and of the same run elsewhere, have not.
 
     --markdown writes beside it what GitHub and GitLab show of a comment: which runs are better or
     worse than at the revision (without one, than their parents), what they forgot, and what data,
@@ -92,7 +95,7 @@ def _copies(names: list[str], compared: list[str], scratch: Path) -> list[Copy]:
     copies = []
     for number, name in enumerate(dict.fromkeys(names)):
         folder = scratch / str(number)
-        copies.append(Copy(folder, name, tuple(revisions.copied(name, compared, folder))))
+        copies.append(revisions.copied(name, compared, folder))
     return copies
 
 
@@ -105,9 +108,14 @@ def _unchanged(compared: list[str], copies: list[Copy]) -> list[str]:
 
 
 def _lacking(figures: list[dict[str, Any]]) -> list[str]:
+    """What is missing of the rows of runs, and of the corpora that theirs are compared with."""
+    runs = [run for about in figures for run in about["runs"]]
     return [
-        f"{run['label']}: {run['lacks']}"
-        for about in figures
-        for run in about["runs"]
-        if run["lacks"]
+        *(f"{run['label']}: {run['lacks']}" for run in runs if run["lacks"]),
+        *(
+            f"{run['label']} against {version['against']}: {version['lacks']}"
+            for run in runs
+            for version in run["versions"]
+            if "lacks" in version
+        ),
     ]

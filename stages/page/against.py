@@ -11,8 +11,10 @@ from stages import outcomes, tasks, version_changes
 from stages.errors import UserError
 from stages.outcomes import ByKey, Outcome
 from stages.page import figures, lineage
-from stages.page.contents import Copy, TaskRuns
+from stages.page.contents import TaskRuns
 from stages.page.markdown import code
+from stages.page.revisions import Copy
+from stages.revisions import files_of
 from stages.scoring import bootstrap
 
 LONGEST_SENTENCE = 500  # characters of why something is not told
@@ -154,7 +156,7 @@ def _settings(run: dict[str, Any]) -> list[tuple[str, Any, Any]]:
 
 def _brought(run: dict[str, Any]) -> str:
     """What its corpus has that its parent's has not."""
-    version = run.get("version")
+    version = next((each for each in run["versions"] if each["against"] == run["parent"]), None)
     if not version:
         return ""
     if "lacks" in version:
@@ -176,7 +178,9 @@ def _other_rows(
         return ""
     corpus, corpus_then = own["corpora"][0]["name"], then["corpora"][0]["name"]
     try:
-        old = version_changes.prepared_at(revision, task, corpus_then, scratch / "prepared")
+        old = version_changes.prepared_at(
+            revision, files_of(revision), task, corpus_then, scratch / "prepared"
+        )
         found = version_changes.compared(old, version_changes.prepared(task, corpus, here)).changes
     except UserError as error:
         return code(str(error), LONGEST_SENTENCE)

@@ -5,8 +5,9 @@ from typing import Any
 
 from stages.page import against
 from stages.page.against import LONGEST_SENTENCE, Judged
-from stages.page.contents import Copy, TaskRuns
+from stages.page.contents import TaskRuns
 from stages.page.markdown import bars, code, folded, table
+from stages.page.revisions import Copy
 from stages.scoring.bootstrap import Difference
 
 MARK = "<!-- tsugiki report -->"

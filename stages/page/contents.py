@@ -10,23 +10,8 @@ from stages import outcomes, tasks
 from stages.errors import UserError
 from stages.outcomes import Outcome
 from stages.page import curves, figures, lineage, rows
-from stages.page.versions import Versions
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A repository's outputs: the workspace's, or those of a revision, in a folder of their own.
-
-    revision: "" for the workspace.   missing: paths whose content could not be had.
-    """
-
-    folder: Path
-    revision: str = ""
-    missing: tuple[str, ...] = ()
-
-    def label(self, run: str) -> str:
-        """What the page calls a run."""
-        return f"{run}@{self.revision}" if self.revision else run
+from stages.page.revisions import Copy
+from stages.page.versions import Trained, Versions
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ def read(task: str, copies: list[Copy], runs: list[str], done: Callable[[], None
                     "label": label,
                     "run": run,
                     "revision": copy.revision,
-                    "parent": copy.label(entry["parent"]) if entry.get("parent") else "",
+                    "parent": _label(task, entry.get("parent", ""), copy, copies[0].folder),
                     "lacks": lacks,
                     "sets": figures.by_test_set(task, run, copy.folder, held_out),
                     "categories": figures.by_category(task, run, copy.folder, held_out),
@@ -73,7 +58,7 @@ def read(task: str, copies: list[Copy], runs: list[str], done: Callable[[], None
                 }
             )
             done()
-    _add_versions(task, copies[0].folder, shown, found)
+    _add_versions(task, copies, shown, found)
     return TaskRuns(task, shown, found)
 
 
@@ -85,21 +70,20 @@ def of_task(of: TaskRuns) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _add_versions(
-    task: str, folder: Path, shown: list[dict[str, Any]], found: Mapping[str, list[Outcome]]
+    task: str, copies: list[Copy], shown: list[dict[str, Any]], found: Mapping[str, list[Outcome]]
 ) -> None:
-    """To each run of the workspace that continues from another of its task, what its corpus brought
-    beside that one's.
+    """To each run what its corpus brought beside its parent's, and beside that of the run of the
+    same name in each copy before its own.
     """
-    between = Versions(task, folder).between
-    lineages = {run["label"]: run["lineage"] for run in shown if not run["revision"]}
+    versions, runs = Versions(task, copies[0].folder), dict[str, Trained]()
+    by_revision = {copy.revision: copy for copy in copies}
     for run in shown:
-        own, before = (lineages.get(run[name], {}) for name in ("label", "parent"))
-        if own and before:
-            run["version"] = between(
-                (before["corpora"][0]["name"], own["corpora"][0]["name"]),
-                folder / own["base"] / "tokenizer.json",
-                *(found.get(run[name], []) for name in ("parent", "label")),
-            )
+        label, copy = run["label"], by_revision[run["revision"]]
+        runs[label] = Trained(label, run["run"], copy, run["lineage"], found.get(label, []))
+    for number, run in enumerate(shown):
+        own, parent = runs[run["label"]], runs.get(run["parent"])
+        namesakes = [runs[each["label"]] for each in shown[:number] if each["run"] == own.run]
+        run["versions"] = versions.of(own, parent, namesakes)
 
 
 def unchanged(tasks: Iterable[str], copies: list[Copy]) -> dict[str, list[str]]:
@@ -113,6 +97,12 @@ def unchanged(tasks: Iterable[str], copies: list[Copy]) -> dict[str, list[str]]:
         ]
         for copy in copies[1:]
     }
+
+
+def _label(task: str, run: str, copy: Copy, workspace: Path) -> str:
+    """What the page calls a run of a copy, which is the workspace's where they are the same."""
+    same = not run or _same(task, run, workspace, copy.folder)
+    return run if same else copy.label(run)
 
 
 def _same(task: str, run: str, workspace: Path, other: Path) -> bool:

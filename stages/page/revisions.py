@@ -2,9 +2,13 @@
 repository.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from stages.corpus.changes import Version
 from stages.revisions import files_of
+from stages.version_changes import prepared, prepared_at
 
 WANTED = (
     "metrics/compare",
@@ -21,9 +25,32 @@ lineage.
 """
 
 
-def copied(revision: str, tasks: list[str], folder: Path) -> list[str]:
-    """Copy a revision's outputs of some tasks into `folder`; the paths of which neither the cache
-    nor a remote has the content.
+@dataclass(frozen=True)
+class Copy:
+    """A repository's outputs: the workspace's, or those of a revision, in a folder of their own.
+
+    revision: "" for the workspace.   missing: paths whose content could not be had.   files: of the
+    revision, from which more is copied when it is asked for.
+    """
+
+    folder: Path
+    revision: str = ""
+    missing: tuple[str, ...] = ()
+    files: Any = None
+
+    def label(self, name: str) -> str:
+        """What the page calls a run or a corpus."""
+        return f"{name}@{self.revision}" if self.revision else name
+
+    def corpus(self, task: str, name: str) -> Version:
+        """A corpus version's prepared rows. Raises UserError where one of its parts is nowhere."""
+        if self.revision:
+            return prepared_at(self.revision, self.files, task, name, self.folder)
+        return prepared(task, name, self.folder)
+
+
+def copied(revision: str, tasks: list[str], folder: Path) -> Copy:
+    """A revision's outputs of some tasks, as far as the cache or a remote has them, in `folder`.
 
     Raises UserError for a revision that there is not.
     """
@@ -45,4 +72,4 @@ def copied(revision: str, tasks: list[str], folder: Path) -> list[str]:
         except Exception:  # as above
             kept.unlink(missing_ok=True)
             missing.append(path)
-    return missing
+    return Copy(folder, revision, tuple(missing), files)

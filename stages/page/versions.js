@@ -1,15 +1,14 @@
-// What a run's corpus brought beside its parent's, and which categories that made better
+// What a run's corpus brought beside another's, and which categories that made better
 
 function versions(about) {
-  const runs = about.runs.filter((run) => run.version);
-  if (!runs.length) return null;
-  return section("Which data made it better", "What each run's corpus has that its parent's has not, and beside it how the score of each category changed, what gained most first: the mean of the held-out rows' own scores, with its 95 % interval.",
-    runs.map((run) => brought(about, run)));
+  const all = about.runs.flatMap((run) => run.versions.map((version) => brought(about, run, version)));
+  if (!all.length) return null;
+  const revisions = about.runs.some((run) => run.revision) ? ", or that of the same run in another revision," : "";
+  return section("Which data made it better", `What each run's corpus has that its parent's${revisions} has not, and beside it how the score of each category changed, what gained most first: the mean of the held-out rows' own scores, with its 95 % interval.`, all);
 }
 
-function brought(about, run) {
-  const { version } = run;
-  const heading = make("h3", {}, swatch(), run.label, make("span", { class: "quiet" }, ` against ${run.parent}`));
+function brought(about, run, version) {
+  const heading = make("h3", {}, swatch(), run.label, make("span", { class: "quiet" }, ` against ${version.against}`));
   const properties = { class: "version", "--colour": colour(about.runs, run.label) };
   if (version.lacks) return make("article", properties, heading, make("p", { class: "note" }, version.lacks));
   const [before, now] = version.sizes;
@@ -24,7 +23,7 @@ function brought(about, run) {
   const changes = version.categories.flatMap((each) => [each.change, each.low, each.high]).filter((value) => value != null);
   const [, far] = scaleOf(changes.map(Math.abs));
   const body = version.categories.map((each) => make("tr", {},
-    make("th", { scope: "row" }, categoryButton(about, each.name, { run: run.label, other: run.parent, sort: "change" })),
+    make("th", { scope: "row" }, categoryButton(about, each.name, { run: run.label, other: version.against, sort: "change" })),
     make("td", { class: "rows-of" }, rowsOfBoth(each, most)),
     make("td", { class: "changed" }, each.change == null ? make("span", { class: "quiet small" }, "not tested by both") : changeTrack([-far, far], each)),
     make("td", { class: "number change" }, each.change == null ? null : changeWords(each))));

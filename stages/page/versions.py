@@ -1,7 +1,7 @@
-"""What the corpus of a run brought beside its parent's, and which categories that made better."""
+"""What the corpus of a run brought beside another run's, and which categories that made better."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,57 +9,109 @@ from stages import version_changes
 from stages.corpus.changes import Version
 from stages.errors import UserError
 from stages.outcomes import Outcome
+from stages.page.revisions import Copy
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run as the page shows it.   outcomes: what it made of the held-out rows."""
+
+    label: str
+    run: str
+    copy: Copy
+    lineage: dict[str, Any]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def corpus(self) -> str:
+        return str(self.lineage["corpora"][0]["name"])
+
+    @property
+    def corpus_label(self) -> str:
+        return self.copy.label(self.corpus)
 
 
 class Versions:
-    """A task's corpora, of which two are compared once, whichever runs were trained on them."""
+    """A task's corpora, in the workspace and at revisions, of which two are compared once,
+    whichever runs were trained on them.
+    """
 
-    def __init__(self, task: str, folder: Path) -> None:
-        self.task, self.folder = task, folder
-        self.known: dict[tuple[tuple[str, str], Path], dict[str, Any]] = {}
+    def __init__(self, task: str, workspace: Path) -> None:
+        self.task, self.workspace = task, workspace
+        self.read: dict[str, Version] = {}
+        self.known: dict[tuple[str, str, Path], dict[str, Any]] = {}
 
-    def between(
-        self,
-        corpora: tuple[str, str],
-        tokenizer_file: Path,
-        before: Sequence[Outcome],
-        after: Sequence[Outcome],
-    ) -> dict[str, Any]:
-        """corpora: the parent's, and the run's own.   before, after: what the two runs made of the
-        held-out rows.
+    def of(
+        self, own: Trained, parent: Trained | None, namesakes: Iterable[Trained]
+    ) -> list[dict[str, Any]]:
+        """What a run's corpus has beside its parent's, and beside those of runs of its name at
+        other revisions where they differ.
+        """
+        against = [parent] if parent else []
+        against += [other for other in namesakes if self._differ(other, own)]
+        return [found for other in against if (found := self._between(other, own))]
+
+    def _differ(self, before: Trained, after: Trained) -> bool:
+        """Where rows are missing, what the runs were trained on tells it."""
+        if not (before.lineage and after.lineage):
+            return True
+        try:
+            return not version_changes.alike(self._version(before), self._version(after))
+        except UserError:
+            return bool(before.lineage["data_md5"] != after.lineage["data_md5"])
+
+    def _between(self, before: Trained, after: Trained) -> dict[str, Any]:
+        """against: the label of the run before.   corpora: labels of its corpus and of the own one.
 
         sizes of both, counts of rows, and categories, what gained most first; or why there is none
-        of this, as `lacks`.
+        of this, as `lacks`. {} for a run of the workspace that is not trained.
         """
+        if lacking := [run for run in (before, after) if not run.lineage]:
+            if not (revision := lacking[0].copy.revision):
+                return {}
+            missing = f"models/{lacking[0].run}/lineage.json"
+            return {
+                "against": before.label,
+                "lacks": f"{missing}: not there at {revision}; run `dvc pull` of that revision",
+            }
+        common = {"against": before.label, "corpora": (before.corpus_label, after.corpus_label)}
+        tokenizer_file = self.workspace / after.lineage["base"] / "tokenizer.json"
+        key = (*common["corpora"], tokenizer_file)
         try:
-            known = self.known.get((corpora, tokenizer_file))
-            rows = known or self._compared(corpora, tokenizer_file)
+            if key not in self.known:
+                versions = (self._version(before), self._version(after))
+                self.known[key] = _compared(versions, tokenizer_file)
         except UserError as error:
-            return {"corpora": corpora, "lacks": str(error)}
-        self.known[corpora, tokenizer_file] = rows
-        scores = version_changes.score_changes(before, after)
-        categories = rows["categories"]
-        return rows | {
+            return common | {"lacks": str(error)}
+        scores = version_changes.score_changes(before.outcomes, after.outcomes)
+        categories = self.known[key]["categories"]
+        return {
+            **common,
+            **self.known[key],
             "categories": [
                 {"name": name, **categories[name], **_score(scores.get(name))}
                 for name in version_changes.most_gained_first(categories, scores)
-            ]
+            ],
         }
 
-    def _compared(self, corpora: tuple[str, str], tokenizer_file: Path) -> dict[str, Any]:
-        versions = [version_changes.prepared(self.task, corpus, self.folder) for corpus in corpora]
-        found = version_changes.compared(*versions)
-        of = found.changes
-        return {
-            "corpora": corpora,
-            "sizes": [_size(version, tokenizer_file) for version in versions],
-            "same": of.same,
-            "added": len(of.added),
-            "removed": len(of.removed),
-            "changed": len(of.changed[0]),
-            "near_duplicates": found.near_duplicates,
-            "categories": {name: asdict(each) for name, each in found.categories().items()},
-        }
+    def _version(self, of: Trained) -> Version:
+        if of.corpus_label not in self.read:
+            self.read[of.corpus_label] = of.copy.corpus(self.task, of.corpus)
+        return self.read[of.corpus_label]
+
+
+def _compared(versions: tuple[Version, Version], tokenizer_file: Path) -> dict[str, Any]:
+    found = version_changes.compared(*versions)
+    of = found.changes
+    return {
+        "sizes": [_size(version, tokenizer_file) for version in versions],
+        "same": of.same,
+        "added": len(of.added),
+        "removed": len(of.removed),
+        "changed": len(of.changed[0]),
+        "near_duplicates": found.near_duplicates,
+        "categories": {name: asdict(each) for name, each in found.categories().items()},
+    }
 
 
 def _size(version: Version, tokenizer_file: Path) -> dict[str, Any]:
