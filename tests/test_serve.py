@@ -1,15 +1,18 @@
 """Runs asked by OpenAI's own client, in a server that no request ends."""
 
 import json
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import openai
@@ -17,14 +20,15 @@ import pytest
 import torch
 import uvicorn
 
+from stages.backends.pytorch import backend
 from stages.backends.pytorch.models import share_tensors
-from stages.backends.shared import process
+from stages.backends.shared import answering, process
 from stages.commands import serve
 from stages.errors import UserError
 from stages.params import load_params
 from stages.serving.app import Limits, application
 from stages.serving.batcher import Batcher, Busy, Question
-from stages.serving.runs import LoadedRuns, trained_run
+from stages.serving.runs import LoadedRuns, overridden, trained_run
 from tests.conftest import ENVIRONMENT, run
 
 RUNS = ("typst-003", "gec-002", "lm-001", "reward-002")
@@ -294,6 +298,70 @@ def slow(whole_graph, monkeypatch):
 
 def asked_of(client, **options):
     return client.completions.create(model="lm-001", prompt="a", **options)
+
+
+class Unlike(Slow):
+    """The answer of its first row ends at once, that of its second when it is stopped."""
+
+    def respond(self, rows, reader):
+        reader.end(0, "first")
+        while not self.begun.wait(0.01):
+            reader.token(1, partial(str, "a"))
+        return ["first", "second"]
+
+
+def test_an_answer_that_ends_before_others_of_its_batch_is_told_before_them(whole_graph, monkeypatch):  # fmt: skip
+    monkeypatch.chdir(whole_graph)
+    chosen, model, told = trained_run(load_params(), "gec-002"), Unlike(), queue.Queue()
+    batcher = Batcher(model, 2)
+    for number in range(2):
+        batcher.put(Question(chosen, chosen.question("水"), chosen.settings, lambda event, of=number: told.put((of, event.text))))  # fmt: skip
+    assert told.get(timeout=10) == (0, "first")
+    assert told.empty()
+    model.begun.set()
+    assert told.get(timeout=10) == (1, "second")
+    batcher.close()
+    assert told.empty()
+
+
+def test_a_model_tells_which_rows_end_before_others_with_their_answers(whole_graph, monkeypatch):
+    monkeypatch.chdir(whole_graph)
+    monkeypatch.setattr(process, "set_up", lambda exact: None)  # of this process, for other tests
+    chosen = trained_run(load_params(), "gec-002")
+    sampled = overridden(chosen.settings, 1, temperature=2.0, max_new_tokens=8)
+    answerer = LoadedRuns().answerer(chosen).asked_with(sampled)
+    rows = [chosen.question(f"私は{'本' * size}が読みます。") for size in range(1, 17)]
+    said = Counter[int]()
+    prompts = [answerer._question(row) for row in rows]
+    answerer.continued(prompts, lambda _: None, lambda _, new: not said.update([new]))
+    for module in (answering, backend):  # so that answers end, which those of a nano model do not
+        monkeypatch.setattr(module, "end_of_turn", lambda _: said.most_common()[0][0])
+    tokens, told = Counter[int](), dict[int, str]()
+    reader = SimpleNamespace(
+        prompt=lambda *_: None,
+        token=lambda row, _: not tokens.update([row]),
+        end=told.__setitem__,
+    )
+    answers = answerer.respond(rows, reader)
+    assert told == {row: text for row, text in enumerate(answers) if tokens[row] < 8}
+    assert 1 < len(told) < len(rows)
+    assert answers == answerer.respond(rows)
+
+
+def test_a_batch_begins_sooner_where_as_many_wait_as_before(whole_graph, monkeypatch):
+    monkeypatch.chdir(whole_graph)
+    chosen, model, told = trained_run(load_params(), "gec-002"), Unlike(), queue.Queue()
+    model.begun.set()
+    monkeypatch.setattr("stages.serving.batcher.GATHERING_SECONDS", 60)
+    batcher = Batcher(model, 2)
+    batcher.before = (2, 200.0)  # of which a quarter is waited for a second question
+    put = partial(Question, chosen, chosen.question("水"), chosen.settings, told.put)
+    batcher.put(put())
+    time.sleep(0.3)
+    assert told.empty()
+    batcher.put(put())
+    assert {told.get(timeout=20).text for _ in range(2)} == {"first", "second"}
+    batcher.close()
 
 
 def test_what_takes_too_long_ends_with_a_sentence_whole_and_streamed(slow):

@@ -16,12 +16,16 @@ from stages.serving.runs import LoadedRuns, TrainedRun
 from stages.settings import Answering
 
 QUIET_SECONDS = 0.005  # without another question, after which a batch begins
+QUIET_SECONDS_OF_ALL = 0.002  # the same where as many wait as the batch before had
 GATHERING_SECONDS = 0.1  # the longest that a batch is waited for
 # While fewer questions wait than the batch before had, a batch begins after this share of that
 # one's seconds without another question. Whoever asked then is likely to ask again, and two small
 # batches take nearly twice as long as one.
 QUIET_SHARE = 1 / 4
 PIECE_SECONDS = 0.02  # the shortest between two pieces of an answer: each costs as a token does
+# The shortest between two times that answers are told while others of their batch are written.
+# Sending them takes from the cores that compute: told one by one, a batch of 0.08 s took 0.1.
+ENDED_SECONDS = 0.1
 
 
 class Busy(Exception):
@@ -69,7 +73,7 @@ class Question:
         self.sampled = settings.generation.temperature > 0
         self.alone = self.sampled and seeded
         self.prompt_tokens = self.tokens = 0
-        self.text, self.stopped, self.withdrawn = "", False, False
+        self.text, self.stopped, self.ended, self.withdrawn = "", False, False, False
         self.latest_piece = 0.0
 
     def goes_with(self, other: "Question") -> bool:
@@ -88,6 +92,10 @@ class Question:
         return not (self.stopped or self.withdrawn)
 
     def end(self, text: str) -> None:
+        """Told once: an answer that ends before those beside it may be told before them."""
+        if self.ended:
+            return
+        self.ended = True
         if not self.stopped:
             self._say(text, whole=True)
         cut = not self.stopped and self.tokens >= self.settings.generation.max_new_tokens
@@ -122,12 +130,22 @@ class Batch:
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self.questions = questions
+        self.ended: list[tuple[Question, str]] = []
+        self.latest_told = monotonic()
 
     def prompt(self, row: int, tokens: int) -> None:
         self.questions[row].prompt_tokens = tokens
 
     def token(self, row: int, so_far: Callable[[], str]) -> bool:
+        if self.ended and monotonic() - self.latest_told > ENDED_SECONDS:
+            self.latest_told = monotonic()
+            for question, answer in self.ended:
+                question.end(answer)
+            self.ended.clear()
         return self.questions[row].token(so_far)
+
+    def end(self, row: int, answer: str) -> None:
+        self.ended.append((self.questions[row], answer))
 
 
 class Batcher:
@@ -146,6 +164,7 @@ class Batcher:
         self.loading: Future[None] = Future()
         self.before = (0, 0.0)  # the number of questions of the latest batch, its seconds
         self.waiting: list[Question] = []
+        self.latest_put = 0.0
         self.answering: list[Question] = []
         self.changed, self.closed = Condition(), False
         self.thread = Thread(target=self._work, name="batcher", daemon=True)
@@ -161,7 +180,10 @@ class Batcher:
             if len(self.waiting) >= self.most_waiting:
                 raise Busy
             self.waiting.append(question)
-            self.changed.notify()
+            self.latest_put = monotonic()
+            # Woken by each, the thread that answers would take turns with the one that reads them.
+            if len(self.waiting) in (1, self.before[0]):
+                self.changed.notify()
 
     def withdraw(self, question: Question) -> None:
         """Nobody wants the answer any more: it is not begun, or ends with its next token."""
@@ -197,13 +219,13 @@ class Batcher:
         with self.changed:
             while not (self.waiting or self.closed):
                 self.changed.wait()
-            latest = monotonic() + GATHERING_SECONDS
-            arrived = 0
-            while arrived < len(self.waiting) and monotonic() < latest and not self.closed:
-                arrived = len(self.waiting)
-                likely, seconds = self.before
-                likely_seconds = QUIET_SHARE * seconds if arrived < likely else 0
-                self.changed.wait(min(max(QUIET_SECONDS, likely_seconds), GATHERING_SECONDS))
+            begun = monotonic()
+            while not self.closed:
+                quiet_since = max(begun, self.latest_put)
+                begins = min(quiet_since + self._quiet_seconds(), begun + GATHERING_SECONDS)
+                if (left := begins - monotonic()) <= 0:
+                    break
+                self.changed.wait(left)
             if self.closed:
                 return []
             if not self.waiting:  # withdrawn meanwhile
@@ -213,6 +235,13 @@ class Batcher:
             self.answering = [each for each in self.waiting if each.goes_with(first)][:size]
             self.waiting = [each for each in self.waiting if each not in self.answering]
             return self.answering
+
+    def _quiet_seconds(self) -> float:
+        """How long no question must have come for a batch to begin."""
+        likely, seconds = self.before
+        if len(self.waiting) < likely:
+            return max(QUIET_SECONDS, QUIET_SHARE * seconds)
+        return QUIET_SECONDS_OF_ALL if likely > 1 else QUIET_SECONDS
 
     def _answer(self, questions: Sequence[Question]) -> None:
         first = questions[0]

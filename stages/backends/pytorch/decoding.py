@@ -186,7 +186,7 @@ def decode(
     """The loop of `generate` for one continuation a row.
 
     Returns (rows, tokens): the prompts and what follows them, padded on the right.   watch:
-    told each row's new token, but not its end; a row for which it returns False ends there.
+    told each row's new token, its end too; a row for which it returns False ends there.
     """
     rows, tokens = input_ids.shape
     end, pad = generation_config.eos_token_id, generation_config.pad_token_id
@@ -205,11 +205,11 @@ def decode(
         new = new.where(going, pad)
         output[kept, tokens] = new
         tokens += 1
-        going &= new != end
         if watch:
             at = going.nonzero()[:, 0]
             told = zip(kept[at].tolist(), new[at].tolist(), strict=True)
             going[at] = going.new_tensor([watch(row, token) for row, token in told])
+        going &= new != end
         left = int(going.sum())
         if not left or tokens == output.shape[1]:
             return output[:, :tokens]

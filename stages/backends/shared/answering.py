@@ -17,7 +17,15 @@ from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.records import Answer, Row
 from stages.settings import Answering, Generation
-from stages.text.chat import Encoded, encode, opening_ids, prompt_ids, scored_steps, windows
+from stages.text.chat import (
+    Encoded,
+    encode,
+    end_of_turn,
+    opening_ids,
+    prompt_ids,
+    scored_steps,
+    windows,
+)
 from stages.text.rendering import plain_ids
 from stages.text.spoken import Speech
 
@@ -35,6 +43,9 @@ class Reader(Protocol):
 
         so_far: the part of the answer that no later token changes.
         """
+
+    def end(self, row: int, answer: str) -> None:
+        """Told of a row's whole answer where it ends while others are still written."""
 
 
 class ModelAnswerer(ABC):
@@ -61,8 +72,8 @@ class ModelAnswerer(ABC):
         advance: Callable[[int], None],
         watch: Callable[[int, int], bool] | None = None,
     ) -> list[str]:
-        """What follows each sequence of ids.   watch: told each prompt's number and new id; returns
-        whether its answer goes on.
+        """What follows each sequence of ids.   watch: told each prompt's number and new id, its end
+        of turn too where that comes before others'; returns whether its answer goes on.
         """
 
     @abstractmethod
@@ -136,7 +147,12 @@ class ModelAnswerer(ABC):
         for row, prompt in enumerate(prompts):
             reader.prompt(row, len(prompt))
 
+        end = end_of_turn(self.tokenizer)
+
         def watch(row: int, new: int) -> bool:
+            if new == end:
+                reader.end(row, speech.text(said[row]))
+                return False
             said[row].append(new)
             return reader.token(row, partial(speech.so_far, said[row]))
 
