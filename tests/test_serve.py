@@ -348,19 +348,36 @@ def test_a_model_tells_which_rows_end_before_others_with_their_answers(whole_gra
     assert answers == answerer.respond(rows)
 
 
-def test_a_batch_begins_sooner_where_as_many_wait_as_before(whole_graph, monkeypatch):
+def test_a_batch_begins_sooner_where_as_many_wait_as_are_likely(whole_graph, monkeypatch):
     monkeypatch.chdir(whole_graph)
     chosen, model, told = trained_run(load_params(), "gec-002"), Unlike(), queue.Queue()
     model.begun.set()
     monkeypatch.setattr("stages.serving.batcher.GATHERING_SECONDS", 60)
     batcher = Batcher(model, 2)
-    batcher.before = (2, 200.0)  # of which a quarter is waited for a second question
+    batcher.likely, batcher.seconds_before = 2, 200.0  # of which a quarter is waited for a second
     put = partial(Question, chosen, chosen.question("水"), chosen.settings, told.put)
     batcher.put(put())
     time.sleep(0.3)
     assert told.empty()
     batcher.put(put())
     assert {told.get(timeout=20).text for _ in range(2)} == {"first", "second"}
+    batcher.close()
+    assert batcher.likely == 2
+
+
+def test_one_small_batch_does_not_make_the_next_one_likely_to_be_small(whole_graph, monkeypatch):
+    monkeypatch.chdir(whole_graph)
+    chosen, model, told = trained_run(load_params(), "gec-002"), Unlike(), queue.Queue()
+    monkeypatch.setattr(model, "respond", lambda rows, reader: ["an answer"] * len(rows))
+    batcher = Batcher(model, 32)
+    batcher.likely = 32
+    for likely in (24, 18):
+        batcher.put(Question(chosen, chosen.question("水"), chosen.settings, told.put))
+        told.get(timeout=10)
+        end = time.monotonic() + 10  # what is likely is noted after the answers are told
+        while batcher.likely != likely and time.monotonic() < end:
+            time.sleep(0.001)
+        assert batcher.likely == likely
     batcher.close()
 
 

@@ -16,12 +16,15 @@ from stages.serving.runs import LoadedRuns, TrainedRun
 from stages.settings import Answering
 
 QUIET_SECONDS = 0.005  # without another question, after which a batch begins
-QUIET_SECONDS_OF_ALL = 0.002  # the same where as many wait as the batch before had
+QUIET_SECONDS_OF_ALL = 0.002  # the same where as many wait as are likely to come
 GATHERING_SECONDS = 0.1  # the longest that a batch is waited for
-# While fewer questions wait than the batch before had, a batch begins after this share of that
-# one's seconds without another question. Whoever asked then is likely to ask again, and two small
+# While fewer questions wait than are likely, a batch begins after this share of the seconds of the
+# batch before without another question. Whoever asked then is likely to ask again, and two small
 # batches take nearly twice as long as one.
 QUIET_SHARE = 1 / 4
+# As many are likely as the batch before had, or this share of what was likely then: where one of
+# 32 was divided into 28 and 4, the next one should not begin with 4.
+LIKELY_SHARE = 3 / 4
 PIECE_SECONDS = 0.02  # the shortest between two pieces of an answer: each costs as a token does
 # The shortest between two times that answers are told while others of their batch are written.
 # Sending them takes from the cores that compute: told one by one, a batch of 0.08 s took 0.1.
@@ -162,7 +165,8 @@ class Batcher:
         """runs: those to be loaded before a question is answered."""
         self.loaded, self.most_waiting, self.runs = loaded, most_waiting, runs
         self.loading: Future[None] = Future()
-        self.before = (0, 0.0)  # the number of questions of the latest batch, its seconds
+        self.likely = 0  # how many questions the next batch is likely to have
+        self.seconds_before = 0.0  # of the latest batch
         self.waiting: list[Question] = []
         self.latest_put = 0.0
         self.answering: list[Question] = []
@@ -182,7 +186,7 @@ class Batcher:
             self.waiting.append(question)
             self.latest_put = monotonic()
             # Woken by each, the thread that answers would take turns with the one that reads them.
-            if len(self.waiting) in (1, self.before[0]):
+            if len(self.waiting) in (1, self.likely):
                 self.changed.notify()
 
     def withdraw(self, question: Question) -> None:
@@ -212,7 +216,8 @@ class Batcher:
         while questions := self._next_batch():
             begun = monotonic()
             self._answer(questions)
-            self.before = (len(questions), monotonic() - begun)
+            self.seconds_before = monotonic() - begun
+            self.likely = max(len(questions), int(LIKELY_SHARE * self.likely))
 
     def _next_batch(self) -> list[Question]:
         """[] when it is closed."""
@@ -238,10 +243,9 @@ class Batcher:
 
     def _quiet_seconds(self) -> float:
         """How long no question must have come for a batch to begin."""
-        likely, seconds = self.before
-        if len(self.waiting) < likely:
-            return max(QUIET_SECONDS, QUIET_SHARE * seconds)
-        return QUIET_SECONDS_OF_ALL if likely > 1 else QUIET_SECONDS
+        if len(self.waiting) < self.likely:
+            return max(QUIET_SECONDS, QUIET_SHARE * self.seconds_before)
+        return QUIET_SECONDS_OF_ALL if self.likely > 1 else QUIET_SECONDS
 
     def _answer(self, questions: Sequence[Question]) -> None:
         first = questions[0]
