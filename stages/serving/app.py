@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,6 +32,7 @@ PAGE_HEADERS = {
 PATHS = "GET /, GET /v1/models, POST /v1/chat/completions and POST /v1/completions"
 JSON = "application/json"
 RETRY_SECONDS = "1"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Service:
         # Also of a stream the first event is waited for: a question that fails has an error's
         # status.
         try:
-            event = await first_event(request, events, latest)
+            event = await unless_gone(request, next_event(events, latest))
         except BaseException:
             self.batcher.withdraw(question)
             raise
@@ -191,8 +192,6 @@ async def next_event(events: "asyncio.Queue[Event]", latest: float) -> str | Ans
             "not answered in the time that a request may take; ask for fewer max_tokens, or start "
             "the server with more --request-seconds",
         ) from None
-    if isinstance(event, ClientDisconnect):
-        raise event
     if isinstance(event, UserError):
         raise Fault(400, str(event)) from None
     if isinstance(event, Exception):
@@ -200,21 +199,22 @@ async def next_event(events: "asyncio.Queue[Event]", latest: float) -> str | Ans
     return event
 
 
-async def first_event(
-    request: Request, events: "asyncio.Queue[Event]", latest: float
-) -> str | Answered:
-    """Raises ClientDisconnect where the client goes away before."""
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        events.put_nowait(ClientDisconnect())
-
-    gone = asyncio.create_task(watch())
+async def unless_gone(request: Request, awaited: Coroutine[Any, Any, T]) -> T:
+    """What it returns. Raises ClientDisconnect where the client goes away before."""
+    answer, gone = asyncio.create_task(awaited), asyncio.create_task(disconnected(request))
     try:
-        return await next_event(events, latest)
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
     finally:
+        answer.cancel()
         gone.cancel()
+
+
+async def disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def into(events: "asyncio.Queue[Event]") -> Callable[[Event], None]:

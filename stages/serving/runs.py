@@ -56,11 +56,8 @@ def overridden(own: Answering, seed: int | None, **generation: Any) -> Answering
 
     Raises pydantic's ValidationError for a value out of the bounds of params.yaml.
     """
-    given = {name: value for name, value in generation.items() if value is not None}
-    if seed is None and not given:
-        return own
     record = own.model_dump() | ({} if seed is None else {"seed": seed})
-    record["generation"] |= given
+    record["generation"] |= {name: value for name, value in generation.items() if value is not None}
     return Answering.model_validate(record)
 
 
