@@ -11,8 +11,12 @@ from stages.commands import (
     diff,
     export,
     inspect,
+    merge_file,
     new,
     plan,
+    pull,
+    push,
+    renumber,
     report,
     repro,
     serve,
@@ -38,6 +42,10 @@ VERBS = (
     (apply.apply, "answer your own text"),
     (serve.serve, "answer in a local page and by OpenAI's protocol"),
     (export.export, "write a run for other programs"),
+    (pull.pull, "fetch what a run needs from a remote"),
+    (push.push, "give a remote what a run needs"),
+    (renumber.renumber, "give a version another number"),
+    (merge_file.merge_file, "git's merge of dvc.lock and params.yaml, by entry"),
 )
 for verb, does in VERBS:
     app.command(short_help=does)(verb)

@@ -135,7 +135,9 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     yield Decision(
         "mix",
         name,
-        task | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}},
+        task
+        | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}
+        | {"tests": tests},
     )
     start = task | base | {"corpus": run.corpus, "parent": run.parent}
     trains = {"run": start, "shares": params.shares(name), "settings": training}

@@ -28,8 +28,11 @@ NEEDED = {
 def main(run: str) -> None:
     config = stage_config.load("mix", run)
     task, seed, shares = config["task"], config["seed"], config["shares"]
-    tests = sorted(Path("data/prepared", task, "test").glob("*.jsonl"))
-    held_out = questions(row for path in tests for row in RowFile(path))
+    folder = Path("data/prepared", task, "test")
+    # By name: a clone that has fetched some of them has to be told.
+    held_out = questions(
+        row for test in config["tests"] for row in RowFile(folder / f"{test}.jsonl")
+    )
     require_some(len(held_out), run, "test")
     for part in ("valid", "train"):
         kept = clean.without_questions(mixed(task, part, shares[part], seed), held_out)

@@ -15,7 +15,7 @@ from stages.settings import RUN_KEYS, Options
 
 PARAMS = Path("params.yaml")
 MERGED = (
-    "keep one, and see docs/howto.md#two-branches-that-added-a-version where both sides have "
+    "keep one, and see docs/together.md#two-branches-that-added-a-version where both sides have "
     "added a version of one number"
 )
 

@@ -85,6 +85,7 @@ def test_the_demo_goes_and_all_else_stays(folder, base):
     }
     assert {name for name in after if after[name] != before.get(name)} == {
         "dvc.lock",
+        "dvc.yaml",
         "params.yaml",
         *(f"data/{task}/README.md" for task in ("gec", "lm", "polish", "reward", "typst")),
     }
@@ -103,6 +104,8 @@ def test_the_demo_goes_and_all_else_stays(folder, base):
     comments = [line for line in before["params.yaml"].splitlines() if line.startswith("#")]
     assert [line for line in after["params.yaml"].splitlines() if line.startswith("#")] == comments
     assert yaml.safe_load(after["dvc.lock"])["stages"].keys() == {"configure"}
+    head = before["dvc.yaml"].partition("artifacts:\n")[0]
+    assert after["dvc.yaml"] == head + "artifacts: {}\n"
     assert after["data/typst/README.md"].endswith(
         "| version | file | rows | what is new |\n|---|---|---|---|\n"
     )
@@ -138,6 +141,10 @@ def test_a_task_that_is_kept_keeps_what_it_stands_on(folder, base):
     )
     assert list(params.bases) == ["tiny"]
     assert params.compare == ["lm", "gec"]
+    assert yaml.safe_load((folder / "dvc.yaml").read_text())["artifacts"] == {
+        "lm": {"path": "models/lm-001", "type": "model"},
+        "gec": {"path": "models/gec-002", "type": "model"},
+    }
     locked = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
     assert {name for name in locked if name.startswith("train@")} == {
         "train@lm-001", "train@gec-001", "train@gec-002",

@@ -525,37 +525,3 @@ def test_every_new_name_is_one_that_typst_knows_and_the_old_one_is_not(symbols, 
 def symbols():
     with Renderer() as renderer:
         yield renderer
-
-
-def test_two_branches_that_added_a_version_are_merged_as_the_howto_says(folder):
-    """A row each, under one number."""
-    howto = (nano.ROOT / "docs/howto.md").read_text(encoding="utf-8")
-    recipe = howto.partition("## Two branches that added a version\n")[2].split("```")[1]
-    commands = [line for line in recipe.splitlines() if line and line != "dvc repro"]
-    assert len(commands) == 4
-    git = ("git", "-c", "user.name=n", "-c", "user.email=n@n")
-    for branch, text in (("main", "x"), ("other", "y")):
-        if branch == "other":
-            run(folder, *git, "checkout", "--quiet", "-b", branch, "HEAD~1")
-            (folder / "data/typst/train_004.jsonl").unlink()  # as in another clone
-        write_lines(folder / "rows.jsonl", [{"latex": text, "typst": text}])
-        said = run(
-            folder, "python", "-m", "stages", "new", "typst", "rows.jsonl", "--note", text
-        ).stdout
-        assert "typst-004: 1 rows" in said
-        run(folder, *git, "add", "data", "params.yaml")
-        run(folder, *git, "commit", "--quiet", "--message", branch)
-    merged = run(folder, *git, "merge", "main", succeeds=False)
-    for file in ("README.md", "train_004.jsonl.dvc"):
-        assert f"Merge conflict in data/typst/{file}" in merged.stdout
-    run(folder, *git, "merge", "--abort")
-    for command in commands:
-        run(folder, "sh", "-c", command.replace("git merge", " ".join(git) + " merge --no-edit"))
-    params = load_params(folder / "params.yaml")
-    assert params.runs["typst-005"].parent == "models/typst-004"
-    for number, text in (("004", "x"), ("005", "y")):
-        assert params.corpora[f"typst-{number}"].file == f"data/typst/train_{number}.jsonl"
-        assert text in (folder / f"data/typst/train_{number}.jsonl").read_text(encoding="utf-8")
-        readme = (folder / "data/typst/README.md").read_text(encoding="utf-8")
-        assert readme.count(f"| typst-{number} |") == 1
-    run(folder, "dvc", "status", "data/typst/train_004.jsonl.dvc")

@@ -229,8 +229,8 @@ def test_two_entries_that_write_one_file_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"corpora:\n<<<<<<< HEAD\n  typst-004: {}\n=======\n>>>>>>> main\n", "params.yaml line 2: a merge has left both sides here; keep one, and see docs/howto.md#two-branches-that-added-a-version where both sides have added a version of one number"),
-        (b"corpora:\n  typst-004: {}\n  typst-004: {}\n", '; keep one, and see docs/howto.md#two-branches'),
+        (b"corpora:\n<<<<<<< HEAD\n  typst-004: {}\n=======\n>>>>>>> main\n", "params.yaml line 2: a merge has left both sides here; keep one, and see docs/together.md#two-branches-that-added-a-version where both sides have added a version of one number"),
+        (b"corpora:\n  typst-004: {}\n  typst-004: {}\n", '; keep one, and see docs/together.md#two-branches'),
         (b"defaults:\n  seed: 1\n  seed: 2\n", "params.yaml line 3: not YAML: found duplicate key \"seed\""),
         (b"defaults:\n\tseed: 1\n", "params.yaml line 2: not YAML: found character that cannot start any token; correct it"),
         (b"- a\n", "params.yaml: its top level is no map of keys, such as `defaults:`; write them"),

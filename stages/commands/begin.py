@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from stages.commands import own_files
 from stages.commands.edited_params import edited_params
+from stages.commands.named_artifacts import keep_artifacts_of
 from stages.commands.starting_model import start_from
 from stages.errors import UserError
 from stages.files import atomic_write
@@ -58,6 +59,7 @@ def begin(
         entry(params.tasks, task, "tasks")
     demo = demo_of(params, keep_task or [])
     if not any(demo.values()):
+        keep_artifacts_of(params)
         if not clear(orphans()):
             raise UserError(
                 f"{PARAMS}: there is nothing of the demo in it; to start from another model, "
@@ -77,6 +79,7 @@ def begin(
         typer.confirm("Take these out of the project, with their files and scores?", abort=True)
     start.take()
     write_params(params, demo, start.path)  # from here on the project is one's own
+    keep_artifacts_of(load_params())
     clear(orphans())
     typer.echo(f"The demo is out. The first run of each task starts from {start.path}.")
     if start.lacks_template():

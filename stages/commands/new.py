@@ -21,6 +21,7 @@ from ruamel.yaml.comments import CommentedMap
 from stages import settings, tasks
 from stages.commands import begun
 from stages.commands.edited_params import edited_params
+from stages.commands.named_artifacts import GRAPH, name_artifact
 from stages.commands.next_run import Wants, descent, next_step
 from stages.commands.read_corpus import (
     named_columns,
@@ -156,6 +157,8 @@ def new(
             begun.take_back()
             raise
         begun.NOTE.unlink()
+        if origin:
+            name_artifact(task, version)
 
     rows = f"{report.read - report.dropped.total():,} rows of {file} are now {path}"
     typer.echo(f"{version}: {rows}; " + (origin or "no run is entered") + ".")
@@ -186,7 +189,7 @@ def new(
             )
     if twins := same_content(params, pointer):
         typer.echo(f"Note:  the same content as {', '.join(twins)}; was {file} given by mistake?")
-    told = [pointer, path.with_name(".gitignore"), PARAMS, readme]
+    told = [pointer, path.with_name(".gitignore"), PARAMS, *([GRAPH] if origin else []), readme]
     names = shlex.join(str(name) for name in told if name.exists())
     if shrinking := shrinking_runs(params, task, found.tests):
         runs = ", ".join(f"{run} ({count:,})" for run, count in shrinking.items())
