@@ -164,6 +164,15 @@ def test_a_clone_gets_one_run_with_what_it_needs_and_goes_on_from_it_without_tra
         name: md5 for name, md5 in outputs(third).items() if name.startswith("models/")
     } == of_004
 
+    run(colleague, "python", "-m", "stages", "renumber", "typst-004")
+    places = ("params.yaml", "dvc.yaml", "data", "metrics")
+    grep = ("git", "grep", "--untracked", "typst-004", "--", *places)
+    assert run(colleague, *grep, succeeds=False).stdout == ""
+    lock = yaml.safe_load((colleague / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    assert not [stage for stage in lock if stage.endswith("@typst-004")]
+    assert not (colleague / "metrics/evaluate/typst/typst-004.json").exists()
+    assert not (colleague / "models/typst-004").exists()
+
     # The table: what DVC's own words bring.
     fourth = cloned(team, tmp_path / "fourth")
     run(fourth, "dvc", "pull", "train@typst-003")
@@ -223,8 +232,9 @@ def test_what_cannot_be_fetched_or_given_is_told_with_the_run_that_needs_it(team
     )
     own_formulas(colleague / "mine.jsonl", 4)
     run(colleague, "python", "-m", "stages", "new", "typst", "mine.jsonl")
-    says = "typst-004: dvc.lock has no data/prepared/typst/train/typst-004.jsonl; run `dvc repro evaluate@typst-004`, or take the dvc.lock of the clone"
+    says = "typst-004: dvc.lock has no models/typst-004; run `dvc repro evaluate@typst-004`, or take the dvc.lock of the clone"
     run(colleague, "dvc", "remote", "modify", "--local", "team", "url", str(remote))
+    assert refused(colleague, "pull", "typst-002") == lacks  # and no word of 004's rows
     assert says in refused(colleague, "pull", "typst-004")
     text = (colleague / "params.yaml").read_text(encoding="utf-8")
     (colleague / "params.yaml").write_text(
@@ -237,6 +247,9 @@ def test_what_cannot_be_fetched_or_given_is_told_with_the_run_that_needs_it(team
     (colleague / "models/bases/mine").mkdir(parents=True)
     says = "models/bases/mine: neither git nor DVC has it, so that no other clone gets it; run `dvc add models/bases/mine`, then `git add models/bases/mine.dvc` and commit"
     assert refused(colleague, "push", "typst-004") == says
+    (colleague / "models/bases/mine/config.json").write_text("{}", encoding="utf-8")
+    run(colleague, "dvc", "add", "models/bases/mine")
+    assert refused(colleague, "push", "typst-004").startswith("typst-004: dvc.lock has no models/")
     run(colleague, "dvc", "remote", "remove", "team")
     assert "no remote specified" in refused(colleague, "pull", "typst-002")
     assert "docs/together.md says how remotes are added" in refused(colleague, "pull", "typst-002")

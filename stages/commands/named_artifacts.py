@@ -13,7 +13,9 @@ GRAPH = Path("dvc.yaml")
 
 
 def name_artifact(task: str, run: str) -> None:
-    """Let the task's artifact be this run; what else is said of it stays."""
+    """Let the task's artifact be this run, where there is a graph; all else of it stays."""
+    if not GRAPH.is_file():
+        return
     document, yaml = _read()
     artifacts = document.setdefault("artifacts", CommentedMap())
     artifacts.fa.set_block_style()  # `{}` before its first entry

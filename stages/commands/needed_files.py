@@ -71,22 +71,26 @@ def _target(params: Params, path: str) -> list[str]:
     return []
 
 
-def outputs_of(repo: Any, needs: Needs) -> Outputs:
-    """{path: (DVC's output, the runs that need it)} of what DVC's cache keeps of the targets.
+def locked(repo: Any, needs: Needs) -> tuple[Needs, Outputs]:
+    """(the targets that dvc.lock has, {path: (DVC's output, the runs that need it)} of what DVC's
+    cache keeps of them): not every corpus need be prepared yet, nor every run be scored.
 
-    Raises UserError for a run that dvc.lock does not have.
+    Raises UserError for a run that is not trained in dvc.lock.
     """
+    targets: Needs = {}
     outputs: Outputs = {}
     for target, runs in needs.items():
         for stage, _ in repo.stage.collect_granular(target):
-            for out in filter(lambda out: out.use_cache, stage.outs):
-                if not out.hash_info:
-                    raise UserError(
-                        f"{runs[0]}: dvc.lock has no {out.def_path}; run `dvc repro "
-                        f"evaluate@{runs[0]}`, or take the dvc.lock of the clone where that was run"
-                    )
-                outputs[out.def_path] = (out, runs)
-    return outputs
+            cached = [out for out in stage.outs if out.use_cache]
+            if all(out.hash_info for out in cached):
+                targets[target] = runs
+                outputs |= {out.def_path: (out, runs) for out in cached}
+            elif target.startswith("train@"):
+                raise UserError(
+                    f"{runs[0]}: dvc.lock has no {cached[0].def_path}; run `dvc repro "
+                    f"evaluate@{runs[0]}`, or take the dvc.lock of the clone where that was run"
+                )
+    return targets, outputs
 
 
 def lacking(outputs: Outputs) -> Outputs:

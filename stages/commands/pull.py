@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stages.commands.needed_files import lacking, needs_of, outputs_of, reached, told
+from stages.commands.needed_files import lacking, locked, needs_of, reached, told
 from stages.errors import UserError
 from stages.params import load_params
 
@@ -34,11 +34,11 @@ def pull(
     needs = needs_of(load_params(), runs)
     with Repo() as repo:
         shown = reached(repo, remote)[1]
-        outputs_of(repo, needs)
+        targets, _ = locked(repo, needs)
     named = ["--remote", remote] if remote else []
-    done = subprocess.run([sys.executable, "-m", "dvc", "pull", *named, *needs])
+    done = subprocess.run([sys.executable, "-m", "dvc", "pull", *named, *targets])
     with Repo() as repo:  # anew, because a Repo keeps what it has read
-        lacks = lacking(outputs_of(repo, needs))
+        lacks = lacking(locked(repo, targets)[1])
     if lacks:
         raise UserError(
             f"{shown}: lacks files: {told(lacks)}; `python -m stages push "

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stages.commands.needed_files import lacking, needs_of, outputs_of, reached, told
+from stages.commands.needed_files import lacking, locked, needs_of, reached, told
 from stages.errors import UserError
 from stages.params import load_params
 
@@ -30,9 +30,10 @@ def push(
     needs = needs_of(load_params(), runs)
     with Repo() as repo:
         there, shown = reached(repo, remote)
+        targets, outputs = locked(repo, needs)
         lacks = {
             path: (out, runs)
-            for path, (out, runs) in lacking(outputs_of(repo, needs)).items()
+            for path, (out, runs) in lacking(outputs).items()
             if not there.odb.exists(out.hash_info.value)
         }
     if lacks:
@@ -41,7 +42,7 @@ def push(
             f"`dvc repro evaluate@{runs[0]}` makes what is missing"
         )
     named = ["--remote", remote] if remote else []
-    done = subprocess.run([sys.executable, "-m", "dvc", "push", *named, *needs])
+    done = subprocess.run([sys.executable, "-m", "dvc", "push", *named, *targets])
     if done.returncode:
         raise UserError(f"dvc push: failed with exit code {done.returncode}; see above")
     changed = subprocess.run(
