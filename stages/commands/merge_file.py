@@ -71,7 +71,7 @@ def entries(text: str) -> Entries:
     """
     found: Entries = {"": ""}
     key, top, above = "", "", ""
-    for line in text.splitlines(keepends=True):
+    for line in map("{}\n".format, text.removesuffix("\n").split("\n")):
         named = KEY.match(line)
         if named and not named[1]:
             # What follows on the same line is all of it.

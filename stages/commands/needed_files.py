@@ -125,7 +125,7 @@ def reached(repo: Any, name: str) -> tuple[Any, str]:
     shown = f"remote `{remote.name}` ({remote.fs.unstrip_protocol(remote.path)})"
     try:
         if not remote.fs.exists(remote.path) and remote.fs.protocol == "local":
-            raise FileNotFoundError("no such folder")
+            raise FileNotFoundError("no such folder; mount or make it")
     except Exception as error:  # the library of each kind of remote has errors of its own
         raise UserError(
             f"{shown}: not reached: {_line(error) or type(error).__name__}; `dvc remote list` "

@@ -39,18 +39,19 @@ def renumber(
     require_clean_tree()
     number = max(free_number(params, corpus.task), *(_free_on(ref, corpus.task) for ref in _refs()))
     new, to = f"{corpus.task}-{number:03d}", path.with_name(f"train_{number:03d}{path.name[9:]}")
-    if path.exists():
-        path.rename(to)
-    pointer_of(path).rename(pointer_of(to))
-    readme = path.with_name("README.md")
-    texts = {file: file.read_text(encoding="utf-8") for file in (PARAMS, GRAPH, pointer_of(to))}
-    texts |= {readme: readme.read_text(encoding="utf-8")} if readme.is_file() else {}
-    for file, text in texts.items():
-        texts[file] = _renamed(text, {version: new, path.name: to.name})
+    naming = [pointer_of(path), path.with_name("README.md"), GRAPH, PARAMS]
+    texts = {
+        file: _renamed(file.read_text(encoding="utf-8"), {version: new, path.name: to.name})
+        for file in naming
+        if file.is_file()
+    }
     validate(texts[PARAMS], PARAMS)
     for file, text in texts.items():
         with own_files.written(file) as written:
             written.write(text)
+    if path.exists():
+        path.rename(to)
+    pointer_of(path).rename(pointer_of(to))
     if LOCK.is_file():
         clear(orphans())
     typer.echo(f"{version} is {new} now, and {path} is {to}.")
