@@ -229,7 +229,21 @@ def test_new_takes_a_number_that_neither_a_corpus_nor_a_run_has(clone):
 
 
 @pytest.mark.parametrize(
-    "verb", ["new", "check", "plan", "apply", "export", "report", "inspect", "diff"]
+    "verb",
+    [
+        "new",
+        "check",
+        "plan",
+        "apply",
+        "export",
+        "report",
+        "inspect",
+        "diff",
+        "pull",
+        "push",
+        "renumber",
+        "merge-file",
+    ],
 )
 def test_help_has_examples(verb):
     said = run(Path(__file__).parents[1], "python", "-m", "stages", verb, "--help").stdout

@@ -283,7 +283,7 @@ def goes_there_and_back(
 
 @pytest.fixture
 def ssh(tmp_path, monkeypatch):
-    """An SSH server of this machine that knows one key: OpenSSH's where it is installed, else asyncssh's."""
+    """An SSH server on this machine that knows one key."""
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     key, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
