@@ -30,9 +30,8 @@ def main(run: str) -> None:
     task, seed, shares = config["task"], config["seed"], config["shares"]
     folder = Path("data/prepared", task, "test")
     # By name: a clone that has fetched some of them has to be told.
-    held_out = questions(
-        row for test in config["tests"] for row in RowFile(folder / f"{test}.jsonl")
-    )
+    files = [folder / f"{test}.jsonl" for test in config["tests"]]
+    held_out = questions(row for file in files for row in RowFile(file))
     require_some(len(held_out), run, "test")
     for part in ("valid", "train"):
         kept = clean.without_questions(mixed(task, part, shares[part], seed), held_out)

@@ -18,10 +18,10 @@ from stages import backends
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import process_group
 from stages.backends.shared import answerers, cards, memory, remedies, workers
-from stages.backends.shared.place import cores
 from stages.backends.shared.progress import Progress
 from stages.errors import UserError
 from stages.layers import merge
+from stages.processes import cores
 from stages.settings import Launch
 from stages.text import batches
 from tests.conftest import ENVIRONMENT

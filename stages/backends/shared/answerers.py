@@ -12,8 +12,8 @@ from typing import Any
 
 from stages import backends
 from stages.backends.shared import cards, workers
-from stages.backends.shared.place import cores
 from stages.errors import UserError
+from stages.processes import cores
 from stages.records import Answer, Row
 from stages.settings import Answering
 from stages.text.batches import dealt

@@ -34,7 +34,3 @@ def place() -> Place:
 def launcher() -> psutil.Process | None:
     """Who began this process as a worker."""
     return psutil.Process().parent() if place().size > 1 else None
-
-
-def cores() -> int:
-    return len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count() or 1

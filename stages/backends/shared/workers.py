@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.backends.shared import cards
-from stages.backends.shared.place import STORE, Place, cores, place
+from stages.backends.shared.place import STORE, Place, place
 from stages.errors import UserError
+from stages.processes import cores
 from stages.settings import Launch
 
 PORT = "29500"  # torchrun's
