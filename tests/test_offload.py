@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from stages.backends import mlx
 from stages.backends.pytorch import models, offload, refuses
@@ -157,6 +158,35 @@ def test_what_cannot_be_moved_is_refused_in_a_sentence(base, inside, monkeypatch
             models.load_weights(Path(base), offloads=True)
     assert str(caught.value) == (
         f"offload_weights: the weights of {base} are in 4 bits; leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "says"),
+    [
+        (
+            MixtralForCausalLM,
+            MixtralConfig(num_local_experts=2, num_key_value_heads=2, intermediate_size=32),
+            "not a causal language model that transformers loads from safetensors layer by layer: "
+            "The current `device_map` had weights offloaded to the disk, which needed to be "
+            "re-saved.",
+        ),
+        (
+            GPT2LMHeadModel,
+            GPT2Config(),
+            "offload_weights: this architecture has no list of layers; leave it out",
+        ),
+    ],
+)
+def test_an_architecture_without_layers_as_they_are_stored_is_refused(inside, model, config, says):
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"):
+        setattr(config, name, {"hidden_size": 16, "vocab_size": 32}.get(name, 2))
+    model(config).save_pretrained("base")
+    with pytest.raises(UserError) as caught:
+        models.load_weights(Path("base"), offloads=True)
+    assert str(caught.value).startswith(f"base: {says}")
+    assert str(caught.value).endswith("leave it out") or str(caught.value).endswith(
+        "; leave offload_weights out, or name another base"
     )
 
 

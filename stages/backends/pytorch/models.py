@@ -77,7 +77,10 @@ def load_weights(
     # On a CPU the flash kernel's backward pass takes 29 % of a step of short rows; eager attention
     # halved the step's time.
     options["attn_implementation"] = "eager" if where == "cpu" else "sdpa"
-    with loading(folder, "not a causal language model that transformers loads from safetensors"):
+    faults = ["not a causal language model that transformers loads from safetensors"]
+    if offloads:  # experts that are merged when they are loaded are not
+        faults = [f"{faults[0]} layer by layer", "leave offload_weights out, or name another base"]
+    with loading(folder, *faults):
         weights, found = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,

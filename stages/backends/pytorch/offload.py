@@ -77,52 +77,44 @@ def left_on_disk(folder: Path) -> dict[str, Any]:
     """Options with which from_pretrained reads all but the layers."""
     model = outline(folder)
     layers = layers_of(model, folder)
+    (name,) = (name for name, module in model.named_modules() if module is layers)
+    inside = {*layers.modules()}
     outside = {
         name: "cpu"
         for name, module in model.named_modules()
-        if not any(each in layers.modules() for each in module.modules()) and name
+        if name and inside.isdisjoint(module.modules())
     }
-    (inside,) = (name for name, module in model.named_modules() if module is layers)
-    return {"device_map": outside | {inside: "disk"}}
+    return {"device_map": outside | {name: "disk"}}
 
 
 def move(weights: Any, folder: Path) -> None:
-    """Let each layer of what `left_on_disk` has read have its matrices while it computes.
-
-    Raises UserError for a checkpoint that stores them otherwise than the model has them.
-    """
+    """Let each layer of what `left_on_disk` has read have its matrices while it computes."""
     weights.moved = []
     for layer in layers_of(weights, folder):
         # Of the layer itself no hook runs again in the backward pass: what is repeated there is
         # its `forward`, which calls its parts, attention and feed-forward.
         for part in layer.children():
-            moved = [each for module in part.modules() for each in _moved(module, folder)]
+            moved = [each for module in part.modules() for each in _moved(module)]
             part.register_forward_pre_hook(partial(_bring, moved))
             # Also where it ends early, as one that is repeated does when it has all it is for.
             part.register_forward_hook(partial(_send_away, moved), always_call=True)
             weights.moved += moved
-        _bring(_moved(layer, folder))  # what it has beside its parts, if anything, stays
+        _bring(_moved(layer))  # what it has beside its parts, if anything, stays
     remove_hook_from_submodules(weights)
     del weights.hf_device_map  # else the Trainer takes it for a model on several devices
 
 
-def _moved(module: Any, folder: Path) -> list[Moved]:
+def _moved(module: Any) -> list[Moved]:
     """The matrices of a module without its parts, which are put elsewhere; its vectors are read."""
     moved = []
     for name, parameter in [*module.named_parameters(recurse=False)]:
         stored = module._hf_hook.weights_map  # accelerate's, which transformers has it make
-        found = stored.dataset.index[stored.prefix + name]
-        if "safetensors_file" not in found:
-            raise UserError(
-                f"{folder}: offload_weights: {stored.prefix}{name} is stored otherwise than the "
-                "model has it; leave it out"
-            )
         if parameter.dim() < 2:
             module.register_parameter(name, nn.Parameter(stored[name].clone()))
             continue
         empty = nn.Parameter(nothing(parameter.shape, parameter.dtype, torch.device("cpu")))
-        where = (found["safetensors_file"], found["weight_name"])
-        moved.append(Moved(module, name, empty, *where))
+        found = stored.dataset.index[stored.prefix + name]
+        moved.append(Moved(module, name, empty, found["safetensors_file"], found["weight_name"]))
         moved[-1].send_away()
     return moved
 
