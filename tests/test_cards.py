@@ -304,23 +304,24 @@ torch.version.cuda = "13.0"
 torch.cuda.mem_get_info = lambda *_: (2**36, 2**36)
 torch.cuda.set_device = lambda *_: None
 base, verb = sys.argv[1:]
+from stages.backends.shared import cards
 from stages.settings import Run
+choose_one, cards.choose_one = cards.choose_one, lambda: None
+from tests.tiny import ROWS, SETTINGS  # which chooses one for the tests
+cards.choose_one = choose_one
 SPEC = Run(task="gec", corpus="gec-001", base=base, parent=base)
 if verb == "first":
     torch.cuda.is_available = lambda: there() < 0
     torch.cuda.device_count = there
     backend = backends.load("pytorch", "machine")
-    from tests.tiny import ROWS, SETTINGS
     backend.train("a", SPEC, SETTINGS, ROWS[:16], ROWS[16:], Path("scratch"))
     print("first asked with", seen[0])
 else:
     backend = backends.load("pytorch", "machine")
     from stages.backends.pytorch import fit
-    from tests.tiny import ROWS, SETTINGS
     torch.cuda.is_available = lambda: there() > 0
     torch.cuda.device_count = there
     if verb == "all":
-        from stages.backends.shared import cards
         cards.take = cards.choose_one = lambda: None
 
     def trainer(*_, args, **__):
