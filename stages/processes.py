@@ -66,7 +66,12 @@ def _begin(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     gc.freeze()  # what is imported is used to the end, and not looked through for garbage
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the process that waits for us answers
+    belong_to_parent()
+
+
+def belong_to_parent() -> None:
+    """In a process of a pool: leave Ctrl-C to the process that waits for it, and end with that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
 

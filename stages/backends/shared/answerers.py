@@ -4,7 +4,6 @@ cores.
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +12,7 @@ from typing import Any
 from stages import backends
 from stages.backends.shared import cards, workers
 from stages.errors import UserError
-from stages.processes import cores
+from stages.processes import belong_to_parent, cores
 from stages.records import Answer, Row
 from stages.settings import Answering
 from stages.text.batches import dealt
@@ -62,9 +61,7 @@ class Answerers:
 
 
 def _load(places: Any, model: str, base: str, settings: Answering) -> None:
-    """Begin such a process. The first one tells how far it is; all end with the one that began
-    them, which a pool's processes otherwise outlive.
-    """
+    """Begin such a process. The first one tells how far it is."""
     global ours
     number, card = places.get()
     if card:
@@ -72,15 +69,8 @@ def _load(places: Any, model: str, base: str, settings: Answering) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = card
     if number:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    belong_to_parent()
     ours = backends.load(settings.backend, settings.exact).answerer(model, base, settings)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent
-    parent.join()
-    os._exit(1)
 
 
 def _predict(rows: list[Row]) -> list[Answer]:
