@@ -4,7 +4,7 @@
     python -m bench.spread --turns 5 gec-002
 
 Each training makes STEPS steps, at settings of the run, in a folder of its own; the ways take turns. Tokens/s are those of the log's
-last report, memory is what each process had resident at most."""
+last report, memory is what the first process had resident at most."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ HEAD = """# One run in several processes
 By `python -m bench.spread {runs}`: {turns} turns, median tokens/s, each beside one process with {cores} threads in the same turn.
 {machine}.
 
-| run | way | tokens/s | beside one process | MB of each process |
+| run | way | tokens/s | beside one process | MB of the first process |
 |---|---|---|---|---|
 """
 

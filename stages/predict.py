@@ -22,7 +22,7 @@ def main(run: str) -> None:
     conduct = stage_config.load(stage_config.CONDUCT, run)
     settings = Answering.model_validate(config["settings"] | {"threads": conduct["threads"]})
     launch = Launch.model_validate(conduct["launch"])
-    processes = workers.processes(launch, settings.device)
+    processes = workers.processes_here(launch, settings.device)
     tests = {
         corpus: RowFile(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
         for corpus in config["tests"]
@@ -58,12 +58,14 @@ def answered(
         return backends.load(settings.backend, settings.exact).answerer(model, base, settings)
 
     cached = answer_cache.Answers(answer_cache.path_of(model, base, config))
-    for corpus, rows in tests.items():
-        answers = cached.complete(rows, lambda new: loaded().predict(new), processes)
-        for row, answer in zip(rows, answers, strict=True):
-            yield Prediction(row["id"], corpus, by=by, **answer._asdict())
-    if processes > 1 and loaded.cache_info().currsize:
-        loaded().close()
+    try:
+        for corpus, rows in tests.items():
+            answers = cached.complete(rows, lambda new: loaded().predict(new), processes)
+            for row, answer in zip(rows, answers, strict=True):
+                yield Prediction(row["id"], corpus, by=by, **answer._asdict())
+    finally:
+        if processes > 1 and loaded.cache_info().currsize:
+            loaded().close()
 
 
 if __name__ == "__main__":

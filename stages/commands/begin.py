@@ -68,7 +68,7 @@ def begin(
         typer.echo("What a `begin` that was stopped had left of the demo is removed.")
         tell_next()
         return
-    require_clean_tree()
+    require_clean_tree("begin")
     start = start_from(base)
     for group, names in demo.items():
         if names:
@@ -132,14 +132,15 @@ def demo_of(params: Params, kept_tasks: Collection[str]) -> dict[str, list[str]]
     }
 
 
-def require_clean_tree() -> None:
+def require_clean_tree(verb: str) -> None:
+    """Nothing that git keeps is changed and not committed."""
     command = ["git", "status", "--porcelain", "--untracked-files=no"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"begin: {done.stderr.strip()}; it wants a git repository to go back to")
+        raise UserError(f"{verb}: {done.stderr.strip()}; it wants a git repository to go back to")
     if changed := [line[3:] for line in done.stdout.splitlines()]:
         raise UserError(
-            f"begin: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}: changed and not "
+            f"{verb}: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}: changed and not "
             "committed; commit or stash it first, because git is the way back"
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from stages.backends.shared.fingerprint import md5
+from stages.commands.named_artifacts import name_artifact
 from stages.commands.version_table import unlist
 from stages.errors import UserError
 from stages.files import read_json, write_json
@@ -45,10 +46,13 @@ def take_back() -> Path | None:
 def end_killed(params: Params) -> None:
     """Before another one begins: as if the one that was killed had not run, or had ended."""
     try:
-        entered = read_json(NOTE)["path"] in {corpus.file for corpus in params.corpora.values()}
+        path = read_json(NOTE)["path"]
     except (UserError, KeyError):  # none, or the user has written another file there
         return
-    if entered:
+    if versions := [name for name, corpus in params.corpora.items() if corpus.file == path]:
+        for name, run in params.runs.items():
+            if run.corpus in versions:
+                name_artifact(run.task, name)
         NOTE.unlink()
-    elif path := take_back():
-        typer.echo(f"{path}: taken back; a `new` that was killed had not entered it", err=True)
+    elif taken := take_back():
+        typer.echo(f"{taken}: taken back; a `new` that was killed had not entered it", err=True)

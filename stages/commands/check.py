@@ -204,8 +204,8 @@ def launch_of(run_settings: settings.Options) -> str:
 
     launch, device = run_settings.launch, run_settings.device
     workers.require_cards(launch, device)
-    each = f"{workers.processes(launch, device)} on each of {launch.nodes} machines"
-    return f"{workers.total(launch, device)} processes, {each}, strategy {launch.strategy}"
+    each = f"{workers.processes_here(launch, device)} on each of {launch.nodes} machines"
+    return f"{workers.all_processes(launch, device)} processes, {each}, strategy {launch.strategy}"
 
 
 def parent_of(spec: settings.Run, run_settings: settings.Options) -> str:

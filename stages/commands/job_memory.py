@@ -16,7 +16,7 @@ def planned_bytes(stage: str) -> int:
     if kind != "train":
         return 0
     from stages import backends
-    from stages.backends.shared import model_folders
+    from stages.backends.shared import model_folders, workers
 
     params = load_params()
     settings, base = params.resolve(run), params.runs[run].base
@@ -24,7 +24,8 @@ def planned_bytes(stage: str) -> int:
         backend = backends.load(settings.backend, settings.exact)
         rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
         plan = backend.plan_memory(model_folders.locate(base), settings, rows, tokens)
-        return plan.need.total if plan.where == "cpu" else 0
+        of_all = plan.need.total * workers.processes_here(settings.launch, settings.device)
+        return of_all if plan.where == "cpu" else 0
     return 0
 
 

@@ -46,7 +46,8 @@ def merge_file(
     elif both:
         subprocess.run(["git", "merge-file", str(ours), str(base), str(theirs)])
         added = both if not base.stat().st_size else [key for key in both if key not in was]
-        raise UserError(f"{name}: both branches have their own {', '.join(both)}; {remedy(added)}")
+        keys = ", ".join(key.strip() or "comments at its end" for key in both)
+        raise UserError(f"{name}: both branches have their own {keys}; {remedy(added)}")
     with atomic_write(ours) as file:
         file.write("".join(found.values()))
 

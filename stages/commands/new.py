@@ -156,9 +156,9 @@ def new(
         except BaseException:
             begun.take_back()
             raise
-        begun.NOTE.unlink()
         if origin:
             name_artifact(task, version)
+        begun.NOTE.unlink()
 
     rows = f"{report.read - report.dropped.total():,} rows of {file} are now {path}"
     typer.echo(f"{version}: {rows}; " + (origin or "no run is entered") + ".")

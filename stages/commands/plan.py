@@ -52,7 +52,7 @@ def plan(
     rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
     backend = backends.load(settings.backend, settings.exact)
     planned = backend.plan_memory(folder, settings, rows, tokens)
-    count = workers.total(settings.launch, settings.device)
+    count = workers.all_processes(settings.launch, settings.device)
     beside = f", in each of {count} processes ({settings.launch.strategy})" if count > 1 else ""
     batch = f"{rows} rows of {tokens:,} tokens on the {planned.where}{beside}"
     title = escape(f"{run}: {settings.method} on {spec.base}, {batch}")

@@ -36,7 +36,7 @@ def renumber(
             f"{version}: {path} is no file that `new` took in under this number; give it another "
             "one by hand"
         )
-    require_clean_tree()
+    require_clean_tree("renumber")
     number = max(free_number(params, corpus.task), *(_free_on(ref, corpus.task) for ref in _refs()))
     new, to = f"{corpus.task}-{number:03d}", path.with_name(f"train_{number:03d}{path.name[9:]}")
     naming = [pointer_of(path), path.with_name("README.md"), GRAPH, PARAMS]

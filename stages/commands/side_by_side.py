@@ -271,7 +271,9 @@ class Crew:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Those that this process may use. OMP_NUM_THREADS, which stages.processes.cores() minds, says
+    how many of them a stage has.
+    """
     return len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count() or 1
 
 

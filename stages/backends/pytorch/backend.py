@@ -27,7 +27,6 @@ from stages.backends.shared import adapters, memory, model_folders, process
 from stages.backends.shared.answering import ModelAnswerer
 from stages.backends.shared.devices import description, device, own_device, use_threads
 from stages.backends.shared.fingerprint import fingerprint
-from stages.backends.shared.place import place
 from stages.backends.shared.precision import Precision, choose, native, settled
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
@@ -163,25 +162,23 @@ def train(
 
 
 def seen(spec: Run, settings: Settings, encoded: Mapping[str, Sequence[Encoded]]) -> dict[str, str]:
-    """What processes that train together must have alike, as checksums; on one machine all read the
-    same weights.
+    """What machines that train together must have alike, as checksums; the processes of one read
+    the same files.
     """
-    if place().size == 1:
+    if settings.launch.nodes == 1:
         return {}
     rows, project = hashlib.md5(usedforsecurity=False), Path(backends.__file__).parents[1]
     for part in encoded.values():
         for row in part:
             rows.update(f"{row}\n".encode())
-    weights = dict[str, Path]()
-    if settings.launch.nodes > 1:
-        base = model_folders.locate(spec.base)
-        weights = {"base": base, "parent": base if spec.parent == spec.base else Path(spec.parent)}
+    base = model_folders.locate(spec.base)
     return {
         "version of this project's code": fingerprint(*sorted(project.rglob("*.py"))),
         "version of PyTorch or transformers": f"{torch.__version__} {transformers.__version__}",
         "value of a setting": f"{settings}",
         "list of rows": rows.hexdigest(),
-        **{what: fingerprint(folder) for what, folder in weights.items()},
+        "base": fingerprint(base),
+        "parent": fingerprint(base if spec.parent == spec.base else Path(spec.parent)),
     }
 
 

@@ -40,19 +40,29 @@ class ProcessGroup:
         place = place_of_this()
         if place.size == 1 or dist.is_initialized():
             return cls(place)
-        # Objects go by way of the CPU, gradients of cards by way of NCCL.
-        backend = "cpu:gloo,cuda:nccl" if where == "cuda" else "gloo"
-        address = os.environ.get(STORE, "")
-        if not address:  # torchrun's own
-            dist.init_process_group(backend)
-            return cls(place)
-        seconds = timedelta(seconds=float(os.environ.get(JOIN_SECONDS, "600")))
+        if where == "mps":
+            raise UserError(
+                "launch: the processes of a Mac would share its one GPU; set device: cpu, or "
+                "launch.processes: 1"
+            )
+        address, wait = os.environ[STORE], os.environ.get(JOIN_SECONDS, "600")
+        if not wait.isdecimal():
+            raise UserError(f"{JOIN_SECONDS}={wait}: whole seconds, such as 600")
+        seconds = timedelta(seconds=int(wait))
         store = (
             _store_of_machines(address, place, nodes, seconds)
             if address.startswith("tcp://")
             else FileStore(address, place.size)
         )
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size)
+        # Objects go by way of the CPU, gradients of cards by way of NCCL. Who waits for another,
+        # which tokenises for an hour, is not to end: the end of one is noticed by who began them.
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if where == "cuda" else "gloo",
+            store=store,
+            rank=place.rank,
+            world_size=place.size,
+            timeout=timedelta(days=7),
+        )
         return cls(place)
 
     def require_alike(self, seen: Mapping[str, str]) -> None:
@@ -141,12 +151,15 @@ def _store_of_machines(address: str, place: Place, nodes: int, seconds: timedelt
     keys = {node: f"machine/{node}" for node in range(nodes)}
     try:
         store.wait(list(keys.values()), seconds)
+    except dist.DistNetworkError:
+        raise UserError(f"launch: the first machine, {host}, has ended; see there") from None
     except dist.DistStoreError:
         absent = [node for node, key in keys.items() if not store.check([key])]
         called = ", ".join(names.get(node, f"NODE_RANK {node}") for node in absent)
         raise UserError(
-            f"launch.nodes {nodes}: {called} did not come within {seconds.seconds} seconds; give "
-            f"the same command there, with a way to {host}:{port}, or raise {JOIN_SECONDS}"
+            f"launch.nodes {nodes}: {called} did not come within {seconds.total_seconds():.0f} "
+            f"seconds; give the same command there, with a way to {host}:{port}, or raise "
+            f"{JOIN_SECONDS}"
         ) from None
     return store
 
@@ -162,6 +175,7 @@ def _await(host: str, port: int, seconds: timedelta) -> None:
             if time.monotonic() > until:
                 raise UserError(
                     f"launch: the first machine, {host}, cannot be reached at port {port} "
-                    f"(MASTER_ADDR, MASTER_PORT) after {seconds.seconds} seconds: {error}"
+                    f"(MASTER_ADDR, MASTER_PORT) after {seconds.total_seconds():.0f} seconds: "
+                    f"{error}"
                 ) from None
             time.sleep(0.5)

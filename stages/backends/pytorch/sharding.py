@@ -3,9 +3,10 @@
 depend on how many processes there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -20,9 +21,12 @@ class Computed(nn.Module):
     weights together that belong to no layer.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, keeps: bool) -> None:
+        """keeps: whether this process is the one that wants whole weights; the others help to
+        gather them and keep none.
+        """
         super().__init__()
-        self.model = model
+        self.model, self.keeps = model, keeps
         self.numbers = list[tuple[nn.Module, str]]()
 
     def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -53,9 +57,11 @@ class Computed(nn.Module):
     def is_sharded(self) -> bool:
         return isinstance(self, FSDPModule)
 
-    def whole_weights(self) -> dict[str, Tensor]:
+    def whole_weights(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """What a checkpoint holds, on the CPU: the trained weights of an adapter, all of a full
         training's; a weight with two names once. The same call in every process.
+
+        names: of those that are wanted alone.
         """
         adapter, known = hasattr(self.model, "peft_config"), dict[int, Tensor]()
         kept = self.model.state_dict().keys()  # some buffers are in no checkpoint
@@ -63,18 +69,9 @@ class Computed(nn.Module):
         for name, weights in self.model.named_parameters(remove_duplicate=False):
             if weights.requires_grad or not adapter:
                 if id(weights) not in known:
-                    known[id(weights)] = self.whole(weights).cpu().clone()
+                    known[id(weights)] = self._gathered(weights.detach(), weights)
                 found[name] = known[id(weights)]
-        return found
-
-    def whole(self, weights: Tensor) -> Tensor:
-        """All of a weight; the same call in every process."""
-        return self._in_shape(whole(weights.detach()), weights)
-
-    def _in_shape(self, values: Tensor, weights: Tensor) -> Tensor:
-        """values: one for each of these weights."""
-        is_number = any(getattr(module, name) is weights for module, name in self.numbers)
-        return values.reshape(()) if is_number else values
+        return found if names is None else {name: found[name] for name in names}
 
     def whole_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The optimizer's state_dict as one process would have it; the same call in every one."""
@@ -82,7 +79,7 @@ class Computed(nn.Module):
         return state | {
             "state": {
                 number: {
-                    name: self._in_shape(whole(value), weights[number])
+                    name: self._gathered(value, weights[number])
                     if isinstance(value, DTensor)
                     else value
                     for name, value in of_weight.items()
@@ -90,6 +87,15 @@ class Computed(nn.Module):
                 for number, of_weight in state["state"].items()
             }
         }
+
+    def _gathered(self, values: Tensor, weights: Tensor) -> Tensor:
+        """One value for each of these weights, one tensor at a time on the device."""
+        full = whole(values)
+        if not self.keeps:
+            return torch.empty(0)
+        is_number = any(getattr(module, name) is weights for module, name in self.numbers)
+        # A copy: the gathered one can lie in a buffer that is used again.
+        return (full.reshape(()) if is_number else full).cpu().clone()
 
     def load_whole_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Take this process's part of what `whole_state` gave."""
@@ -106,6 +112,7 @@ class Computed(nn.Module):
 
 
 def whole(tensor: Tensor) -> Tensor:
+    """All of it, on its device; the same call in every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

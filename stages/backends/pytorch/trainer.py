@@ -76,7 +76,7 @@ class LabelledTrainer(Trainer):
         """make_model: as it begins."""
         super().__init__(model=make_model(), **arguments)
         self.make_model = make_model
-        self.group, self.computed_by = group, Computed(self.model)
+        self.group, self.computed_by = group, Computed(self.model, group.leads)
         self.valid, self.pad_id = planned.valid_rows, pad_id
         self.settings, self.progress = settings, progress
         choices = (
@@ -320,8 +320,9 @@ class LabelledTrainer(Trainer):
         return {name: weights for name, weights in named if weights.requires_grad}
 
     def whole_learned(self) -> dict[str, Tensor]:
-        """The same, of a sharded model too, where every process asks."""
-        return {name: self.computed_by.whole(each) for name, each in self.learned().items()}
+        """The same, of a sharded model in the first process, where every one asks."""
+        learned = self.learned()
+        return self.computed_by.whole_weights(learned) if self.computed_by.is_sharded else learned
 
     def _load_best_model(self) -> None:
         """Keep the weights of the last step where the settings want them, then load the best.
@@ -330,7 +331,7 @@ class LabelledTrainer(Trainer):
         """
         if "last" in self.settings.save:
             learned = self.whole_learned()
-            self.last = {name: weights.cpu().clone() for name, weights in learned.items()}
+            self.last = {name: weights.detach().cpu().clone() for name, weights in learned.items()}
         if not self.group.leads:  # nobody asks the others for weights
             return
         if best := self.state.best_global_step:  # the folder may have been moved since

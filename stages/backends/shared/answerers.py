@@ -4,9 +4,10 @@ cores.
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from typing import Any
 
 from stages import backends
@@ -17,7 +18,7 @@ from stages.records import Answer, Row
 from stages.settings import Answering
 from stages.text.batches import dealt
 
-ours: Any = None  # in such a process: the stages.backends.Answerer that it has loaded
+loaded: Callable[[], Any]  # in such a process: its stages.backends.Answerer
 
 
 class Answerers:
@@ -29,12 +30,13 @@ class Answerers:
         spawn = multiprocessing.get_context("spawn")
         places = spawn.Queue()
         taken = cards.take(processes) if workers.usable_cards(settings.device) else []
+        threads = f"{max(1, cores() // processes)}"
         for number in range(processes):
-            places.put((number, taken[number] if taken else ""))
-        # Read when PyTorch is imported, which it is there and not here.
-        os.environ.setdefault("OMP_NUM_THREADS", f"{max(1, cores() // processes)}")
+            own = {"CUDA_VISIBLE_DEVICES": taken[number]} if taken else {}
+            # Both are read when PyTorch begins, which has not been imported there yet.
+            places.put((number, own | {"OMP_NUM_THREADS": threads}))
         self.pool = ProcessPoolExecutor(
-            processes, spawn, initializer=_load, initargs=(places, model, base, settings)
+            processes, spawn, initializer=_begin, initargs=(places, model, base, settings)
         )
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
@@ -60,19 +62,21 @@ class Answerers:
         self.pool.shutdown(cancel_futures=True)
 
 
-def _load(places: Any, model: str, base: str, settings: Answering) -> None:
-    """Begin such a process. The first one tells how far it is."""
-    global ours
-    number, card = places.get()
-    if card:
-        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        os.environ["CUDA_VISIBLE_DEVICES"] = card
+def _begin(places: Any, model: str, base: str, settings: Answering) -> None:
+    """Begin such a process. The first one tells how far it is. The model is loaded for the first
+    rows, so that what is wrong with it is raised where their answers would come.
+    """
+    global loaded
+    number, own = places.get()
+    os.environ |= own
     if number:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     belong_to_parent()
-    ours = backends.load(settings.backend, settings.exact).answerer(model, base, settings)
+    loaded = cache(
+        lambda: backends.load(settings.backend, settings.exact).answerer(model, base, settings)
+    )
 
 
 def _predict(rows: list[Row]) -> list[Answer]:
-    answers: list[Answer] = ours.predict(rows)
+    answers: list[Answer] = loaded().predict(rows)
     return answers

@@ -47,11 +47,6 @@ def _usable(listed: Sequence[tuple[str, int, str]]) -> dict[str, int]:
     return {index: free for index, free, _ in listed}
 
 
-def cores() -> int:
-    """Of the CPU, those that this process may use."""
-    return len(psutil.Process().cpu_affinity()) if psutil.LINUX else psutil.cpu_count() or 1
-
-
 def choose_one() -> None:
     """Let this process see one card, unless it has been chosen: one that no training has, that with
     the most free memory, or the first of those that the user lets it see.
@@ -160,10 +155,9 @@ def _locks(wanted: dict[str, Path], most: int) -> Iterator[dict[str, int]]:
     a parent of this process has. Behind the block, those that are not in `held` are free again; it
     is entered by one process at a time.
     """
-    gate = _opened(_file("choosing"))
+    gate, locked = _opened(_file("choosing")), dict[str, int]()
     try:
         fcntl.flock(gate, fcntl.LOCK_EX)
-        locked: dict[str, int] = {}
         for card, path in wanted.items():
             if len(locked) < most:
                 descriptor = _opened(path)
@@ -175,10 +169,9 @@ def _locks(wanted: dict[str, Path], most: int) -> Iterator[dict[str, int]]:
                     if _pid(path) in (parent.pid for parent in psutil.Process().parents()):
                         locked[card] = 0
         yield locked
-        for descriptor in {*locked.values()} - {0, *held}:
-            os.close(descriptor)
     finally:
-        os.close(gate)
+        for descriptor in {gate, *locked.values()} - {0, *held}:
+            os.close(descriptor)
 
 
 def _opened(path: Path) -> int:

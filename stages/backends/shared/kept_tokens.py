@@ -56,6 +56,8 @@ def tokenised(
         with tempfile.TemporaryDirectory() as temporary:
             return _made(Path(temporary), work, rows, encode)
     folder = root() / _key(rows, tokenizer, *options)
+    with suppress(FileNotFoundError):  # first: an old one is not to go while it is looked at
+        os.utime(folder)
     if not checkpoints.is_intact(folder):
         with suppress(KeptMeanwhile), atomic_folder(folder) as half:
             if checkpoints.is_intact(folder):
@@ -65,7 +67,6 @@ def tokenised(
             _remove_old()
             _made(half, work, rows, encode)
             checkpoints.seal(half)
-    os.utime(folder)
     return TokenFiles(folder), json.loads((folder / LEFT_OUT).read_text(encoding="utf-8"))["rows"]
 
 

@@ -155,7 +155,7 @@ def need(
     activations = layers * (boundary if settings.gradient_checkpointing else layer)
     if settings.offload_activations and where == "cuda":
         activations /= layers
-    parts = workers.total(settings.launch, settings.device)
+    parts = workers.all_processes(settings.launch, settings.device)
     if settings.launch.strategy == "ddp":
         parts = 1
     # Whole beside the parts: what is in no layer, the layer that is computed, and the next one.
@@ -182,7 +182,7 @@ def room(settings: Settings) -> tuple[str, int]:
         free = torch.cuda.mem_get_info()[0]
     else:  # which the processes of this machine have together
         free = psutil.virtual_memory().available
-        free //= workers.processes(settings.launch, settings.device)
+        free //= workers.processes_here(settings.launch, settings.device)
     return where, min(free, settings.memory_limit_mb * MIB or free)
 
 

@@ -26,7 +26,7 @@ class Place:
 def place() -> Place:
     """Of this process; alone where nobody has begun it as a worker."""
     asked = os.environ
-    if STORE not in asked and "TORCHELASTIC_RUN_ID" not in asked:
+    if STORE not in asked:
         return Place()
     return Place(int(asked["RANK"]), int(asked["WORLD_SIZE"]), int(asked["GROUP_RANK"]))
 

@@ -30,7 +30,8 @@ def remedies(settings: Settings) -> Iterator[dict[str, Any]]:
     )
     spread: list[dict[str, Any]] = [{}]
     if len(workers.usable_cards(settings.device)) > 1 and settings.launch.strategy == "ddp":
-        spread.append({"launch": {"processes": "auto", "strategy": "fsdp"}})
+        launch = settings.launch.model_dump() | {"processes": "auto", "strategy": "fsdp"}
+        spread.append({"launch": launch})
     leaner = {"full": ("lora", "qlora"), "lora": ("qlora",), "qlora": ()}[settings.method]
     # What `train` is given of a full training has no lora, so that only `plan` and `check` can
     # offer one.

@@ -1,8 +1,7 @@
-"""A stage over several processes: begun here, each told its place by the environment.
+"""A stage over several processes: begun here, each told its place by the variables of torchrun.
 
-torchrun gives a worker that it stops 30 seconds, too few for a large checkpoint, and in place of
-the sentence with which a worker ended it prints a table and exits with 1. So workers are begun
-here; those that torchrun has begun find their place as well.
+Not by torchrun: it gives a worker that it stops 30 seconds, too few for a large checkpoint, and in
+place of the sentence with which a worker ended it prints a table and exits with 1.
 """
 
 import os
@@ -15,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ GRACE_SECONDS = 5
 """For the others to end by themselves when one has failed."""
 
 
-def processes(launch: Launch, device: str) -> int:
+def processes_here(launch: Launch, device: str) -> int:
     """On each machine.   device: as in stages.settings."""
     if (size := place().size) > 1:  # begun already, and each sees its own card
         return size // launch.nodes
@@ -43,7 +42,11 @@ def processes(launch: Launch, device: str) -> int:
 
 def usable_cards(device: str) -> list[str]:
     """Those with the most free memory first; [] where nothing is computed on cards."""
-    free = cards.free_megabytes() if device not in ("cpu", "mps") else {}
+    free = cards.free_megabytes()
+    if free:
+        from stages.backends.shared.devices import takes_cards  # imports PyTorch
+
+        free = free if takes_cards(device) else {}
     return sorted(free, key=lambda card: -free[card])
 
 
@@ -57,14 +60,14 @@ def require_cards(launch: Launch, device: str) -> None:
         )
 
 
-def total(launch: Launch, device: str) -> int:
+def all_processes(launch: Launch, device: str) -> int:
     """On all machines, which have as many each."""
-    return launch.nodes * processes(launch, device)
+    return launch.nodes * processes_here(launch, device)
 
 
 def is_spread(launch: Launch, device: str) -> bool:
     """Whether a stage with this section is to begin workers, and not one of them itself."""
-    return place().size == 1 and total(launch, device) > 1
+    return place().size == 1 and all_processes(launch, device) > 1
 
 
 @dataclass
@@ -74,7 +77,7 @@ class Worker:
     place: Place
     process: subprocess.Popen[bytes]
     said: Path | None
-    ended: float = field(default=0.0)  # a time of time.monotonic
+    ended: float = 0.0  # a time of time.monotonic
 
     @property
     def name(self) -> str:
@@ -88,7 +91,7 @@ def run(arguments: Sequence[str], launch: Launch, device: str) -> None:
     printed. Signals go on to the workers, each once.
     """
     require_cards(launch, device)
-    count = processes(launch, device)
+    count = processes_here(launch, device)
     node, store = meeting_place(launch)
     taken = cards.take(count) if usable_cards(device) else []
     shared = os.environ | {
@@ -97,7 +100,7 @@ def run(arguments: Sequence[str], launch: Launch, device: str) -> None:
         "GROUP_RANK": f"{node}",
         "MASTER_ADDR": store.removeprefix("tcp://").rpartition(":")[0] or "localhost",
     }
-    shared.setdefault("OMP_NUM_THREADS", f"{max(1, cores() // count)}")
+    shared["OMP_NUM_THREADS"] = f"{max(1, cores() // count)}"
     if launch.nodes == 1 and sys.platform == "linux":  # else gloo asks for this host's own name
         shared.setdefault("GLOO_SOCKET_IFNAME", "lo")
     workers, signals = list[Worker](), list[int]()
@@ -187,8 +190,8 @@ def node_names() -> list[str]:
 
 @contextmanager
 def ended_together() -> Iterator[None]:
-    """Inside, a worker whose exchange with the others breaks off ends without a word: what ended
-    them is told by the process that began them.
+    """Inside, a worker whose exchange with the others breaks off says so in a line and ends; what
+    ended them is told by the process that began them.
     """
     try:
         yield
@@ -196,6 +199,8 @@ def ended_together() -> Iterator[None]:
         files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
         if place().size == 1 or not any("/torch/distributed/" in file for file in files[-3:]):
             raise
+        what = str(error).strip().splitlines()[0]
+        print(f"the exchange with the other processes broke off: {what}", file=sys.stderr)
         raise SystemExit(LEFT_ALONE) from None
 
 
@@ -247,4 +252,11 @@ def _tell(workers: Sequence[Worker]) -> None:
     if cause.said and not (first.said is None and first.process.returncode == code):
         said = cause.said.read_text(encoding="utf-8", errors="replace").strip()
         print(f"{cause.name}:\n{said}", file=sys.stderr)
+    if code == LEFT_ALONE:
+        print(
+            "no process failed by itself: another machine has ended, or they cannot reach each "
+            "other; see there, and give the same command again, which goes on from the last "
+            "checkpoint",
+            file=sys.stderr,
+        )
     raise SystemExit(code)
