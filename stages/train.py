@@ -85,8 +85,8 @@ def main(
                 "first_steps_md5": trained.first_steps_md5,
                 "precision": trained.precision,
                 "computed_on": trained.computed_on,
-                "processes": place().size,
-            },
+            }
+            | ({"processes": place().size} if place().size > 1 else {}),
         )
         write_curve(curve, run, trained.history)
 
