@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ import torch
 from stages import backends
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import process_group
+from stages.backends.pytorch.trainer import LabelledTrainer
 from stages.backends.shared import answerers, cards, memory, remedies, workers
 from stages.backends.shared.progress import Progress
 from stages.errors import UserError
@@ -227,6 +229,21 @@ def lives(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_sharded_model_that_runs_out_of_memory_is_told_what_to_set():
+    """Its processes make the same passes, so that none can divide its own."""
+    training = SimpleNamespace(
+        computed_by=SimpleNamespace(is_sharded=True),
+        state=SimpleNamespace(global_step=4),
+        computing=[3, 1],
+    )
+    with pytest.raises(UserError) as caught:
+        LabelledTrainer._repeat_with_fewer_tokens(training, None, [], None)
+    assert str(caught.value) == (
+        "step 5: out of memory with 2 rows at once; nothing was written. With strategy fsdp all "
+        "processes make the same passes: set a smaller per_device_train_batch_size"
+    )
 
 
 def test_a_step_is_dealt_out_by_tokens_and_whole():

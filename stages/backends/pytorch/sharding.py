@@ -99,7 +99,9 @@ class Computed(nn.Module):
 
     def load_whole_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Take this process's part of what `whole_state` gave."""
-        for own, of_weight in zip(weights_of(optimizer), state["state"].values(), strict=True):
+        weights = weights_of(optimizer)
+        for number, of_weight in state["state"].items():
+            own = weights[number]
             for name, value in of_weight.items():
                 if name != "step":
                     of_weight[name] = distribute_tensor(
