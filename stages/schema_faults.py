@@ -6,6 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from stages.errors import nearest
 
+TYPES = ("constrained-", "literal[")
 DEFAULTS = "defaults"  # the group of params.yaml that has a value for every option
 
 
@@ -26,7 +27,8 @@ def faults_of(model: type[BaseModel], value: Any, place: str, whole: bool = True
 
 
 def _sentence(model: type[BaseModel], error: Any, place: str) -> str:
-    parts = [str(part) for part in error["loc"]]
+    # Where a value may be of several types, pydantic adds the type's name to the path.
+    parts = [part for part in map(str, error["loc"]) if not part.startswith(TYPES)]
     where = ".".join(filter(None, [place, *parts]))
     if error["type"] == "extra_forbidden":
         return f"`{where}` is no option{nearest(parts[-1], _options(model, parts[:-1]))}"

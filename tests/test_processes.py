@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from stages.backends.shared.progress import Progress
 from stages.errors import UserError
 from stages.layers import merge
 from stages.processes import cores
+from stages.schema_faults import faults_of
 from stages.settings import Launch
 from stages.text import batches
 from tests.conftest import ENVIRONMENT
@@ -211,9 +213,8 @@ def test_whoever_is_killed_the_same_bytes_come_out(tmp_path):
         assert "Traceback" not in told
         if victim == "second":
             assert told.endswith(
-                "process 2 of 2 was ended by SIGKILL, and the others with it (SIGKILL is also what "
-                "the system does where memory runs out); the same command goes on from the last "
-                "checkpoint\n"
+                "process 2 of 2 was ended by SIGKILL (the system does so where memory runs out), "
+                "and the others with it; the same command goes on from the last checkpoint\n"
             )
             assert process.returncode == 128 + signal.SIGKILL
     said = (tmp_path / "out").read_text(encoding="utf-8")
@@ -413,6 +414,26 @@ def test_a_machine_that_does_not_come_is_named(monkeypatch):
     ]
 
 
+def test_an_address_that_is_no_ones_and_a_port_that_is_none_are_said(monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("GROUP_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    monkeypatch.setenv(workers.STORE, f"tcp://127.0.0.1:{port}")
+    with pytest.raises(UserError) as caught:
+        process_group.ProcessGroup.join("cpu", 2)
+    taken.close()
+    assert str(caught.value).startswith(
+        f"launch: no exchange at 127.0.0.1:{port} (MASTER_ADDR, MASTER_PORT), which is to be this "
+        "machine's address and a free port: "
+    )
+    for name, value in (("NODE_RANK", "0"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "99999")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        workers.meeting_place(Launch(nodes=2))
+    assert str(caught.value) == "MASTER_PORT=99999: a port is a number below 65536, such as 29500"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -433,7 +454,18 @@ def test_what_cannot_be_shared_out_is_refused(changes, sentence):
         settings_with(launch={"strategy": "fsdp", "processes": 2}, **changes), False
     )
     assert faults == [f"{sentence}, which strategy fsdp cannot share out; set launch.strategy: ddp"]
-    assert not backends.limits("pytorch").refuses(settings_with(**changes), False)
+    for launch in ({}, {"strategy": "fsdp"}):  # one process has all
+        alone = settings_with(launch=launch, **changes)
+        assert not backends.limits("pytorch").refuses(alone, False)
+
+
+@pytest.mark.parametrize("processes", [0, 1025, "two", 1.5])
+def test_a_number_of_processes_that_is_none_is_told_by_its_key(processes):
+    faults = faults_of(Launch, {"processes": processes}, "defaults.launch", whole=False)
+    assert faults
+    assert all(
+        fault.startswith("`defaults.launch.processes`: input should be ") for fault in faults
+    )
 
 
 def test_mlx_trains_in_one_process():

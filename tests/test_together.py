@@ -637,3 +637,14 @@ def test_only_a_version_that_new_took_in_is_renumbered(team, author):
     says = "typst-003: data/typst/train_003.jsonl is no file that `new` took in under this number; give it another one by hand"
     assert refused(author, "renumber", "typst-003") == says
     assert "params.yaml: no `typst-009` under `corpora`" in refused(author, "renumber", "typst-009")
+
+
+def test_a_side_that_is_no_yaml_is_not_merged_in_silence(inside):
+    files = [inside / name for name in ("base", "ours", "theirs")]
+    for file, text in zip(files, ("a: 1\nb: 1\n", "a: 2\nb: 1\n", "a: 1\nb: [1\n"), strict=True):
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(
+        UserError,
+        match=r"^params.yaml: merged by entry it is no YAML \(while parsing a flow sequence\), so that git has merged it by line; look at both branches' files$",
+    ):
+        merge_file.merge_file(*files, "params.yaml")

@@ -19,8 +19,14 @@ ARTIFACT = re.compile(r"path: models/\w+-([0-9]{3})")
 
 
 def merge_file(
-    base: Annotated[Path, typer.Argument(help="%O: the file where the branches parted")],
-    ours: Annotated[Path, typer.Argument(help="%A: ours, which becomes the merged one")],
+    base: Annotated[
+        Path,
+        typer.Argument(help="%O: the file where the branches parted"),
+    ],
+    ours: Annotated[
+        Path,
+        typer.Argument(help="%A: ours, which becomes the merged one"),
+    ],
     theirs: Annotated[Path, typer.Argument(help="%B: theirs")],
     name: Annotated[str, typer.Argument(help="%P: its name in the repository")],
 ) -> None:
@@ -48,8 +54,17 @@ def merge_file(
         added = both if not base.stat().st_size else [key for key in both if key not in was]
         keys = ", ".join(key.strip() or "comments at its end" for key in both)
         raise UserError(f"{name}: both branches have their own {keys}; {remedy(added)}")
+    text = "".join(found.values())
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        subprocess.run(["git", "merge-file", str(ours), str(base), str(theirs)])
+        raise UserError(
+            f"{name}: merged by entry it is no YAML ({str(error).splitlines()[0]}), so that git "
+            "has merged it by line; look at both branches' files"
+        ) from None
     with atomic_write(ours) as file:
-        file.write("".join(found.values()))
+        file.write(text)
 
 
 def remedy(added: list[str]) -> str:

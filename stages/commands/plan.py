@@ -22,7 +22,7 @@ def plan(
         bool, typer.Option("--fit", help="write the cheapest change that makes it fit into the run")
     ] = False,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="in place of the run's launch.processes")
+        int | None, typer.Option(min=1, max=1024, help="in place of the run's launch.processes")
     ] = None,
     strategy: Annotated[
         Strategy | None, typer.Option(help="in place of the run's launch.strategy")
@@ -48,6 +48,8 @@ def plan(
     if changed:
         launch = Launch.model_validate(settings.launch.model_dump() | changed)
         settings = settings.model_copy(update={"launch": launch})
+        if faults := backends.limits(settings.backend).refuses(settings, False):
+            raise UserError(faults[0])
     folder = model_folders.locate(spec.base, model_folders.CONFIG_FILES)
     rows, tokens = settings.per_device_train_batch_size, settings.max_length_tokens
     backend = backends.load(settings.backend, settings.exact)

@@ -34,7 +34,8 @@ def refuses(settings: Settings, scores_steps: bool) -> list[str]:
             "offload_weights: without gradient_checkpointing the backward pass would keep what "
             "each layer has used; set gradient_checkpointing: true"
         )
-    if settings.launch.strategy == "fsdp":
+    launch = settings.launch
+    if launch.strategy == "fsdp" and (launch.processes, launch.nodes) != (1, 1):
         faults += [
             f"{name} {str(value).lower()}: {why}, which strategy fsdp cannot share out; set "
             "launch.strategy: ddp"

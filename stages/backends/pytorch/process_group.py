@@ -145,7 +145,13 @@ def _store_of_machines(address: str, place: Place, nodes: int, seconds: timedelt
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     if not place.leads:
         _await(host, int(port), seconds)
-    store = TCPStore(host, int(port), place.size, place.leads, seconds, wait_for_workers=False)
+    try:
+        store = TCPStore(host, int(port), place.size, place.leads, seconds, wait_for_workers=False)
+    except dist.DistNetworkError as error:
+        raise UserError(
+            f"launch: no exchange at {host}:{port} (MASTER_ADDR, MASTER_PORT), which is to be this "
+            f"machine's address and a free port: {str(error).splitlines()[0]}"
+        ) from None
     store.set(f"machine/{place.node}", platform.node())
     names = dict(enumerate(workers.node_names()))
     keys = {node: f"machine/{node}" for node in range(nodes)}

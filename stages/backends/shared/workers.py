@@ -173,7 +173,9 @@ def meeting_place(launch: Launch) -> tuple[int, str]:
             f"command on each with NODE_RANK, 0 to {launch.nodes - 1}, and MASTER_ADDR, the "
             "address of number 0, in the environment; Slurm and SkyPilot set their own"
         )
-    return int(number), f"tcp://{first}:{asked.get('MASTER_PORT', PORT)}"
+    if not ((port := asked.get("MASTER_PORT", PORT)).isdecimal() and int(port) < 2**16):
+        raise UserError(f"MASTER_PORT={port}: a port is a number below {2**16}, such as {PORT}")
+    return int(number), f"tcp://{first}:{port}"
 
 
 def node_names() -> list[str]:
@@ -241,10 +243,10 @@ def _tell(workers: Sequence[Worker]) -> None:
     cause = min(causes, key=lambda worker: worker.ended)
     code = cause.process.returncode
     if code < 0:
+        kill = " (the system does so where memory runs out)" if -code == signal.SIGKILL else ""
         print(
-            f"{cause.name} was ended by {signal.Signals(-code).name}, and the others with it "
-            "(SIGKILL is also what the system does where memory runs out); the same command goes "
-            "on from the last checkpoint",
+            f"{cause.name} was ended by {signal.Signals(-code).name}{kill}, and the others with "
+            "it; the same command goes on from the last checkpoint",
             file=sys.stderr,
         )
         raise SystemExit(128 - code)
