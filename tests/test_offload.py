@@ -13,6 +13,7 @@ from stages.backends import mlx
 from stages.backends.pytorch import models, offload, refuses
 from stages.backends.shared import memory
 from stages.backends.shared.adapters import ADAPTER
+from stages.backends.shared.outline import outline
 from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from tests.tiny import SETTINGS, checkpoint, grow, settings_with
@@ -191,7 +192,7 @@ def test_an_architecture_without_layers_as_they_are_stored_is_refused(inside, mo
 
 
 def test_it_is_planned_with_one_layer_and_advised_before_shorter_rows(base):
-    model = memory.outline(Path(base))
+    model = outline(Path(base))
     plain = settings_with(gradient_checkpointing=True)
 
     def weights(settings, where):

@@ -17,6 +17,7 @@ from bench import memory as bench_memory
 from stages.backends.pytorch import attention, refuses
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import memory, model_folders
+from stages.backends.shared.outline import outline as outline_of
 from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from stages.params import load_params
@@ -113,7 +114,7 @@ def test_70_billion_parameters_are_planned_in_seconds(inside):
     AutoConfig.for_model(**shape).save_pretrained(inside / "70b")
     begun = time.monotonic()
     planned = memory.need(
-        memory.outline(inside / "70b"),
+        outline_of(inside / "70b"),
         settings_with(method="qlora", lora=PLAIN),
         1,
         1024,

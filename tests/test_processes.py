@@ -21,6 +21,7 @@ from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import process_group
 from stages.backends.pytorch.trainer import LabelledTrainer
 from stages.backends.shared import answerers, cards, memory, remedies, workers
+from stages.backends.shared.outline import outline
 from stages.backends.shared.progress import Progress
 from stages.errors import UserError
 from stages.layers import merge
@@ -475,7 +476,7 @@ def test_mlx_trains_in_one_process():
 
 
 def test_a_plan_has_a_part_of_the_weights_in_each_process(tmp_path):
-    model = memory.outline(Path(checkpoint(tmp_path / "base", "llama", width=64)))
+    model = outline(Path(checkpoint(tmp_path / "base", "llama", width=64)))
     one, ddp, fsdp = (
         memory.need(
             model,

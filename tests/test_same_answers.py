@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import models
 from stages.backends.shared import adapted, adapters, memory, model_folders
+from stages.backends.shared.outline import outline
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.commands import export
 from stages.errors import UserError
@@ -202,7 +203,7 @@ def test_weights_quantised_otherwise_are_refused_before_anything_is_loaded(insid
     (folder / "config.json").write_text(
         json.dumps(config | {"quantization_config": {"quant_method": method, "bits": 4}})
     )
-    for load in (memory.outline, models.load_weights):
+    for load in (outline, models.load_weights):
         with pytest.raises(
             UserError, match=f"base: its weights are quantised by {method}; use the"
         ):
@@ -218,7 +219,7 @@ def test_a_base_whose_config_has_names_of_its_own_is_planned_trained_and_answers
     model_folders.write_tokenizer(Path("gpt2"), load_tokenizer(bases["untied"], bases["untied"]))
     run = grow("gpt2", "gpt2", inside / "one", PLAIN)
     settings = PLAIN.model_copy(update={"lora": lora(target_modules=["c_attn"])})
-    planned = memory.need(memory.outline(Path("gpt2")), settings, 4, 32, "cpu", True)
+    planned = memory.need(outline(Path("gpt2")), settings, 4, 32, "cpu", True)
     assert planned.adapter == 2 * 4 * (64 + 192) * 4
     torch.testing.assert_close(
         logits(models.model_for_answering(run, "gpt2")),
@@ -228,7 +229,7 @@ def test_a_base_whose_config_has_names_of_its_own_is_planned_trained_and_answers
 
 
 def test_targets_named_by_several_parts_are_planned(bases):
-    model = memory.outline(Path(bases["untied"]))
+    model = outline(Path(bases["untied"]))
     sizes = [
         list(
             adapted.adapter_sizes(

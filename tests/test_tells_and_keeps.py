@@ -72,7 +72,7 @@ def tokenised(work, rows, tokenizer, encode, *options):
 
 
 STAND_INS = {
-    "progress_lines": {"ProgressLines": ProgressLines},
+    "progress_lines": {"ProgressLines": ProgressLines, "SECONDS": 60, "duration": nothing},
     "memory": {
         "MemoryPlan": None,
         "plan": lambda *_, **__: SimpleNamespace(need=SimpleNamespace(total=0), require_room=nothing),

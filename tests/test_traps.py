@@ -529,7 +529,7 @@ folder = sys.argv[1]
 loaders = {
     "tokenizer": lambda: tokenizers.load_tokenizer(folder, folder),
     "weights": lambda: models.load_weights(Path(folder)),
-    "outline": lambda: memory.outline(Path(folder)),
+    "outline": lambda: outline(Path(folder)),
 }
 for name in sys.argv[2:]:
     try:

@@ -181,12 +181,13 @@ def base_of(base: str, run_settings: settings.Options, kinds: dict[str, Row]) ->
     """Architecture, size and chat template of the base, which must write each kind of conversation
     that the corpora have.
     """
-    from stages.backends.shared import memory, model_folders
+    from stages.backends.shared import model_folders
+    from stages.backends.shared.outline import outline
     from stages.backends.shared.tokenizers import load_tokenizer
     from stages.text.chat import encode, end_of_turn
 
     folder = model_folders.locate(base)
-    model = memory.outline(folder)  # first: of a config that it cannot read, a tokenizer is blamed
+    model = outline(folder)  # first: of a config that it cannot read, a tokenizer is blamed
     tokenizer = load_tokenizer(str(folder), base, run_settings)
     end = tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer))
     for row in kinds.values():

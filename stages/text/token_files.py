@@ -70,15 +70,15 @@ class TokenFiles(Sequence[Encoded]):
             for name, dtype in (FLAT | COLUMNS).items()
         }
         self._ends = self._files["ends"].reshape(-1, 4)
-        self._places = range(len(self._ends))
+        self.places = range(len(self._ends))
         # whose items are Python's integers, which sums do not overflow and JSON knows
         self.lengths: Sequence[int] = self._files["lengths"].view("i").data
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[Encoded]:
-        return map(self._made, self._places)
+        return map(self._made, self.places)
 
     @overload
     def __getitem__(self, at: int) -> Encoded: ...
@@ -86,9 +86,9 @@ class TokenFiles(Sequence[Encoded]):
     def __getitem__(self, at: slice) -> "TokenFiles": ...
     def __getitem__(self, at: int | slice) -> "Encoded | TokenFiles":
         if not isinstance(at, slice):
-            return self._made(self._places[at])
+            return self._made(self.places[at])
         some = copy.copy(self)
-        some._places, some.lengths = self._places[at], self.lengths[at]
+        some.places, some.lengths = self.places[at], self.lengths[at]
         return some
 
     def _made(self, place: int) -> Encoded:

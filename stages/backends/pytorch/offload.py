@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from stages.backends.pytorch.loss import causal_model
-from stages.backends.shared.memory import outline
+from stages.backends.shared.outline import outline
 from stages.errors import UserError
 
 

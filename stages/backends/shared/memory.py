@@ -15,13 +15,13 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.backends.shared import workers
 from stages.backends.shared.adapted import adapted, adapter_sizes, inputs_of, layer_matrices
 from stages.backends.shared.adapters import lora_of, require_own_weights
 from stages.backends.shared.devices import LOGITS_AT_ONCE, device
-from stages.backends.shared.model_folders import is_in_4_bits, loading
+from stages.backends.shared.model_folders import is_in_4_bits
+from stages.backends.shared.outline import outline
 from stages.backends.shared.remedies import remedies
 from stages.errors import UserError
 from stages.settings import Settings
@@ -92,14 +92,6 @@ class Need:
         held = self.process + self.weights + self.adapter + self.optimizer
         most = max(self.activations + self.logits, self.activations + self.at_work, self.gradients)
         return round((held + most) * (1 + self.slack_share))
-
-
-def outline(folder: Path) -> Any:
-    """The model of a checkpoint without its weights: a 70B takes a second."""
-    with loading(folder, "no causal language model that transformers knows"), torch.device("meta"):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        is_in_4_bits(folder)  # what is quantised otherwise is refused
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def need(
