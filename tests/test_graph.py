@@ -256,7 +256,7 @@ def test_a_task_or_backend_that_lacks_a_part_is_told_which(inside, monkeypatch):
         contracts.load("stages_of_a_test.tasks.none.corpus", tasks.Corpus)
     with pytest.raises(
         UserError,
-        match=r"stages_of_a_test/tasks/echo/corpus\.py: no group_key, question, reads_lines_alone; "
+        match=r"stages_of_a_test/tasks/echo/corpus\.py: no reads_lines_alone, group_key, question; "
         r"stages/tasks/__init__\.py says what it has",
     ):
         contracts.load("stages_of_a_test.tasks.echo.corpus", tasks.Corpus)
@@ -483,7 +483,7 @@ def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monk
     for version in ("2.13.0", "2.13.0", "2.14.0"):
         changed = config | {"packages": {"torch": version}}
         settings = Answering.model_validate(changed["settings"])
-        predict.answered("run", "model", changed, settings, tests)
+        assert len([*predict.answered("run", "model", changed, settings, tests, 1)]) == 1
     assert len(asked) == 2
 
 
@@ -734,7 +734,7 @@ EDITS = {
     "a type hint": (line(TRAINER, "autocast(self) -> torch.autocast:", "autocast(self) -> Any:"), of()),
     "another style in every file": (reformat, of()),
     "an error sentence": (line(FILES, "make room or correct its rights", "make room, or change its rights"), of()),
-    "a log line": (line("stages/corpus/clean.py", ":,} records read", ":,} records are read"), of()),
+    "a log line": (line("stages/corpus/clean.py", "report.read:,} records read", "report.read:,} records are read"), of()),
     "a report of a training": (line("stages/backends/shared/progress.py", "rows left out: their", "rows go: their"), of()),
     "the plan of memory": (line("stages/backends/shared/memory.py", "PAGED_FROM = 100_000", "PAGED_FROM = 200_000"), of()),
     "the bookkeeping of checkpoints": (more("stages/backends/shared/checkpoints.py"), of()),

@@ -70,6 +70,7 @@ def test_mix_goes_through_rows_that_memory_has_no_room_for(inside):
         "task": "lm",
         "seed": 1,
         "shares": {"train": {"lm-001": 1.0}, "valid": {"lm-001": 1.0}},
+        "tests": ["lm-001"],
     }
     Path("build/config/mix").mkdir(parents=True)
     Path("build/config/mix/lm-001.json").write_text(json.dumps(config))

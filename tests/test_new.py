@@ -302,12 +302,12 @@ def test_what_new_says_to_give_to_git_is_all_that_a_queued_experiment_needs(fold
     said = run(folder, *NEW).stdout
     (line,) = [line for line in said.splitlines() if line.startswith("Git:")]
     command = line.removeprefix("Git:").partition("(")[0].split()
-    wanted = ["git", "add", "data/gec/train_003.tsv.dvc", "params.yaml", "data/gec/README.md"]
-    assert command == wanted
+    files = ["data/gec/train_003.tsv.dvc", "params.yaml", "dvc.yaml", "data/gec/README.md"]
+    assert command == ["git", "add", *files]
     run(folder, *command)
     (folder / "more.tsv").unlink()
     status = run(folder, "git", "status", "--short", "--untracked-files=all").stdout
-    assert sorted(line[:2] for line in status.splitlines()) == ["A ", "M ", "M "]
+    assert sorted(line[:2] for line in status.splitlines()) == ["A ", "M ", "M ", "M "]
     run(folder, "dvc", "exp", "run", "--queue", "-S", "defaults.seed=1")
     queued = ("git", "ls-tree", "-r", "--name-only", "refs/exps/celery/stash")
     assert "data/gec/train_003.tsv.dvc" in run(folder, *queued).stdout.splitlines()

@@ -164,7 +164,7 @@ def test_a_cell_keeps_a_backslash_before_a_bar():
 def test_a_comment_is_no_longer_than_github_takes(many_tasks, many_runs):
     runs = [
         {
-            "label": f"gec-{number:03}", "run": f"gec-{number:03}", "revision": "", "lacks": "",
+            "label": f"gec-{number:03}", "run": f"gec-{number:03}", "revision": "", "lacks": "", "versions": [],
             "score": 0.5, "low": 0.4, "high": 0.6, "parent": f"gec-{number - 1:03}" if number else "",
             "sets": {f"gec-{other:03}": {"score": 0.5, "rows": 9} for other in range(many_runs)},
             "lineage": {
