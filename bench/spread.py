@@ -3,7 +3,7 @@
     python -m bench.spread gec-002 lm-001         runs that `dvc repro` has made here: their rows and parents are taken
     python -m bench.spread --turns 5 gec-002
 
-Each training makes STEPS steps, at settings of the run, in a folder of its own; the ways take turns. Tokens/s are those of the log's
+Each training makes STEPS steps, at settings of the run but with AdamW, which fsdp takes too, in a folder of its own; the ways take turns. Tokens/s are those of the log's
 last report, memory is what the first process had resident at most."""
 
 import argparse
@@ -75,6 +75,7 @@ def trained(run: str, processes: int, strategy: str, threads: int) -> tuple[floa
         )
         if kind == "train":
             config["settings"] |= {
+                "optim": "adamw_torch",
                 "max_steps": STEPS,
                 "eval_steps": STEPS,
                 "logging_steps": STEPS // 2,
