@@ -523,7 +523,8 @@ LOADERS = """
 import sys
 from pathlib import Path
 from stages.backends.pytorch import models
-from stages.backends.shared import memory, tokenizers
+from stages.backends.shared import tokenizers
+from stages.backends.shared.outline import outline
 from stages.errors import UserError
 folder = sys.argv[1]
 loaders = {
