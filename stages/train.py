@@ -15,7 +15,7 @@ import typer
 from stages import backends, command_line, stage_config
 from stages.backends.shared import checkpoints, model_folders, workers
 from stages.backends.shared.fingerprint import fingerprint, md5
-from stages.backends.shared.place import place
+from stages.backends.shared.place import own_place
 from stages.files import as_json, atomic_write, require_writable, write_json
 from stages.records import RowFile
 from stages.settings import Run, Settings
@@ -39,7 +39,7 @@ def main(
     train, valid = (Path("data/mixed", run, f"{part}.jsonl") for part in ("train", "valid"))
     train_rows, valid_rows = RowFile(train), RowFile(valid)
     backend = backends.load(settings.backend, settings.exact)
-    name, leads = checkpoints.folder_name(run, spec), place().leads
+    name, leads = checkpoints.folder_name(run, spec), own_place().leads
     if first_steps:
         with folder_of(f"{name}-first-steps") as folder, workers.ended_together():
             trained = backend.train(
@@ -86,14 +86,14 @@ def main(
                 "precision": trained.precision,
                 "computed_on": trained.computed_on,
             }
-            | ({"processes": place().size} if place().size > 1 else {}),
+            | ({"processes": own_place().size} if own_place().size > 1 else {}),
         )
         write_curve(curve, run, trained.history)
 
 
 def folder_of(name: str) -> AbstractContextManager[Path]:
     """Where a training keeps its checkpoints, held by the first of its processes."""
-    if place().leads:
+    if own_place().leads:
         return checkpoints.locked_folder(name)
     return nullcontext(checkpoints.root() / name)
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from stages.backends.pytorch import backend as pytorch
-from stages.backends.shared.place import place
+from stages.backends.shared.place import own_place
 from stages.errors import UserError
 from stages.settings import Run, Settings
 
 
 def train(case: dict[str, Any]) -> dict[str, Any]:
     """What was logged and the weights, or the sentence of an error."""
-    rows = case["rows"][place().rank % len(case["rows"])]
+    rows = case["rows"][own_place().rank % len(case["rows"])]
     cut = len(rows) * 2 // 3
     spec = Run(task="gec", corpus="gec-001", base=case["base"], parent=case["base"])
     settings = Settings.model_validate(case["settings"])
@@ -39,5 +39,5 @@ def train(case: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     results = [train(case) for case in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))]
-    if place().leads:
+    if own_place().leads:
         torch.save(results, sys.argv[2])

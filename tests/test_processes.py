@@ -28,7 +28,7 @@ from stages.layers import merge
 from stages.processes import cores
 from stages.schema_faults import faults_of
 from stages.settings import Launch
-from stages.text import batches
+from stages.text import batches, dealing
 from tests.conftest import ENVIRONMENT
 from tests.spread import train
 from tests.test_methods import SOLUTIONS
@@ -251,7 +251,7 @@ def test_a_sharded_model_that_runs_out_of_memory_is_told_what_to_set():
 def test_a_step_is_dealt_out_by_tokens_and_whole():
     lengths = [5, 300, 8, 7, 6, 90, 80, 40, 30, 20, 10, 3]
     plan = batches.plan(lengths, 2, 3, 9, 1)
-    parts = [batches.share(plan, lengths, 2, part, 3) for part in range(3)]
+    parts = [dealing.share(plan, lengths, 2, part, 3) for part in range(3)]
     for step in range(plan.steps):
         dealt = [[row for batch in part.step(step) for row in batch] for part in parts]
         rows = sorted(row for batch in plan.step(step) for row in batch)
@@ -261,15 +261,15 @@ def test_a_step_is_dealt_out_by_tokens_and_whole():
         # Graham's bound of the longest processing time first.
         fewest = max(sum(lengths[row] for row in rows) / 3, max(lengths[row] for row in rows))
         assert max(tokens) <= fewest * (4 / 3 - 1 / 9)
-    assert batches.share(plan, lengths, 2, 0, 1) is plan
+    assert dealing.share(plan, lengths, 2, 0, 1) is plan
 
 
 def test_every_process_has_as_many_rows_to_evaluate_and_all_are_evaluated():
     lengths = [5, 300, 8, 7, 6, 90, 80]
-    parts = [batches.every_nth(lengths, part, 3) for part in range(3)]
+    parts = [dealing.every_nth(lengths, part, 3) for part in range(3)]
     assert {len(part) for part in parts} == {3}
     assert {row for part in parts for row in part} == set(range(7))
-    assert batches.every_nth(lengths, 0, 1) == [1, 5, 6, 2, 3, 4, 0]
+    assert dealing.every_nth(lengths, 0, 1) == [1, 5, 6, 2, 3, 4, 0]
 
 
 def begin_workers(code: str, **launch: Any) -> None:

@@ -104,13 +104,13 @@ USED = [
         lambda: takes(accelerate.utils.memory.should_reduce_batch_size, "exception"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "create_optimizer",
         "a sharded model's weights are other tensors, and Muon's optimizer is ours",
         lambda: takes(TRAINER.create_optimizer, "model"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "_wrap_model",
         "else accelerate wraps the model into DDP, whose forward pass is not ours",
         lambda: (
@@ -118,37 +118,37 @@ USED = [
         ),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "_clip_grad_norm",
         "the norm of sharded gradients is made whole",
         lambda: takes(TRAINER._clip_grad_norm, "model"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "_save",
         "the weights of a sharded model come from all processes",
         lambda: takes(TRAINER._save, "output_dir", "state_dict"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "_save_optimizer_and_scheduler",
         "the state of a sharded model's optimizer comes from all processes",
         lambda: takes(TRAINER._save_optimizer_and_scheduler, "output_dir"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "_load_optimizer_and_scheduler",
         "and goes to all of them",
         lambda: takes(TRAINER._load_optimizer_and_scheduler, "checkpoint"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "_save_rng_state",
         "several processes draw by the number of the step, however many there are",
         lambda: takes(TRAINER._save_rng_state, "output_dir"),
     ),
     (
-        "pytorch/trainer.py",
+        "pytorch/spread_trainer.py",
         "place_model_on_device",
         "a sharded model goes to the device layer by layer",
         lambda: "self.place_model_on_device" in code(TRAINER.__init__),
@@ -299,13 +299,20 @@ def test_every_private_name_and_every_overridden_method_has_a_row():
     # documented: of NamedTuples, of syntax nodes, of os
     promised = {"_asdict", "_fields", "_exit"}
     assert private - promised <= rows
-    (trainer,) = [
+    trainers = [
         node
+        for name in ("trainer", "spread_trainer")
         for node in ast.parse(
-            (ROOT / "stages/backends/pytorch/trainer.py").read_text(encoding="utf-8")
+            (ROOT / f"stages/backends/pytorch/{name}.py").read_text(encoding="utf-8")
         ).body
-        if isinstance(node, ast.ClassDef) and node.name == "LabelledTrainer"
+        if isinstance(node, ast.ClassDef) and node.name in ("LabelledTrainer", "SpreadTrainer")
     ]
-    methods = {node.name for node in trainer.body if isinstance(node, ast.FunctionDef)}
+    assert len(trainers) == 2
+    methods = {
+        node.name
+        for trainer in trainers
+        for node in trainer.body
+        if isinstance(node, ast.FunctionDef)
+    }
     overridden = {name for name in methods if hasattr(TRAINER, name) and name != "__init__"}
     assert overridden == rows & methods

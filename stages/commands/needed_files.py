@@ -5,13 +5,19 @@ which it comes.
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from stages.commands.next_run import ancestors
 from stages.errors import UserError
 from stages.layers import Params
 from stages.params import entry
 
+Runs = Annotated[list[str], typer.Argument(help="runs of params.yaml")]
+Remote = Annotated[
+    str, typer.Option("-r", "--remote", help="one of `dvc remote list`; else the default")
+]
 Needs = dict[str, list[str]]
 Outputs = dict[str, tuple[Any, list[str]]]
 MOST_PATHS = 3  # that an error lists of a run

@@ -2,21 +2,15 @@
 
 import subprocess
 import sys
-from typing import Annotated
 
 import typer
 
-from stages.commands.needed_files import lacking, locked, needs_of, reached, told
+from stages.commands.needed_files import Remote, Runs, lacking, locked, needs_of, reached, told
 from stages.errors import UserError
 from stages.params import load_params
 
 
-def pull(
-    runs: Annotated[list[str], typer.Argument(help="runs of params.yaml")],
-    remote: Annotated[
-        str, typer.Option("-r", "--remote", help="one of `dvc remote list`; else the default")
-    ] = "",
-) -> None:
+def pull(runs: Runs, remote: Remote = "") -> None:
     """Fetch what a run needs and nothing else: it and its parents with their base, their answers
     and scores, and the task's corpora. It can then be asked, shown and continued without training
     its parents again.

@@ -2,21 +2,15 @@
 
 import subprocess
 import sys
-from typing import Annotated
 
 import typer
 
-from stages.commands.needed_files import lacking, locked, needs_of, reached, told
+from stages.commands.needed_files import Remote, Runs, lacking, locked, needs_of, reached, told
 from stages.errors import UserError
 from stages.params import load_params
 
 
-def push(
-    runs: Annotated[list[str], typer.Argument(help="runs of params.yaml")],
-    remote: Annotated[
-        str, typer.Option("-r", "--remote", help="one of `dvc remote list`; else the default")
-    ] = "",
-) -> None:
+def push(runs: Runs, remote: Remote = "") -> None:
     """Give a remote what `pull` of a run fetches, and nothing else. `dvc push` gives it everything.
 
     Examples:

@@ -11,7 +11,8 @@ from transformers import PrinterCallback, TrainerState, TrainingArguments
 from stages.backends.pytorch.callback import Reports
 from stages.backends.pytorch.loss import causal_model
 from stages.backends.pytorch.process_group import ProcessGroup
-from stages.backends.pytorch.trainer import LabelledTrainer, ShardedArguments
+from stages.backends.pytorch.spread_trainer import ShardedArguments
+from stages.backends.pytorch.trainer import LabelledTrainer
 from stages.backends.shared.checkpoints import latest
 from stages.backends.shared.devices import device
 from stages.backends.shared.kept_state import KeptState, has_ended

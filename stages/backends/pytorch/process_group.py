@@ -14,8 +14,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import FileStore, Store, TCPStore
 
 from stages.backends.shared import workers
-from stages.backends.shared.place import STORE, Place
-from stages.backends.shared.place import place as place_of_this
+from stages.backends.shared.place import STORE, Place, own_place
 from stages.errors import UserError
 
 JOIN_SECONDS = "TSUGIKI_JOIN_SECONDS"
@@ -37,7 +36,7 @@ class ProcessGroup:
 
         Raises UserError for a machine that does not come.
         """
-        place = place_of_this()
+        place = own_place()
         if place.size == 1 or dist.is_initialized():
             return cls(place)
         if where == "mps":

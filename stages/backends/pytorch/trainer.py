@@ -11,23 +11,19 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import (
-    Trainer,
     TrainerControl,
     TrainerState,
-    TrainingArguments,
 )
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from stages.backends.pytorch import attention, sharding
+from stages.backends.pytorch import attention
 from stages.backends.pytorch.loss import (
     causal_model,
     isolates_packed_rows,
     row_nats,
     summed_nats,
 )
-from stages.backends.pytorch.muon import MuonAdamW, groups
 from stages.backends.pytorch.process_group import ProcessGroup
-from stages.backends.pytorch.sharding import Computed
+from stages.backends.pytorch.spread_trainer import SpreadTrainer
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import seal
@@ -39,28 +35,19 @@ from stages.errors import UserError
 from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.settings import Settings
-from stages.text import batches
+from stages.text import batches, dealing
 from stages.text.chat import Encoded
 from stages.text.joined_rows import laid_out
 from stages.text.token_files import lengths
 
 
-class ShardedArguments(TrainingArguments):
-    """Of a model whose layers go to the device one by one, each process's part."""
-
-    place_model_on_device = False
-
-
-class LabelledTrainer(Trainer):
+class LabelledTrainer(SpreadTrainer):
     """The micro-batches of a plan, the summed loss at labelled positions, and an evaluation that
     keeps sums.
 
     tokens_at_once: halved where memory runs out; rows are then computed in more passes that add up
     to the same step.
     """
-
-    model: Any
-    optimizer: Any
 
     def __init__(
         self,
@@ -73,12 +60,9 @@ class LabelledTrainer(Trainer):
         make_model: Callable[[], nn.Module],
         **arguments: Any,
     ) -> None:
-        """make_model: as it begins."""
-        super().__init__(model=make_model(), **arguments)
-        self.make_model = make_model
-        self.group, self.computed_by = group, Computed(self.model, group.leads)
+        super().__init__(group, make_model, settings, **arguments)
         self.valid, self.pad_id = planned.valid_rows, pad_id
-        self.settings, self.progress = settings, progress
+        self.progress = progress
         choices = (
             2 if self.train_dataset[0].step_ends else causal_model(self.model).config.vocab_size
         )
@@ -89,7 +73,7 @@ class LabelledTrainer(Trainer):
             self.packs = self.joins or isolates_packed_rows(self.model)
         self.lengths = lengths(self.train_dataset)
         size = settings.per_device_train_batch_size
-        self.plan = batches.share(planned.batches, self.lengths, size, group.rank, group.size)
+        self.plan = dealing.share(planned.batches, self.lengths, size, group.rank, group.size)
         if self.packs:
             self.plan = batches.in_fewer_passes(self.plan, self.lengths, size)
         self.tokens_at_once, self.computed, self.passes = math.inf, (-1, 0), 0
@@ -101,25 +85,6 @@ class LabelledTrainer(Trainer):
         return DataLoader(
             self.train_dataset, batch_sampler=self.plan.micro_batches, collate_fn=self._pad
         )
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Of the weights as they are trained: a sharded model's are other tensors."""
-        if isinstance(self.args, ShardedArguments):
-            self.computed_by.shard(self.group.size, self.args.device.type)
-        if self.settings.optim == "muon" and self.optimizer is None:
-            self.optimizer = MuonAdamW(
-                groups(self.model),
-                self.settings.learning_rate,
-                self.settings.adam_beta2,
-                self.settings.weight_decay,
-            )
-        return super().create_optimizer(model)
-
-    def _wrap_model(self, model: nn.Module, *_: Any, **__: Any) -> nn.Module:
-        """As it is. accelerate takes another one than the Trainer's for wrapped already, and would
-        else wrap it into DDP, whose forward pass is not the one that the loss here goes through.
-        """
-        return model if self.group.size == 1 else self.computed_by
 
     def _pad(self, rows: Sequence[Encoded]) -> dict[str, Any]:
         return laid_out(rows, self.pad_id, self.joins, self.packs, self.plan.room)
@@ -262,9 +227,6 @@ class LabelledTrainer(Trainer):
             )
         super().log(logs, start_time)
 
-    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        return sharding.whole(super()._clip_grad_norm(model))
-
     def _save_checkpoint(self, *arguments: Any) -> None:
         super()._save_checkpoint(*arguments)
         if self.group.leads:
@@ -272,37 +234,6 @@ class LabelledTrainer(Trainer):
             self.kept.write(folder)
             seal(folder)
         self.group.meet()
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """By the first process, whose weights of a sharded model come from all."""
-        if self.computed_by.is_sharded:
-            state_dict = self.computed_by.whole_weights()
-        super()._save(output_dir, state_dict)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.computed_by.is_sharded:
-            state = self.computed_by.whole_state(self.optimizer.optimizer)
-            if self.group.leads:
-                torch.save(state, Path(output_dir, OPTIMIZER_NAME))
-                torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
-        else:
-            super()._save_optimizer_and_scheduler(output_dir)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint and self.computed_by.is_sharded:
-            state, scheduler = (
-                torch.load(Path(checkpoint, name), map_location="cpu", weights_only=True)
-                for name in (OPTIMIZER_NAME, SCHEDULER_NAME)
-            )
-            self.computed_by.load_whole_state(self.optimizer.optimizer, state)
-            self.lr_scheduler.load_state_dict(scheduler)
-        else:
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Of one process; several begin each pass from a seed."""
-        if self.group.size == 1:
-            super()._save_rng_state(output_dir)
 
     def finish(self, checkpoint: Path, state: TrainerState) -> None:
         """What follows the last step, which the checkpoint is of. The Trainer would make another
@@ -313,16 +244,6 @@ class LabelledTrainer(Trainer):
         self.progress.training_begins(self.state.global_step)
         self.progress.training_ends()
         self._load_best_model()
-
-    def learned(self) -> dict[str, Tensor]:
-        """The weights that are trained, by name."""
-        named = self.model.named_parameters()
-        return {name: weights for name, weights in named if weights.requires_grad}
-
-    def whole_learned(self) -> dict[str, Tensor]:
-        """The same, of a sharded model in the first process, where every one asks."""
-        learned = self.learned()
-        return self.computed_by.whole_weights(learned) if self.computed_by.is_sharded else learned
 
     def _load_best_model(self) -> None:
         """Keep the weights of the last step where the settings want them, then load the best.
@@ -345,7 +266,7 @@ class LabelledTrainer(Trainer):
         logits are not.
         """
         size, every = self.args.per_device_eval_batch_size, range(len(self.valid))
-        own = batches.every_nth(lengths(self.valid), self.group.rank, self.group.size)
+        own = dealing.every_nth(lengths(self.valid), self.group.rank, self.group.size)
         rows = [self.valid[at] for at in own]
         lines = ProgressLines("validation", len(rows), "rows", self.progress.say)
         with self.autocast(), lines:

@@ -16,7 +16,7 @@ from stages.errors import UserError
 from stages.processes import belong_to_parent, cores
 from stages.records import Answer, Row
 from stages.settings import Answering
-from stages.text.batches import dealt
+from stages.text.dealing import dealt
 
 loaded: Callable[[], Any]  # in such a process: its stages.backends.Answerer
 

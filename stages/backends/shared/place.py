@@ -23,7 +23,7 @@ class Place:
         return self.rank == 0
 
 
-def place() -> Place:
+def own_place() -> Place:
     """Of this process; alone where nobody has begun it as a worker."""
     asked = os.environ
     if STORE not in asked:
@@ -33,4 +33,4 @@ def place() -> Place:
 
 def launcher() -> psutil.Process | None:
     """Who began this process as a worker."""
-    return psutil.Process().parent() if place().size > 1 else None
+    return psutil.Process().parent() if own_place().size > 1 else None

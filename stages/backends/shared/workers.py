@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.backends.shared import cards
-from stages.backends.shared.place import STORE, Place, place
+from stages.backends.shared.place import STORE, Place, own_place
 from stages.errors import UserError
 from stages.processes import cores
 from stages.settings import Launch
@@ -33,7 +33,7 @@ GRACE_SECONDS = 5
 
 def processes_here(launch: Launch, device: str) -> int:
     """On each machine.   device: as in stages.settings."""
-    if (size := place().size) > 1:  # begun already, and each sees its own card
+    if (size := own_place().size) > 1:  # begun already, and each sees its own card
         return size // launch.nodes
     if launch.processes == "auto":
         return max(1, len(usable_cards(device)))
@@ -67,7 +67,7 @@ def all_processes(launch: Launch, device: str) -> int:
 
 def is_spread(launch: Launch, device: str) -> bool:
     """Whether a stage with this section is to begin workers, and not one of them itself."""
-    return place().size == 1 and all_processes(launch, device) > 1
+    return own_place().size == 1 and all_processes(launch, device) > 1
 
 
 @dataclass
@@ -199,7 +199,7 @@ def ended_together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if place().size == 1 or not any("/torch/distributed/" in file for file in files[-3:]):
+        if own_place().size == 1 or not any("/torch/distributed/" in file for file in files[-3:]):
             raise
         what = str(error).strip().splitlines()[0]
         print(f"the exchange with the other processes broke off: {what}", file=sys.stderr)
