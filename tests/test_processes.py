@@ -20,7 +20,7 @@ from stages import backends
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import process_group
 from stages.backends.pytorch.trainer import LabelledTrainer
-from stages.backends.shared import answerers, cards, memory, remedies, workers
+from stages.backends.shared import answerers, cards, dealing, memory, remedies, workers
 from stages.backends.shared.outline import outline
 from stages.backends.shared.progress import Progress
 from stages.errors import UserError
@@ -28,7 +28,7 @@ from stages.layers import merge
 from stages.processes import cores
 from stages.schema_faults import faults_of
 from stages.settings import Launch
-from stages.text import batches, dealing
+from stages.text import batches
 from tests.conftest import ENVIRONMENT
 from tests.spread import train
 from tests.test_methods import SOLUTIONS

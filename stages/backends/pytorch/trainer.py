@@ -25,6 +25,7 @@ from stages.backends.pytorch.loss import (
 from stages.backends.pytorch.process_group import ProcessGroup
 from stages.backends.pytorch.spread_trainer import SpreadTrainer
 from stages.backends.pytorch.step_head import step_scores, summed_step_nats
+from stages.backends.shared import dealing
 from stages.backends.shared.answering import step_nats
 from stages.backends.shared.checkpoints import seal
 from stages.backends.shared.kept_state import KeptState
@@ -35,7 +36,7 @@ from stages.errors import UserError
 from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.settings import Settings
-from stages.text import batches, dealing
+from stages.text import batches
 from stages.text.chat import Encoded
 from stages.text.joined_rows import laid_out
 from stages.text.token_files import lengths

@@ -12,11 +12,11 @@ from typing import Any
 
 from stages import backends
 from stages.backends.shared import cards, workers
+from stages.backends.shared.dealing import dealt
 from stages.errors import UserError
 from stages.processes import belong_to_parent, cores
 from stages.records import Answer, Row
 from stages.settings import Answering
-from stages.text.dealing import dealt
 
 loaded: Callable[[], Any]  # in such a process: its stages.backends.Answerer
 
