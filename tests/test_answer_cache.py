@@ -1,12 +1,13 @@
 """What a prediction that is killed has answered is not answered again."""
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from stages.backends.shared import answer_cache
+from stages.backends.shared import answer_cache, checkpoints
 from stages.files import write_lines
 from stages.records import Answer, RowFile
 from tests.conftest import run
@@ -92,16 +93,29 @@ def test_two_predictions_may_add_to_one_file(inside):
     assert [*answer_cache.Answers(path).complete(ROWS, None)] == answers_of(ROWS)
 
 
-def test_answers_that_no_run_has_a_use_for_are_removed_and_those_of_a_run_stay(clone):
+def test_answers_that_no_run_has_a_use_for_and_tokens_are_removed_and_those_of_a_run_stay(clone):
     folder = clone / ".scratch/answers"
+    tokens, made = clone / ".scratch/tokens/aa", clone / ".scratch/tokens/.bb.partial"
+    shutil.rmtree(tokens.parent)
+    for each in (tokens, made):
+        each.mkdir(parents=True)
+    (tokens / "ids.npy").write_bytes(b"1")
+    checkpoints.seal(tokens)
     there = sorted(folder.iterdir())
     assert len(there) > 12
     (folder / "old.jsonl").write_text(json.dumps({"row": "a"}), encoding="utf-8")
     check = ("python", "-m", "stages", "check", "--clean")
     said = run(clone, *check).stdout
-    assert ".scratch/answers/old.jsonl, 0.0 MiB\n0 folders of checkpoints that no run goes on from, 1 files of answers that no run has a use for\n" in said  # fmt: skip
+    assert (
+        ".scratch/tokens/aa, 0.0 MiB\n.scratch/answers/old.jsonl, 0.0 MiB\n"
+        "0 folders of checkpoints that no run goes on from, 1 files of answers that no run has a "
+        "use for, 1 folders of tokens, which a training makes again\n" in said
+    )
     assert "`check --clean --yes` removes them" in said
     assert (folder / "old.jsonl").exists()
     said = run(clone, *check, "--yes").stdout
-    assert said.startswith("removed .scratch/answers/old.jsonl, 0.0 MiB\n")
+    assert said.startswith(
+        "removed .scratch/tokens/aa, 0.0 MiB\nremoved .scratch/answers/old.jsonl, 0.0 MiB\n"
+    )
+    assert [*tokens.parent.iterdir()] == [made]
     assert sorted(folder.iterdir()) == there

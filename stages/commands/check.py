@@ -29,7 +29,7 @@ def check(
         typer.Option(
             "--clean",
             help="list checkpoints and answers under .scratch/ that no run of params.yaml would go "
-            "on from",
+            "on from, and tokens, which a training makes again",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="with --clean: remove what it lists")] = False,
@@ -88,22 +88,32 @@ def check(
 
 def list_orphans(params: Params, remove: bool) -> None:
     """Checkpoints of trainings that were given up, whose data, settings or code are others now, and
-    answers of models that are; and those of experiments, which are in no params.yaml until they are
-    applied.
+    answers of models that are; those of experiments, which are in no params.yaml until they are
+    applied; and all tokens.
     """
-    from stages.backends.shared import answer_cache, checkpoints
+    from stages.backends.shared import answer_cache, checkpoints, kept_tokens
+
+    def removed(path: Path) -> bool:
+        if path in answers:
+            path.unlink()
+        elif path in tokens:
+            checkpoints.remove(path)
+        else:
+            return checkpoints.discard(path)
+        return True
 
     answers = answer_cache.unused(kept_answers(params))
-    found = [*checkpoints.orphans(params.runs), *answers]
+    tokens = kept_tokens.whole()
+    found = [*tokens, *checkpoints.orphans(params.runs), *answers]
     for path in found:
         size = sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
-        if remove and path in answers:
-            path.unlink()
-        done = "removed " if remove and (path in answers or checkpoints.discard(path)) else ""
-        typer.echo(f"{done}{path}, {size / 2**20:.1f} MiB")
+        typer.echo(
+            f"{'removed ' if remove and removed(path) else ''}{path}, {size / 2**20:.1f} MiB"
+        )
     typer.echo(
-        f"{len(found) - len(answers)} folders of checkpoints that no run goes on from, "
-        f"{len(answers)} files of answers that no run has a use for"
+        f"{len(found) - len(answers) - len(tokens)} folders of checkpoints that no run goes on "
+        f"from, {len(answers)} files of answers that no run has a use for, {len(tokens)} folders "
+        "of tokens, which a training makes again"
     )
     if found and not remove:
         typer.echo(

@@ -74,6 +74,11 @@ def root() -> Path:
     return checkpoints.root() / "tokens"
 
 
+def whole() -> list[Path]:
+    """The folders of tokens that are kept; one that is being made is none yet."""
+    return sorted(seal.parent for seal in root().glob(f"[!.]*/{checkpoints.SEAL}"))
+
+
 def _key(rows: RowFile, tokenizer: PreTrainedTokenizerBase, *options: Any) -> str:
     # Here, because a prediction imports this module and needs no key.
     from stages import imports
