@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from stages.errors import UserError
 
@@ -88,7 +88,7 @@ PARTIAL = ".partial"  # what a kill leaves has this suffix, which .dvcignore kee
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[str]]:
+def atomic_write(path: Path) -> Iterator[TextIO]:
     """A file that appears under its name only when the block has ended well.
 
     Raises UserError where the disk does not take it. Other errors of the block stay what they are.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages import command_line, stage_config
-from stages.corpus import clean, repetition
+from stages.corpus import clean, duplicates, repetition
 from stages.errors import UserError
 from stages.files import write_lines
 from stages.records import Row, RowFile
@@ -34,7 +34,7 @@ def main(run: str) -> None:
     held_out = questions(row for file in files for row in RowFile(file))
     require_some(len(held_out), run, "test")
     for part in ("valid", "train"):
-        kept = clean.without_questions(mixed(task, part, shares[part], seed), held_out)
+        kept = duplicates.without_questions(mixed(task, part, shares[part], seed), held_out)
         count = write_lines(path := Path("data/mixed", run, f"{part}.jsonl"), kept)
         print(f"{part}: {count:,} rows of {json.dumps(shares[part])}")
         require_some(count, run, part)

@@ -6,16 +6,14 @@ import json
 from array import array
 from collections import Counter
 from contextlib import ExitStack
-from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
 
 from stages import command_line, stage_config, tasks
-from stages.corpus import clean, split
-from stages.corpus.candidates import candidates
-from stages.corpus.near_duplicates import drop_near_duplicates
+from stages.corpus import clean, duplicates, split
+from stages.corpus.candidates import distinct
 from stages.files import atomic_write, write_json
 from stages.settings import Corpus, Split
 
@@ -35,32 +33,26 @@ def main(name: str) -> None:
         files = {part: stack.enter_context(atomic_write(path)) for part, path in paths.items()}
         # Training rows wait on the disk until all that is held out is known: the file is read once,
         # and no row stays in memory.
-        waiting = stack.enter_context(
-            TemporaryFile("w+", encoding="utf-8", newline="\n", dir=paths["train"].parent)
-        )
-        found = candidates(task, corpus, shares, report)
-        chosen = clean.deduplicate(found, report, attrgetter("digests"))
-        if corpus.near_duplicates:
-            folder = paths["train"].parent  # for what waits on the disk
-            chosen = drop_near_duplicates(chosen, corpus.near_duplicates, report, folder)
+        waiting = stack.enter_context(TemporaryFile(dir=paths["train"].parent))
+        chosen = distinct(task, corpus, shares, report, paths["train"].parent)
         for candidate in clean.select_examples(chosen, corpus, report):
             for part, category, line, questions in candidate.rows:
                 counts[part, category] += 1
-                (waiting if part == "train" else files[part]).write(line)
+                (waiting if part == "train" else files[part].buffer).write(line)
                 if part == "train":
                     begins.append(len(asked))
                     asked.extend(questions)
                 else:
                     held_out.append(questions[-1])
         waiting.seek(0)
-        leaks = clean.isin_sorted(asked, np.unique(held_out))
+        leaks = duplicates.isin_sorted(asked, np.unique(held_out))
         of_rows = np.logical_or.reduceat(leaks, begins) if begins else leaks
         for line, leaking in zip(waiting, of_rows, strict=True):
             if leaking:
                 report.drop("asked in a held-out row")
                 counts["train", json.loads(line)["category"]] -= 1
             else:
-                files["train"].write(line)
+                files["train"].buffer.write(line)
         report.require_acceptable(corpus)
 
     totals = {

@@ -12,7 +12,7 @@ import rensa
 import yaml
 
 from stages import configure, mix, prepare
-from stages.corpus import augment, clean, near_duplicates
+from stages.corpus import augment, clean, duplicates, near_duplicates
 from stages.corpus.examples import Example
 from stages.errors import UserError
 from stages.params import load_params
@@ -258,15 +258,15 @@ def test_a_row_is_remembered_only_until_its_last_possible_double_has_passed(tmp_
 
 
 def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
-    monkeypatch.setattr(clean, "NEWEST_HASHES", 50)
+    monkeypatch.setattr(duplicates, "NEWEST_HASHES", 50)
     rng, noted = random.Random(0), clean.Report(tmp_path)
     examples = [Example(line, str(rng.randrange(4_000)), "x", "") for line in range(6_500)]
     first: dict[str, int] = {}
     for example in examples:
         first.setdefault(example.source, example.line)
-    assert [example.line for example in clean.deduplicate(examples, noted, clean.digests)] == list(
-        first.values()
-    )
+    assert [
+        example.line for example in duplicates.deduplicate(examples, noted, clean.digests)
+    ] == list(first.values())
     assert noted.dropped["duplicate"] == 6_500 - len(first) > 1_000
 
 

@@ -335,7 +335,10 @@ FORMS = {
 }  # fmt: skip
 OPTIONS = {
     "augment": {"augment": {"copies": 2, "character_noise": 0.2, "seed": 1}},
-    "near-duplicates": {"near_duplicates": 0.8},
+    "near-duplicates": {
+        "near_duplicates": 0.8,
+        "augment": {"copies": 1, "character_noise": 0.2, "seed": 1},
+    },
     "categories": {"max_samples": 150, "max_characters": 200, "instruction": "Mend this:"},
 }
 

@@ -160,6 +160,14 @@ def test_conversations_are_the_same_only_where_all_that_is_said_is(inside):
     assert len({row["id"] for row in rows}) == len(rows) == 4
 
 
+def test_what_is_unsound_is_found_where_a_text_is_only_searched_if_it_is_not_printable():
+    unsound = [chr(code) for code in range(0x110000) if clean.UNSOUND.search(chr(code))]
+    assert [each for each in unsound if each.isprintable()] == ["\ufffd"]
+    report = clean.Report(Path("a.jsonl"))
+    assert not [*clean.readable([Example(1, "", f"a{each}", "c") for each in unsound], report)]
+    assert report.read == report.dropped["malformed"] == len(unsound) > 100
+
+
 def test_damage_in_the_arguments_of_an_earlier_call_is_found():
     call = {"type": "function", "function": {"name": "f", "arguments": {"a": ["x\ufffd"]}}}
     prompt = (

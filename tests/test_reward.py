@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from stages import prepare
 from stages.commands.read_corpus import read_corpus
-from stages.corpus import clean
+from stages.corpus import clean, duplicates
 from stages.corpus.examples import BadLine, Example
 from stages.errors import UserError
 from stages.grammar import arithmetic
@@ -362,7 +362,7 @@ def test_a_solution_with_other_labels_is_told_apart_from_a_duplicate(tmp_path):
         tmp_path, *({"problem": "p", "steps": ["a", "b"], "labels": each} for each in labels)
     )
     report = clean.Report(tmp_path)
-    (kept,) = clean.deduplicate(found, report, clean.digests)
+    (kept,) = duplicates.deduplicate(found, report, clean.digests)
     assert kept.labels == (1.0, 0.0)
     assert report.dropped == {"solution with other labels before": 1, "duplicate": 1}
 

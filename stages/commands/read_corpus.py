@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages import settings, tasks
-from stages.corpus import clean, split
+from stages.corpus import clean, duplicates, split
 from stages.errors import UserError
 from stages.layers import Params
 from stages.records import Row, RowFile
@@ -47,7 +47,7 @@ def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
     found = Found(report, Counter(), set(), {}, [])
     has_references = tasks.references(corpus.task) is not None
     read = reader.read(report.path, corpus.columns)
-    examples = clean.deduplicate(clean.readable(read, report), report, clean.digests)
+    examples = duplicates.deduplicate(clean.readable(read, report), report, clean.digests)
     for example in clean.select_examples(examples, corpus, report):
         part = split.part_of(corpus, reader.group_key(example), params.split)
         found.parts[part] += 1

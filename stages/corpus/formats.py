@@ -157,14 +157,11 @@ def require_encodable(example: Example) -> None:
 
     JSON can escape half a surrogate pair (`"\\ud800"`), which UTF-8 cannot represent.
     """
-    texts = (
-        example.source,
-        example.target,
-        example.category,
-        json.dumps([*example.prompt, example.answer, example.tools], ensure_ascii=False),
-    )
+    texts = [example.source, example.target, example.category]
+    if whole := [*example.prompt, *filter(None, (example.answer,)), *example.tools]:
+        texts.append(json.dumps(whole, ensure_ascii=False))
     for text in texts:
-        if half := re.search("[\ud800-\udfff]", text):
+        if not text.isascii() and (half := re.search("[\ud800-\udfff]", text)):
             raise Malformed(
                 f"half a surrogate pair (\\u{ord(half[0]):04x}) in it; write the whole character"
             )

@@ -9,7 +9,7 @@ each once its last partner has been compared. One index of all would drop the sa
 
 import heapq
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashDeduplicator
 
-from stages.corpus.clean import Report, isin_sorted
+from stages.corpus.clean import Report
+from stages.corpus.duplicates import isin_sorted
 from stages.corpus.examples import Described
 from stages.progress_lines import ProgressLines
 
+B = TypeVar("B")
 S = TypeVar("S", bound=Described)
 
 # Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
@@ -46,14 +48,30 @@ def drop_near_duplicates(
     temporary files with all examples and, for each, eight bytes a band.
     """
     bands = fewest_bands(threshold)
+    keyed = ((batch, band_keys(batch, bands)) for batch in batched(examples))
+    return drop_from_blocks(keyed, list, threshold, report, folder)
+
+
+def drop_from_blocks(
+    blocks: Iterable[tuple[B, NDArray[np.uint64] | None]],
+    unpacked: Callable[[B], list[S]],
+    threshold: float,
+    report: Report,
+    folder: Path,
+) -> Iterator[S]:
+    """As drop_near_duplicates, of examples in blocks with their band_keys: a block waits on the
+    disk as it is, and what is `unpacked` of it is looked at once.
+    """
+    bands = fewest_bands(threshold)
     with ExitStack() as stack:
         waiting, *keys = (stack.enter_context(TemporaryFile(dir=folder)) for _ in range(1 + bands))
         count = 0
-        for batch in batched(examples):
-            pickle.dump(batch, waiting)
-            for file, column in zip(keys, band_keys(batch, bands).T, strict=True):
+        for block, of_block in blocks:
+            assert of_block is not None
+            pickle.dump(block, waiting, pickle.HIGHEST_PROTOCOL)
+            for file, column in zip(keys, of_block.T, strict=True):
                 file.write(column.tobytes())
-            count += len(batch)
+            count += len(of_block)
         if not count:
             return
         last = last_partners(keys, count)
@@ -66,7 +84,7 @@ def drop_near_duplicates(
         first = 0
         lines = stack.enter_context(ProgressLines("near-duplicates", count, "examples"))
         while first < count:
-            batch = pickle.load(waiting)
+            batch = unpacked(pickle.load(waiting))
             candidates = [at for at in range(len(batch)) if last[first + at] >= 0]
             entries = zip(candidates, ngrams([batch[at] for at in candidates]), strict=True)
             new = index.add_pairs([(str(first + at), its_ngrams) for at, its_ngrams in entries])

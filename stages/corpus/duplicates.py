@@ -1,0 +1,98 @@
+"""Rows of which all that is said, or all that is asked, is said or asked elsewhere.
+
+Rows are streamed: in memory are a thousand examples at a time, and eight bytes for each row seen.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.corpus.clean import Report, question_digests
+from stages.records import Row
+
+T = TypeVar("T")
+
+LOOKUP_BATCH_EXAMPLES = 1_000  # examples whose hashes are looked up in one call
+NEWEST_HASHES = 2**15  # hashes that are collected in a set before they join the sorted array
+
+
+class Seen:
+    """The hashes of all that came before.
+
+    They are kept as a sorted array, which takes a tenth of a set's memory; only the newest are in a
+    set. They join the array when they are NEWEST_HASHES and 1/32 of it: sorting stays rare.
+    """
+
+    def __init__(self) -> None:
+        self.sorted, self.newest = np.empty(0, np.uint64), set[int]()
+
+    def firsts(self, digests: NDArray[np.uint64], report: Report) -> list[int]:
+        """The places, among the next examples, of those of which all that is said comes for the
+        first time. Where a solution came with other labels, the report says so.
+
+        digests: (N, 2), `digests` of the examples.
+        """
+        marks, labelled = digests.T
+        known = isin_sorted(marks, self.sorted).tolist()
+        same = isin_sorted(labelled, self.sorted).tolist()
+        firsts = []
+        for at, (mark, whole) in enumerate(zip(marks.tolist(), labelled.tolist(), strict=True)):
+            if known[at] or mark in self.newest:
+                is_same = same[at] or whole in self.newest
+                report.drop("duplicate" if is_same else "solution with other labels before")
+            else:
+                self.newest.update((mark, whole))
+                firsts.append(at)
+        if len(self.newest) >= max(NEWEST_HASHES, len(self.sorted) // 32):
+            newest = np.fromiter(self.newest, np.uint64, len(self.newest))
+            self.sorted = np.concatenate((self.sorted, newest))
+            self.sorted.sort()
+            self.newest.clear()
+        return firsts
+
+
+def deduplicate(
+    examples: Iterable[T], report: Report, digests_of: Callable[[T], tuple[int, int]]
+) -> Iterator[T]:
+    """The examples without those of which all that is said came before.
+
+    digests_of: `digests` of an example.
+    """
+    seen, coming = Seen(), iter(examples)
+    while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
+        digests = np.array([digests_of(example) for example in batch], np.uint64)
+        yield from (batch[at] for at in seen.firsts(digests, report))
+
+
+def without_questions(rows: Iterable[Row], held_out: NDArray[np.uint64]) -> Iterator[Row]:
+    """The rows of which no answer that is learned is to a question that is held out.
+
+    held_out: (N,), sorted hashes of questions.
+    """
+    coming = iter(rows)
+    while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
+        asked = [question_digests(row) for row in batch]
+        leaks = iter(isin_sorted([each for of_row in asked for each in of_row], held_out).tolist())
+        for row, of_row in zip(batch, asked, strict=True):
+            leaking = [next(leaks) for _ in of_row]
+            if not any(leaking):
+                yield row
+
+
+def isin_sorted(
+    numbers: Sequence[int] | NDArray[np.uint64], ordered: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
+    """(N,): whether each of N 64-bit numbers is in a sorted array.
+
+    np.isin(numbers, ordered) by binary search, without sorting the array again.
+    """
+    queries = np.asarray(numbers, dtype=np.uint64)
+    if not len(ordered):
+        return np.zeros(len(queries), dtype=np.bool_)
+    found: NDArray[np.bool_] = (
+        ordered[np.searchsorted(ordered, queries).clip(max=len(ordered) - 1)] == queries
+    )
+    return found
