@@ -22,10 +22,15 @@ AHEAD = 2  # parts of the work that are done or waiting for each process: what b
 
 
 def cores() -> int:
-    """As many as this process may use, or the share of them that it was given."""
+    """The share of them that this process was given, or all that it may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
+    return usable_cores()
+
+
+def usable_cores() -> int:
+    """As many as this process may use, whatever share of them it was given."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

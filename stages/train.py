@@ -28,6 +28,7 @@ def main(
         typer.Option(help="make the first steps alone and write the checksum of their weights"),
     ] = None,
 ) -> None:
+    workers.heed_interrupt()
     config = stage_config.load("train", run)
     conduct = stage_config.load(stage_config.CONDUCT, run)
     spec = Run.model_validate(config["run"])

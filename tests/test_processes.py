@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -22,12 +23,13 @@ from stages.backends.pytorch import process_group
 from stages.backends.pytorch.trainer import LabelledTrainer
 from stages.backends.shared import answerers, cards, dealing, memory, remedies, workers
 from stages.backends.shared.outline import outline
+from stages.backends.shared.place import Place
 from stages.backends.shared.progress import Progress
 from stages.errors import UserError
 from stages.layers import merge
 from stages.processes import cores
 from stages.schema_faults import faults_of
-from stages.settings import Launch
+from stages.settings import Launch, Options
 from stages.text import batches
 from tests.conftest import ENVIRONMENT
 from tests.spread import train
@@ -223,6 +225,24 @@ def test_whoever_is_killed_the_same_bytes_come_out(tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
     assert begin(tmp_path).wait() == 0
     assert weights_of(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_ctrl_c_while_workers_begin_is_no_traceback(tmp_path, seconds):
+    folder_to_train(tmp_path, OPTIONS, "models/bases/none")
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    conduct(tmp_path, WAYS["ddp"])
+    process = begin(tmp_path)
+    while len(process.children()) < 2:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 128 + signal.SIGINT
+    assert re.fullmatch(
+        "process [12] of 2 was ended by SIGINT, and the others with it; the same command goes on "
+        "from the last checkpoint\n",
+        (tmp_path / "err").read_text(encoding="utf-8"),
+    )
 
 
 def lives(process: psutil.Process) -> bool:
@@ -523,6 +543,41 @@ def test_the_cards_of_a_machine_are_a_remedy(monkeypatch):
     )
     changed = memory.with_change(SETTINGS, spread)
     assert changed.launch == Launch(processes="auto", strategy="fsdp")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_fewer_processes_are_a_remedy_where_they_share_a_memory(tmp_path, monkeypatch, begun):
+    folder = Path(checkpoint(tmp_path / "base", "llama"))
+    settings = settings_with(device="cpu", launch={"processes": 64})
+    monkeypatch.setattr(cards, "free_megabytes", dict)
+    monkeypatch.setattr(remedies, "usable_cores", lambda: 4)
+    if begun:  # in one of them
+        place = Place(3, 64, 0)
+        monkeypatch.setattr(workers, "own_place", lambda: place)
+
+    def planned(free: float, settings: Options = settings) -> memory.MemoryPlan:
+        found = SimpleNamespace(available=round(free))
+        monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: found)
+        return memory.plan(folder, settings, 2, 64, lambda _: True, lambda *_: [])
+
+    one = planned(2**50).need.total
+    assert planned(64 * one).fits
+    few = planned(5 * one)
+    assert not few.fits
+    assert few.advice == (
+        "Set launch: {processes: 4, nodes: 1, strategy: ddp} (`python -m stages plan RUN --fit`)"
+    )
+    fewest = planned(2.1 * one, settings_with(device="cpu", launch={"processes": 4}, per_device_train_batch_size=1, gradient_checkpointing=True))  # fmt: skip
+    if not begun:
+        assert not fewest.fits
+        assert fewest.change == {"launch": {"processes": 2, "nodes": 1, "strategy": "ddp"}}
+    assert memory.written(few.change or {}) not in [
+        memory.written(change)
+        for change in remedies.remedies(settings_with(launch={"processes": 4}))
+    ]
+    assert not [
+        change for change in remedies.remedies(settings_with(device="cpu")) if "launch" in change
+    ]
 
 
 def test_answers_of_several_processes_are_those_of_one(tmp_path):

@@ -187,7 +187,9 @@ def test_a_comment_is_no_longer_than_github_takes(many_tasks, many_runs):
     assert text.count("```") % 2 == text.count("<details>") - text.count("</details>") == 0
 
 
-def test_report_writes_the_same_comment_again_and_compares_with_one_revision(tmp_path, monkeypatch):
+def test_report_writes_the_same_comment_again_and_compares_with_one_revision(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     repository.make(tmp_path, ROWS, ANSWERS)
     written = []
@@ -197,6 +199,12 @@ def test_report_writes_the_same_comment_again_and_compares_with_one_revision(tmp
     assert written[0] == written[1]
     assert b"| gec-002 | " in written[0]
     assert b"```mermaid" in written[0]
+    capsys.readouterr()
+    report.report(markdown=Path("-"))
+    said = capsys.readouterr()
+    assert said.out.encode() == written[0]
+    assert "open it in a browser" in said.err
+    assert not Path("-").exists()
     with pytest.raises(
         UserError, match="--markdown: compares with one revision; name one, or none"
     ):

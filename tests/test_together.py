@@ -639,6 +639,15 @@ def test_only_a_version_that_new_took_in_is_renumbered(team, author):
     assert "params.yaml: no `typst-009` under `corpora`" in refused(author, "renumber", "typst-009")
 
 
+def test_all_that_stands_on_a_renumbered_version_is_named(author, tmp_path):
+    for number in (4, 5):
+        own_formulas(tmp_path / "formulas.jsonl", number)
+        run(author, "python", "-m", "stages", "new", "typst", f"{tmp_path}/formulas.jsonl")
+    committed(author, "two versions")
+    said = run(author, "python", "-m", "stages", "renumber", "typst-004").stdout
+    assert said.endswith("; dvc repro evaluate@typst-006 evaluate@typst-005\n")
+
+
 def test_a_side_that_is_no_yaml_is_not_merged_in_silence(inside):
     files = [inside / name for name in ("base", "ours", "theirs")]
     for file, text in zip(files, ("a: 1\nb: 1\n", "a: 2\nb: 1\n", "a: 1\nb: [1\n"), strict=True):

@@ -11,8 +11,10 @@ from stages.commands import own_files
 from stages.commands.begin import LOCK, clear, orphans, require_clean_tree
 from stages.commands.begun import pointer_of
 from stages.commands.named_artifacts import GRAPH
+from stages.commands.next_run import ancestors
 from stages.commands.version_number import free_number
 from stages.errors import UserError
+from stages.layers import Params
 from stages.params import PARAMS, entry, load_params, validate
 
 
@@ -45,7 +47,7 @@ def renumber(
         for file in naming
         if file.is_file()
     }
-    validate(texts[PARAMS], PARAMS)
+    runs = _made_again(validate(texts[PARAMS], PARAMS), new)
     for file, text in texts.items():
         with own_files.written(file) as written:
             written.write(text)
@@ -58,8 +60,18 @@ def renumber(
     typer.echo(f'Git:   git add --all . && git commit --message "{version} is {new}"')
     typer.echo(
         f"Next:  git merge the other branch; `parent: models/{version}` in {PARAMS} lets {new} go "
-        f"on from the other one; dvc repro evaluate@{new}"
+        f"on from the other one; dvc repro {' '.join(runs) or f'compare@{corpus.task}'}"
     )
+
+
+def _made_again(params: Params, version: str) -> list[str]:
+    """The last stages of the runs that learn of the version, and of those that stand on them."""
+    learn = {
+        run
+        for run, spec in params.runs.items()
+        if version in (run, spec.corpus, spec.validation, *spec.mix)
+    }
+    return [f"evaluate@{run}" for run in params.runs if learn & {run, *ancestors(params, run)}]
 
 
 def _renamed(text: str, names: dict[str, str]) -> str:

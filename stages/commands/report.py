@@ -27,7 +27,9 @@ def report(
     ] = Path("build/report"),
     markdown: Annotated[
         Path | None,
-        typer.Option("--markdown", help="file for the figures as a comment on a pull request"),
+        typer.Option(
+            "--markdown", help="file for the figures as a comment on a pull request; - = print it"
+        ),
     ] = None,
 ) -> None:
     """Write one HTML file with the chains, what each run knows and forgot, what made it, and every
@@ -55,6 +57,7 @@ def report(
     compared = [task for task in params.compare if _chain(task).is_file()]
     if not compared:
         raise UserError("metrics/compare: nothing has been compared yet; run `dvc repro` first")
+    printed = markdown == Path("-")
     for folder in (path.parent, *([markdown.parent] if markdown else [])):
         require_writable(folder)
     with tempfile.TemporaryDirectory() as scratch:
@@ -73,8 +76,12 @@ def report(
         said = [*_unchanged(compared, copies), *_lacking(figures)]
         if markdown:
             there = copies[1] if revision_names else None
-            with atomic_write(markdown) as file:
-                file.write(comment.of_tasks(read, copies[0], there, Path(scratch)))
+            text = comment.of_tasks(read, copies[0], there, Path(scratch))
+            if printed:
+                typer.echo(text, nl=False)
+            else:
+                with atomic_write(markdown) as file:
+                    file.write(text)
     page = page_file.html_of({"tasks": figures, "said": said}, rows)
     with atomic_write(path) as file:
         file.write(page)
@@ -83,7 +90,8 @@ def report(
     count = sum(len(each["rows"]) for each in rows.values())
     typer.echo(
         f"{path}: {len(page.encode()) / 2**20:.1f} MB, {count:,} rows of {len(rows)} tasks; open "
-        "it in a browser"
+        "it in a browser",
+        err=printed,
     )
 
 

@@ -267,6 +267,11 @@ def remedy(
     for change in changes:
         changed = with_change(settings, change)
         tokens_now = min(tokens, changed.max_length_tokens)
+        free_now = free
+        if "launch" in change and where != "cuda":  # they have the machine's memory together
+            here = workers.processes_here(settings.launch, settings.device)
+            free_now = free * here // workers.processes_asked(changed.launch, changed.device)
+            free_now = min(free_now, changed.memory_limit_mb * MIB or free_now)
         if (
             need(
                 model,
@@ -276,7 +281,7 @@ def remedy(
                 where,
                 fused_attention,
             ).total
-            <= free
+            <= free_now
         ):
             return change
     return None

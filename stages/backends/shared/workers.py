@@ -35,6 +35,11 @@ def processes_here(launch: Launch, device: str) -> int:
     """On each machine.   device: as in stages.settings."""
     if (size := own_place().size) > 1:  # begun already, and each sees its own card
         return size // launch.nodes
+    return processes_asked(launch, device)
+
+
+def processes_asked(launch: Launch, device: str) -> int:
+    """On each machine, whatever has been begun."""
     if launch.processes == "auto":
         return max(1, len(usable_cards(device)))
     return launch.processes
@@ -138,6 +143,7 @@ def run(arguments: Sequence[str], launch: Launch, device: str) -> None:
 def _begin(arguments: Sequence[str], at: Place, environment: dict[str, str], log: Path) -> Worker:
     """log: of what it says, but for the first on a machine."""
     said = log if log.stem != "0" else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # see heed_interrupt
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -147,7 +153,17 @@ def _begin(arguments: Sequence[str], at: Place, environment: dict[str, str], log
             start_new_session=True,  # signals reach it from here alone, once
             pass_fds=cards.held,
         )
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return Worker(at, process, said)
+
+
+def heed_interrupt() -> None:
+    """What a worker does first: from here on Ctrl-C ends it, where nothing else is done about it.
+    Before, it waits for this, as Python would print a traceback of what it was importing.
+    """
+    if own_place().size > 1:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def meeting_place(launch: Launch) -> tuple[int, str]:
