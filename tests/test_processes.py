@@ -334,16 +334,21 @@ def test_a_worker_whose_exchange_breaks_off_leaves_the_cause_to_others(monkeypat
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("GROUP_RANK", "0")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(workers.STORE, "file")
-    exchange = compile(
-        "def wait():\n    raise RuntimeError('closed')", "/torch/distributed/x.py", "exec"
-    )
     scope: dict[str, Any] = {}
-    exec(exchange, scope)
-    with pytest.raises(SystemExit) as caught, workers.ended_together():
-        scope["wait"]()
-    assert caught.value.code == workers.LEFT_ALONE
-    said = "the exchange with the other processes broke off: closed\n"
-    assert capsys.readouterr().err == said
+    dispatched = (
+        "def call(depth):\n    if depth:\n        call(depth - 1)\n    raise RuntimeError('closed')"
+    )
+    for code, file in (
+        (dispatched, "/torch/_ops.py"),
+        ("def wait(depth):\n    call(depth)", "/torch/distributed/x.py"),
+    ):
+        exec(compile(code, file, "exec"), scope)
+    for depth in (0, 5):
+        with pytest.raises(SystemExit) as caught, workers.ended_together():
+            scope["wait"](depth)
+        assert caught.value.code == workers.LEFT_ALONE
+        said = "the exchange with the other processes broke off: closed\n"
+        assert capsys.readouterr().err == said
     with pytest.raises(RuntimeError, match="ours"), workers.ended_together():
         raise RuntimeError("ours")
 

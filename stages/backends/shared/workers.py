@@ -215,6 +215,8 @@ def ended_together() -> Iterator[None]:
         yield
     except RuntimeError as error:
         files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        # An exchange of a sharded tensor is waited for below torch/_ops.py and torch/_library.
+        files = [file for file in files if "/torch/_" not in file]
         if own_place().size == 1 or not any("/torch/distributed/" in file for file in files[-3:]):
             raise
         what = str(error).strip().splitlines()[0]
