@@ -43,7 +43,8 @@ COMPUTES_NOTHING = {
 """Packages whose version decides no byte of what a stage writes, and why."""
 
 DISTRIBUTIONS = {
-    "sklearn": "scikit-learn"
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
 }  # so that the slow look through all that is installed is not needed
 NOT_INSTALLED = "not installed"
 LOADERS = {

@@ -52,7 +52,7 @@ def of_task(
 def _rendered(sources: list[tuple[str, Mode]]) -> dict[tuple[str, Mode], str]:
     """The SVG of each source, "" of one that does not compile any more."""
     svgs: dict[tuple[str, Mode], str] = {}
-    with Renderer(pictures=True) as renderer:
+    with Renderer(wanted="picture") as renderer:
         for mode in sorted({mode for _, mode in sources}):
             texts = [text for text, other in sources if other == mode]
             for text, svg in zip(texts, renderer.render(texts, mode), strict=True):

@@ -29,7 +29,7 @@ from typing import IO
 from stages.processes import cores
 from stages.progress_lines import ProgressLines
 from stages.scoring import render_worker
-from stages.scoring.render_worker import Mode
+from stages.scoring.render_worker import Mode, Wanted
 
 MAX_SOURCE_CHARACTERS = 20_000
 
@@ -54,14 +54,15 @@ class Renderer:
     """Worker processes that compile side by side; used as a context manager, which stops them.
 
     timeout_seconds: the time limit of one source. A source usually takes 1 ms, so that a limit of
-    seconds stops only loops.   pictures: answer with the first page as SVG, not with fingerprints.
-    known: what was compiled before, which is added to.
+    seconds stops only loops.   wanted: what is answered with: fingerprints, or the first page as
+    SVG, or all pages as PNG, one after another.   known: what was compiled before, which is added
+    to.
     """
 
     def __init__(
         self,
         timeout_seconds: float = 3.0,
-        pictures: bool = False,
+        wanted: Wanted = "fingerprint",
         known: Known | None = None,
     ) -> None:
         self.timeout_seconds = timeout_seconds
@@ -69,9 +70,7 @@ class Renderer:
         self._patience = PATIENCE
         self._root = tempfile.TemporaryDirectory(prefix="typst-root-")
         Path(self._root.name).chmod(0o500)
-        self._workers = [
-            _Worker(self._root.name, timeout_seconds, pictures) for _ in range(cores())
-        ]
+        self._workers = [_Worker(self._root.name, timeout_seconds, wanted) for _ in range(cores())]
 
     def __enter__(self) -> "Renderer":
         return self
@@ -152,9 +151,9 @@ class _Worker:
     that it did not survive.
     """
 
-    def __init__(self, root: str, timeout_seconds: float, pictures: bool) -> None:
+    def __init__(self, root: str, timeout_seconds: float, wanted: Wanted) -> None:
         """timeout_seconds: the most that a source may be given."""
-        self._root, self._timeout_seconds, self._pictures = root, timeout_seconds, pictures
+        self._root, self._timeout_seconds, self._wanted = root, timeout_seconds, wanted
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str] = queue.Queue()
         self._is_ended = False
@@ -194,7 +193,7 @@ class _Worker:
             render_worker.__file__,
             self._root,
             str(self._timeout_seconds),
-            "picture" if self._pictures else "fingerprint",
+            self._wanted,
         ]
         # Packages would be fetched through a proxy at the discard port, where nothing answers.
         nowhere = "http://127.0.0.1:9"

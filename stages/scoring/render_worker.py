@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any, Literal
 
 Mode = Literal["math", "document"]
+Wanted = Literal["fingerprint", "picture", "pixels"]
 Matrix = tuple[float, float, float, float, float, float]
 
 PAGES: dict[Mode, str] = {
@@ -22,6 +23,9 @@ PAGES: dict[Mode, str] = {
 }
 BLANK = b""
 """The fingerprint of a source that compiles and shows nothing."""
+
+PIXELS_PER_INCH = 150
+"""Of pages as PNG. An x is nine pixels high then."""
 
 MEMORY_LIMIT_MB = 1024
 """The worker's address space. 9,000 formulas took at most 217 MB of it (36 MB resident)."""
@@ -111,14 +115,14 @@ def _times(outer: Matrix, inner: Matrix) -> Matrix:
     )
 
 
-def work(root: str, timeout_seconds: float, wanted: str) -> None:
+def work(root: str, timeout_seconds: float, wanted: Wanted) -> None:
     """The worker's main loop.
 
     It writes `"ready"`, then answers each line `[mode, sources]` with a line for each source: its
-    fingerprint or its picture, as `wanted` says, in hexadecimal; or null.
+    fingerprint, its picture or its pixels, as `wanted` says, in hexadecimal; or null.
     """
     fingerprinter = Fingerprinter(root)
-    answering = fingerprinter.picture if wanted == "picture" else fingerprinter.fingerprint
+    answering = getattr(fingerprinter, wanted)
     # The first compilation opens files that cannot be opened any more once the worker is confined.
     fingerprinter.fingerprint("math", "x")
     _confine()
@@ -169,6 +173,10 @@ class Fingerprinter:
         """A source's first page as SVG."""
         return self._pages(mode, source)[0]
 
+    def pixels(self, mode: Mode, source: str) -> bytes:
+        """A source's pages as PNG, one after another."""
+        return b"".join(self._pages(mode, source, "png"))
+
     def _draws(self, character: str) -> bool:
         if character not in self._drawn:
             shape, unknown = (
@@ -177,13 +185,17 @@ class Fingerprinter:
             self._drawn[character] = shape != unknown
         return self._drawn[character]
 
-    def _pages(self, mode: Mode, source: str) -> list[bytes]:
+    def _pages(self, mode: Mode, source: str, format: Literal["svg", "png"] = "svg") -> list[bytes]:
         # With a fixed timestamp a source that prints the date looks the same every day.
         inputs = {"source": source}
-        svg: Any = self._compiler.compile(
-            PAGES[mode].encode(), sys_inputs=inputs, format="svg", timestamp=0
+        pages: Any = self._compiler.compile(
+            PAGES[mode].encode(),
+            sys_inputs=inputs,
+            format=format,
+            ppi=PIXELS_PER_INCH,
+            timestamp=0,
         )
-        return svg if isinstance(svg, list) else [svg]
+        return pages if isinstance(pages, list) else [pages]
 
 
 def _confine() -> None:
@@ -217,4 +229,4 @@ def _allow_cpu(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], float(sys.argv[2]), sys.argv[3])
+    work(sys.argv[1], float(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """typst: which published formulas are kept for the benchmark, so that no training takes them.
 
-Where a published set has no test file here, half of it is the benchmark (bench/typst/) and the other
-half may be trained on. The half follows from the formula's text alone, so that whoever holds the
-file draws the same line, whatever the order of its lines.
+Where a published set has no test file here, half of it is the benchmark (bench/typst/) and the
+other half may be trained on. The half follows from the formula's text alone, so that whoever holds
+the file draws the same line, whatever the order of its lines.
 """
 
 import hashlib
