@@ -1,0 +1,132 @@
+"""LaTeX -> Typst: converters and runs of one's own on published formulas -> bench/typst/results.md.
+
+python -m bench.typst build                     bring the published files; say what is there
+python -m bench.typst run --rows 300            every converter that is there, on so many rows a source
+python -m bench.typst run --run typst-003       and a trained run, by `python -m stages apply`
+python -m bench.typst measures                  how well the likeness of pictures tells right from wrong
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.typst import judge, measures, own_runs, peers, sources, table
+from bench.typst.sources import Row
+from stages.errors import UserError
+from stages.files import atomic_write, read_json_lines
+from stages.progress_lines import ProgressLines
+from stages.scoring import tex
+
+RESULTS = Path(__file__).with_name("results.md")
+FOLDER = Path(".scratch/bench/typst")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.typst",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("what", choices=("build", "run", "measures"))
+    parser.add_argument(
+        "--sources", type=Path, default=FOLDER / "sources", help="where the published files lie"
+    )
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="for answers, npm's packages")
+    parser.add_argument(
+        "--rows", type=int, default=300, help="of each source, drawn by a hash (300)"
+    )
+    parser.add_argument(
+        "--run", action="append", default=[], help="a trained run; may be given several times"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to write them")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if options.what == "build":
+            sources.fetch(options.sources)
+            print(sources.told(options.sources))
+        elif options.what == "measures":
+            print(measures.told(options.sources))
+        else:
+            run(options)
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+
+
+def run(options: argparse.Namespace) -> None:
+    rows = sources.rows(options.sources, options.rows)
+    facts = judge.facts(rows)
+    results: table.Results = {}
+    left_out = []
+    for name in peers.CONVERTERS:
+        if why := peers.absent(name, options.folder):
+            left_out.append(why)
+            print(why)
+            continue
+        with peers.Converter(name, options.folder) as converter:
+            answers = kept(options.folder, name, rows, converter.answers)
+        results[name] = judged(options.folder, name, rows, answers, facts)
+    for name in options.run:
+        for how, ask in own_runs.ways(name):
+            answers = kept(options.folder, how, rows, ask)
+            results[how] = judged(options.folder, how, rows, answers, facts)
+    if not tex.available():
+        left_out.append(f"No picture is compared: LaTeX is not there (`{tex.INSTALL}`)")
+    found = table.lines(rows, results)
+    command = f"python -m bench.typst run --rows {options.rows}" + "".join(
+        f" --run {name}" for name in options.run
+    )
+    drawn = sum(each is not None for each in facts.drawn)
+    referred = sum(each is not None for each in facts.fingerprints)
+    with atomic_write(options.results) as file:
+        file.write(table.page(rows, found, drawn, referred, left_out, command))
+    table.write_csv(options.results.with_suffix(".csv"), found)
+    print(f"{options.results}, {options.results.with_suffix('.csv')}")
+
+
+AT_ONCE = 50
+
+
+def kept(
+    folder: Path, name: str, rows: list[Row], ask: Callable[[list[str]], Iterable[peers.Answer]]
+) -> list[peers.Answer]:
+    """The answers of a system, of which those that an earlier call has kept are not asked for."""
+    path = folder / "answers" / f"{name.replace(' ', '_')}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {}
+    if path.is_file():
+        for _, record in read_json_lines(path):
+            if isinstance(record, dict):
+                known[record["latex"]] = peers.Answer(
+                    record["text"], record["seconds"], record["mode"]
+                )
+    waiting = [row.latex for row in rows if row.latex not in known]
+    with (
+        path.open("a", encoding="utf-8") as file,
+        ProgressLines(name, len(waiting), "rows") as lines,
+    ):
+        for at in range(0, len(waiting), AT_ONCE):
+            part = waiting[at : at + AT_ONCE]
+            for latex, answer in zip(part, ask(part), strict=True):
+                known[latex] = answer
+                file.write(json.dumps({"latex": latex, **asdict(answer)}) + "\n")
+            file.flush()
+            lines.advance(len(part))
+    return [known[row.latex] for row in rows]
+
+
+def judged(
+    folder: Path, name: str, rows: list[Row], answers: list[peers.Answer], facts: judge.Facts
+) -> tuple[list[judge.Verdict], list[float]]:
+    print(
+        f"{name}: {sum(answer.text is None for answer in answers)} of {len(rows)} rows without an answer"
+    )
+    texts = ["#(" if answer.text is None else answer.text for answer in answers]
+    modes = [answer.mode or row.mode for row, answer in zip(rows, answers, strict=True)]
+    return judge.verdicts(texts, modes, facts), [answer.seconds for answer in answers]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Runs of one's own, asked by the command that their users have."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bench.typst.peers import Answer
+from stages.tasks.typst.corpus import is_document
+
+Ask = Callable[[list[str]], Iterable[Answer]]
+
+SEPARATOR = "rownumber{}ends"
+DISPLAYED = "\\[%s\\]"
+DOCUMENT = "\\documentclass{article}\n\\usepackage{amsmath,amssymb}\n\\begin{document}\n%s\n\\end{document}\n"
+
+
+def ways(run: str) -> list[tuple[str, Ask]]:
+    """(name, how it is asked): each formula as a line; all of them as one document."""
+    return [
+        (run, lambda formulas: lines(run, formulas)),
+        (f"{run}, whole converter", lambda formulas: document(run, formulas)),
+    ]
+
+
+def lines(run: str, formulas: list[str]) -> list[Answer]:
+    asked = [" ".join(formula.split()) for formula in formulas]
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder, "formulas.txt"), Path(folder, "answers.jsonl")
+        given.write_text("\n".join(asked) + "\n", encoding="utf-8")
+        seconds = _apply(run, given, made) / len(formulas)
+        answers = [json.loads(line)["answer"] for line in made.read_text("utf-8").splitlines()]
+    return [Answer(answer, seconds) for answer in answers]
+
+
+def document(run: str, formulas: list[str]) -> list[Answer]:
+    """Each formula as a displayed one of a document, whose Typst is cut at the paragraphs between."""
+    parts = [
+        f"{formula if is_document(formula) else DISPLAYED % formula}\n\n{SEPARATOR.format(place)}"
+        for place, formula in enumerate(formulas)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder, "paper.tex"), Path(folder, "paper.typ")
+        given.write_text(DOCUMENT % "\n\n".join(["begin", SEPARATOR.format("s"), *parts]), "utf-8")
+        seconds = _apply(run, given, made) / len(formulas)
+        text = made.read_text("utf-8")
+    return [cut(text, place, seconds) for place in range(len(formulas))]
+
+
+def cut(text: str, place: int, seconds: float) -> Answer:
+    """What stands for a formula in the document's Typst."""
+    before = SEPARATOR.format(place - 1 if place else "s")
+    found = re.search(rf"{before}(.*?){SEPARATOR.format(place)}", text, re.DOTALL)
+    if not found:
+        return Answer(None, seconds)
+    part = found[1].strip()
+    formula = re.fullmatch(r"\$([^$]*)\$", part)
+    return (
+        Answer(formula[1].strip(), seconds, "math")
+        if formula
+        else Answer(part, seconds, "document")
+    )
+
+
+def _apply(run: str, given: Path, made: Path) -> float:
+    """The seconds that it took. Ends with what it says where it fails."""
+    command = [sys.executable, "-m", "stages", "apply", run, str(given), "-o", str(made)]
+    begin = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+    return time.perf_counter() - begin

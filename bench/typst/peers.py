@@ -1,0 +1,187 @@
+"""What LaTeX is converted to Typst with: the converters that there are, and runs of one's own."""
+
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+SECONDS = 10.0
+"""Of a formula; a converter that takes longer is started again for the next."""
+
+DOCUMENT_SECONDS = 300.0
+NPM = {"tex2typst of npm": "tex2typst", "mitex": "mitex-wasm"}
+PYPI = {"pandoc": "pypandoc", "tex2typst": "tex2typst", "tylax": "tylax"}
+INPUT = "input as it is"
+CONVERTERS = (INPUT, *PYPI, *NPM)
+OF_DOCUMENTS = (INPUT, "pandoc", "tylax")
+"""The others convert formulas alone."""
+
+MITEX_NAMES = " ".join(
+    f"#let {name} = {value};"
+    for name, value in {
+        "mitexsqrt": "(..it) => if it.pos().len() > 1 { math.root(it.at(0), it.at(1)) } else { math.sqrt(it.at(0)) }",
+        "mitexmathbf": "it => math.bold(math.upright(it))",
+        "mitexbold": "(..it) => math.bold(math.upright(it.pos().sum(default: [])))",
+        "mitexupright": "(..it) => math.upright(it.pos().sum(default: []))",
+        "mitexitalic": "(..it) => math.italic(it.pos().sum(default: []))",
+        "mitexsans": "(..it) => math.sans(it.pos().sum(default: []))",
+        "mitexfrak": "(..it) => math.frak(it.pos().sum(default: []))",
+        "mitexmono": "(..it) => math.mono(it.pos().sum(default: []))",
+        "mitexcal": "(..it) => math.cal(it.pos().sum(default: []))",
+        "mitexdisplay": "(..it) => math.display(it.pos().sum(default: []))",
+        "mitexinline": "(..it) => math.inline(it.pos().sum(default: []))",
+        "mitexscript": "(..it) => math.script(it.pos().sum(default: []))",
+        "mitexsscript": "(..it) => math.sscript(it.pos().sum(default: []))",
+        "mitexlabel": "(..it) => none",
+        "mitexoverbrace": "it => math.limits(math.overbrace(it))",
+        "mitexunderbrace": "it => math.limits(math.underbrace(it))",
+        "textmath": "it => it",
+        "negthinspace": "h(-3em / 18)",
+        "operatorname": "it => math.op(math.upright(it))",
+        "hspace": "(..it) => none",
+        "vspace": "(..it) => none",
+        "diff": "sym.partial",
+        "sect": "sym.inter",
+        "angle": "(l: sym.chevron.l, r: sym.chevron.r)",
+        "operatornamewithlimits": "it => math.op(limits: true, math.upright(it))",
+        "dfrac": "(a, b) => math.display(math.frac(a, b))",
+        "tfrac": "(a, b) => math.inline(math.frac(a, b))",
+        "cfrac": "(a, b) => math.display(math.frac(a, b))",
+        "stackrel": "(a, b) => math.attach(math.limits(b), t: a)",
+        "overset": "(a, b) => math.attach(math.limits(b), t: a)",
+        "underset": "(a, b) => math.attach(math.limits(b), b: a)",
+        "boxed": "it => box(stroke: 0.5pt, inset: 6pt, it)",
+        "phantom": "hide",
+        "matrix": "math.mat.with(delim: none)",
+        "pmatrix": 'math.mat.with(delim: "(")',
+        "bmatrix": 'math.mat.with(delim: "[")',
+        "vmatrix": 'math.mat.with(delim: "|")',
+        "Bmatrix": 'math.mat.with(delim: "{")',
+        "mitexarray": "(arg0: none, ..it) => math.mat(delim: none, ..it)",
+        "aligned": "it => math.display(it)",
+        "alignedat": "(arg0: none, it) => math.display(it)",
+        **{
+            name: f"it => math.lr(size: {size}em, it)"
+            for size, names in ((1.2, "big"), (1.8, "Big"), (2.4, "bigg"), (3, "Bigg"))
+            for name in (names, names + "l", names + "r", names + "m")
+        },
+    }.items()
+)  # fmt: skip
+"""Definitions of the functions that MiTeX's output calls, as its documentation describes them: its
+own lie in a Typst package, which neither npm nor PyPI has. With names that Typst has changed since
+its version of npm was made."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str | None
+    """None where the converter gives none."""
+    seconds: float
+    mode: str = ""
+    """How it is compiled; "" as its row says."""
+
+
+class Converter:
+    """A converter's process, as a context manager."""
+
+    def __init__(self, name: str, node_folder: Path, document: bool = False) -> None:
+        self._name, self._document = name, document
+        self._seconds = DOCUMENT_SECONDS if document else SECONDS
+        self._command = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), name]
+        if name in NPM:
+            script = node_folder / "peer_worker.mjs"
+            shutil.copyfile(Path(__file__).with_name("peer_worker.mjs"), script)
+            self._command = ["node", str(script), name]
+        if document:
+            self._command.append("document")
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.Queue[str] = queue.Queue()
+
+    def __enter__(self) -> "Converter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def answers(self, sources: list[str]) -> Iterator[Answer]:
+        for source in sources:
+            if self._name == INPUT:
+                yield Answer(source, 0.0)
+                continue
+            if self._process is None:
+                self._begin()
+            assert self._process
+            assert self._process.stdin
+            answer = ""
+            try:
+                self._process.stdin.write(json.dumps(source) + "\n")
+                self._process.stdin.flush()
+                answer = self._lines.get(timeout=self._seconds)
+            except (queue.Empty, BrokenPipeError):
+                pass
+            if not answer:  # it crashed, or takes too long
+                self._end()
+                yield Answer(None, self._seconds)
+                continue
+            text, seconds = json.loads(answer)
+            if text is not None and not self._document:
+                text = self._bare(text)
+            yield Answer(text, seconds)
+
+    def _bare(self, text: str) -> str:
+        """The inside of a formula, as it is compiled."""
+        text = text.strip()
+        inside = re.fullmatch(r"\$([^$]*)\$", text)
+        text = inside[1].strip() if inside else text
+        return f"{MITEX_NAMES} {text}" if self._name == "mitex" else text
+
+    def _begin(self) -> None:
+        self._lines = queue.Queue()
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        threading.Thread(
+            target=self._listen, args=(self._process, self._lines), daemon=True
+        ).start()
+        if not self._lines.get(timeout=60):
+            raise SystemExit(f"{' '.join(self._command)}: does not start")
+
+    @staticmethod
+    def _listen(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
+        assert process.stdout
+        for line in process.stdout:
+            lines.put(line)
+        lines.put("")
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.wait()
+
+
+def absent(name: str, node_folder: Path) -> str:
+    """Why a converter cannot be asked, in a sentence; "" where it can."""
+    if name in PYPI and not find_spec(PYPI[name]):
+        package = {"pypandoc": "pypandoc_binary"}.get(PYPI[name], PYPI[name])
+        return f"{name} is left out: `pip install {package}` brings it"
+    if name in NPM:
+        if not shutil.which("node"):
+            return f"{name} is left out: it needs Node.js"
+        if not (node_folder / "node_modules" / NPM[name]).is_dir():
+            return f"{name} is left out: `npm install --prefix {node_folder} {NPM[name]}` brings it"
+    return ""

@@ -1,0 +1,150 @@
+"""Verdicts -> bench/typst/results.md and results.csv."""
+
+import contextlib
+import csv
+import platform
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from bench.typst.judge import SHARES, Verdict, statistics
+from bench.typst.sources import Row
+from stages.processes import cores
+from stages.scoring import bootstrap
+
+FEWEST = 15
+"""Rows that a line of the tables by source and construct needs."""
+
+COLUMNS = ("group", "rows", "system", *(f"{name}{end}" for name in SHARES for end in ("", " low", " high")), "s per 1,000")  # fmt: skip
+
+Results = dict[str, tuple[Sequence[Verdict], Sequence[float]]]
+"""By system its verdicts and what each took, in the order of the rows."""
+
+
+def lines(rows: Sequence[Row], results: Results) -> list[dict[str, str]]:
+    """One for each group of rows and system: all, each source, each construct."""
+    groups: dict[str, list[int]] = {"all": list(range(len(rows)))}
+    for place, row in enumerate(rows):
+        groups.setdefault(f"source: {row.source}", []).append(place)
+    for name in sorted({row.construct for row in rows}):
+        groups[f"construct: {name}"] = [
+            place for place, row in enumerate(rows) if row.construct == name
+        ]
+    return [
+        {"group": group, "rows": str(len(places)), "system": system, **_cells(table[places])}
+        for group, places in groups.items()
+        if len(places) >= FEWEST or group == "all"
+        for system, table in ((system, statistics(*found)) for system, found in results.items())
+    ]
+
+
+def _cells(table: np.ndarray) -> dict[str, str]:
+    cells = {}
+    for name, (total, count) in SHARES.items():
+        if not table[:, count].any():
+            cells |= {name: "", f"{name} low": "", f"{name} high": ""}
+            continue
+        share = lambda sums, total=total, count=count: (
+            sums[..., total] / np.maximum(1, sums[..., count])
+        )
+        low, high = bootstrap.interval(table, share)
+        cells |= {
+            name: f"{share(table.sum(axis=0)):.3f}",
+            f"{name} low": f"{low:.3f}",
+            f"{name} high": f"{high:.3f}",
+        }
+    return cells | {"s per 1,000": f"{1000 * table[:, 7].mean():.2f}"}
+
+
+HEAD = """# LaTeX to Typst, beside the converters that there are
+
+`{command}`. What is measured, and how, is in [README.md](README.md).
+
+{rows:,} formulas, of which LaTeX draws {drawn:,} and {referred:,} have a reference in Typst that compiles.
+In brackets the 95 % interval of {resamples:,} resamplings of the rows. Times are of the conversion alone, one after another.
+"""
+
+
+def page(
+    rows: Sequence[Row],
+    found: list[dict[str, str]],
+    drawn: int,
+    referred: int,
+    left_out: list[str],
+    command: str,
+) -> str:
+    head = HEAD.format(
+        command=command,
+        rows=len(rows),
+        drawn=drawn,
+        referred=referred,
+        resamples=bootstrap.RESAMPLES,
+    )
+    parts = [head, shown(found, "all"), *(f"\n{each}." for each in left_out)]
+    for kind, of in (
+        ("construct", "By the formula's most distinctive construct"),
+        ("source", "By source"),
+    ):
+        for measure, what in (
+            ("compiles", "the share that compiles"),
+            ("alike", "the share that looks like LaTeX's picture"),
+            ("like the reference", "the share that renders like the reference"),
+        ):
+            if any(line[measure] for line in found):
+                parts.append(f"\n## {of}: {what}\n\n{by_group(found, kind, measure)}")
+    return "\n".join([*parts, f"\n{conditions()}\n"])
+
+
+def conditions() -> str:
+    packages = []
+    for package in ("typst", "pypandoc_binary", "tex2typst", "tylax"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages.append(f"{package} {metadata.version(package)}")
+    return f"{cpu()}, Python {platform.python_version()}; {', '.join(packages)}."
+
+
+def cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    said = info.read_text(encoding="utf-8") if info.is_file() else ""
+    named = re.search(r"model name\s*: (.*)", said)
+    return f"{cores()} cores ({named[1] if named else platform.processor()})"
+
+
+def shown(found: list[dict[str, str]], group: str) -> str:
+    """A group's lines as a table."""
+    heads = [name for name in SHARES if any(line[name] for line in found if line["group"] == group)]
+    told = [f"| | {' | '.join(heads)} | s per 1,000 |", "|---" * (len(heads) + 2) + "|"]
+    for line in found:
+        if line["group"] == group:
+            cells = [
+                f"{line[name]} ({line[f'{name} low']}–{line[f'{name} high']})" for name in heads
+            ]
+            told.append(f"| {line['system']} | {' | '.join(cells)} | {line['s per 1,000']} |")
+    return "\n".join(told)
+
+
+def by_group(found: list[dict[str, str]], kind: str, measure: str) -> str:
+    """A measure of each system, a line for each group of a kind."""
+    systems = list(dict.fromkeys(line["system"] for line in found))
+    told = [f"| {kind} | rows | {' | '.join(systems)} |", "|---" * (len(systems) + 2) + "|"]
+    for group in dict.fromkeys(line["group"] for line in found):
+        if group.startswith(f"{kind}: "):
+            of = {line["system"]: line for line in found if line["group"] == group}
+            if any(line[measure] for line in of.values()):
+                cells = [
+                    f"{of[name][measure]} ({of[name][f'{measure} low']}–{of[name][f'{measure} high']})"
+                    for name in systems
+                ]
+                rows = next(iter(of.values()))["rows"]
+                told.append(f"| {group.removeprefix(f'{kind}: ')} | {rows} | {' | '.join(cells)} |")
+    return "\n".join(told)
+
+
+def write_csv(path: Path, found: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(found)
