@@ -2,11 +2,13 @@
 
 A pair is LaTeX's picture of a formula and Typst's of the same formula, or of one with one thing
 changed that a reader sees at once (bench/typst/mutations.py). Formulas that the project's grammar
-writes in both notations, and those of im2latex that are not in the benchmark and that two
-converters turn into the same picture, which is taken for right.
+writes in both notations, and those of im2latex that are not in the benchmark, have no brackets and
+are turned into the same picture by two converters, which is taken for right. (Brackets are not:
+Typst enlarges them around a fraction by itself, and LaTeX does not, which neither converter heeds.)
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +28,10 @@ from stages.tasks.typst import synthetic
 from stages.tasks.typst.benchmark_half import is_in_benchmark
 from stages.tasks.typst.corpus import is_document
 
-OF_GRAMMAR, OF_IM2LATEX, LONGEST = 120, 300, 300
+OF_GRAMMAR, OF_IM2LATEX, LONGEST = 120, 400, 300
+BRACKETS = re.compile(
+    r"[()\[\]|]|\\(?:[{}|]|left|[lr]?(?:angle|vert|Vert|floor|ceil|brac[ek]|brack))"
+)
 
 Pair = tuple[str, bool, Picture, Picture]
 """(where it is from, whether the pictures are alike, LaTeX's, Typst's)."""
@@ -111,7 +116,11 @@ def of_im2latex(sources: Path, rng: random.Random) -> Iterator[tuple[str, str, s
     if not path.is_file() or len(names) < 2:
         return
     latex = [line.strip() for _, line in read_lines(path)]
-    latex = [line for line in latex if line and len(line) < LONGEST and not is_in_benchmark(line)]
+    latex = [
+        line
+        for line in latex
+        if 0 < len(line) < LONGEST and not is_in_benchmark(line) and not BRACKETS.search(line)
+    ]
     latex = rng.sample(latex, min(OF_IM2LATEX, len(latex)))
     texts = []
     for name in names:

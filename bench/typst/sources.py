@@ -43,10 +43,14 @@ class Source:
     stands_for: str = ""
 
 
+LABEL = re.compile(r"\\label\{[^}]*\}")
+
+
 def _lines(path: Path) -> Iterator[Formula]:
+    """Without labels, which name an equation that the formula stands without."""
     for _, line in read_lines(path):
-        if line.strip():
-            yield Formula(line.strip())
+        if latex := LABEL.sub("", line).strip():
+            yield Formula(latex)
 
 
 def _half(path: Path) -> Iterator[Formula]:
@@ -81,7 +85,7 @@ def _extracted(path: Path) -> Iterator[Formula]:
             ) from None
 
 
-SAID_ASIDE = re.compile(r"\\label\{[^}]*\}|[\s{}]|\\[,;:! ]")
+SAID_ASIDE = re.compile(r"[\s{}]|\\[,;:! ]")
 
 TEX2TYPST = "https://raw.githubusercontent.com/qwinsi/tex2typst/ccd9d40/test"
 SOURCES = (
@@ -230,5 +234,5 @@ def fetch(folder: Path, sources: tuple[Source, ...] = SOURCES) -> None:
 
 
 def _key(latex: str) -> str:
-    """What two spellings of one formula have in common: all but its spaces, groups and labels."""
+    """What two spellings of one formula have in common: all but its spaces and groups."""
     return SAID_ASIDE.sub("", latex)

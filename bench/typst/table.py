@@ -5,6 +5,7 @@ import csv
 import platform
 import re
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -44,19 +45,18 @@ def lines(rows: Sequence[Row], results: Results) -> list[dict[str, str]]:
 def _cells(table: np.ndarray) -> dict[str, str]:
     cells = {}
     for name, (total, count) in SHARES.items():
-        if not table[:, count].any():
-            cells |= {name: "", f"{name} low": "", f"{name} high": ""}
-            continue
-        share = lambda sums, total=total, count=count: (
-            sums[..., total] / np.maximum(1, sums[..., count])
-        )
-        low, high = bootstrap.interval(table, share)
-        cells |= {
-            name: f"{share(table.sum(axis=0)):.3f}",
-            f"{name} low": f"{low:.3f}",
-            f"{name} high": f"{high:.3f}",
-        }
+        told = [""] * 3
+        if table[:, count].any():
+            share = partial(_share, total, count)
+            values = (share(table.sum(axis=0)), *bootstrap.interval(table, share))
+            told = [f"{value:.3f}" for value in values]
+        cells |= dict(zip((name, f"{name} low", f"{name} high"), told, strict=True))
     return cells | {"s per 1,000": f"{1000 * table[:, 7].mean():.2f}"}
+
+
+def _share(total: int, count: int, sums: np.ndarray) -> np.ndarray:
+    shares: np.ndarray = sums[..., total] / np.maximum(1, sums[..., count])
+    return shares
 
 
 HEAD = """# LaTeX to Typst, beside the converters that there are
