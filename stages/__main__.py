@@ -14,6 +14,7 @@ from stages.commands import (
     merge_file,
     new,
     plan,
+    propose,
     pull,
     push,
     renumber,
@@ -33,6 +34,7 @@ app = typer.Typer(
 VERBS = (
     (begin.begin, "make a clone a project of your own, on a base that you name"),
     (new.new, "a file becomes the next version of a corpus, with its run"),
+    (propose.propose, "inputs without an answer become training rows"),
     (check.check, "look at a run before it is trained"),
     (plan.plan, "how much memory a run takes"),
     (repro.repro, "dvc repro, several stages at once; or prove an edit"),

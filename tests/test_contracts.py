@@ -17,6 +17,7 @@ PROTOCOLS = {
     "synthetic": "tasks.Synthetic",
     "document": "tasks.Document",
     "references": "tasks.References",
+    "proposals": "tasks.Proposals",
 }
 
 

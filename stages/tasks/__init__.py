@@ -2,12 +2,13 @@
 
 The protocols below say what each module of a task must define. Every task has corpus.py and
 score.py. A task with a demo grammar has synthetic.py; a task whose documents `apply` can convert
-has document.py, and
-one whose references may be such that no answer to them is right has references.py.
+has document.py, one whose references may be such that no answer to them is right has references.py,
+and one of which `propose` can make training rows from inputs alone has proposals.py.
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -117,6 +118,50 @@ class References(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """What became of an input.
+
+    record: of the task's corpus; {} where there is none.   makers: who wrote its answer, by name.
+    refused: why there is no record, in words that many inputs share; "" where there is one.
+    tried: the answers that were looked at, and what was found of each.
+    """
+
+    record: Mapping[str, str]
+    makers: Sequence[str]
+    refused: str
+    tried: Sequence[Mapping[str, str | float]]
+
+
+class Proposals(Protocol):
+    """proposals.py: of a task whose answers can be told right from wrong without a reference."""
+
+    def inputs(self, path: Path) -> Sequence[str]:
+        """Those of a file. Raises UserError where it cannot be read."""
+
+    def unfit(self, text: str, benchmark_too: bool) -> str:
+        """Why an input cannot become a training row, whatever its answer; "" where it can.
+
+        benchmark_too: also an input that the benchmark keeps for itself.
+        """
+
+    def require_judge(self, by_pictures: bool) -> None:
+        """Raises UserError where `proposed` cannot judge on this machine."""
+
+    def proposed(
+        self,
+        inputs: Sequence[str],
+        answers: Sequence[Mapping[str, Sequence[str]]],
+        by_pictures: bool,
+    ) -> list[Proposal]:
+        """What becomes of each input.
+
+        answers: what runs answer to each input, by run, in addition to what the task's own
+        converters do.   by_pictures: whether the picture of the input itself decides; otherwise the
+        agreement of those who answer.
+        """
+
+
 def names() -> list[str]:
     """The names of all tasks."""
     return sorted(path.parent.name for path in Path(__file__).parent.glob("*/corpus.py"))
@@ -147,3 +192,9 @@ def references(task: str) -> References | None:
     """None where every reference can be scored."""
     module = f"{__name__}.{task}.references"
     return contracts.load(module, References) if find_spec(module) else None
+
+
+def proposals(task: str) -> Proposals | None:
+    """None where nothing tells a right answer without a reference."""
+    module = f"{__name__}.{task}.proposals"
+    return contracts.load(module, Proposals) if find_spec(module) else None
