@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import confined_workers
 from stages.records import Prediction, Row
 from stages.scoring import render, render_worker
 from stages.scoring.render import Renderer
@@ -155,13 +156,12 @@ def test_the_worker_can_open_neither_file_nor_socket_and_not_outgrow_its_memory(
     """Shown on the worker's own confinement, in a process that does nothing else."""
     pytest.importorskip("resource", reason="resource limits are POSIX")
     script = (
-        "import sys, socket; sys.path.insert(0, sys.argv[1])\n"
-        "import render_worker; render_worker._confine()\n"
+        "import socket; from stages import confinement; confinement.confine(1024)\n"
         "for act in (lambda: open('/etc/passwd'), socket.socket, lambda: bytearray(2 << 30)):\n"
         "    try: act(); print('done')\n"
         "    except (OSError, MemoryError) as error: print(type(error).__name__)\n"
     )
-    command = [sys.executable, "-c", script, str(Path(render_worker.__file__).parent)]
+    command = [sys.executable, "-c", script]
     refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert refused[:2] == ["OSError", "OSError"]
     if sys.platform == "linux":  # macOS has no limit on address space
@@ -170,13 +170,13 @@ def test_the_worker_can_open_neither_file_nor_socket_and_not_outgrow_its_memory(
 
 def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="resource limits are POSIX")
-    command = [sys.executable, "-P", render_worker.__file__, str(tmp_path), "0.1", "fingerprint"]
+    command = [sys.executable, "-m", render_worker.__name__, str(tmp_path), "0.1", "fingerprint"]
     loops = "#for i in range(30000) { for j in range(30000) { } }"
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as worker:
         assert worker.stdin is not None
-        worker.stdin.write(json.dumps(["math", [loops]]) + "\n")
+        worker.stdin.write(json.dumps([["math", loops]]) + "\n")
         worker.stdin.flush()
         assert worker.wait(timeout=30) == -signal.SIGXCPU
 
@@ -184,13 +184,13 @@ def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) ->
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Sources as workers are given them."""
     asked: list[str] = []
-    compiled = render._Worker.compiled
+    answers = confined_workers._Worker.answers
 
-    def counted(self: render._Worker, sources: list[str], mode: Mode, seconds: float) -> list:
-        asked.extend(sources)
-        return compiled(self, sources, mode, seconds)
+    def counted(self: confined_workers._Worker, requests: list, seconds: float) -> list:
+        asked.extend(source for _, source in requests)
+        return answers(self, requests, seconds)
 
-    monkeypatch.setattr(render._Worker, "compiled", counted)
+    monkeypatch.setattr(confined_workers._Worker, "answers", counted)
     return asked
 
 
@@ -222,17 +222,17 @@ def test_answers_that_loop_are_bounded_together_and_cost_no_other_its_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(render, "PATIENCE", 2)
+    monkeypatch.setattr(confined_workers, "PATIENCE", 2)
     loops = [
         f"#for i in range(90000) {{ for j in range(90000) {{ let x = {n} }} }}" for n in range(12)
     ]
     sources = [text for n, loop in enumerate(loops) for text in (loop, f"x_{n}")]
     seconds: list[float] = []
-    answer = render._Worker._answer
+    line = confined_workers._Worker._line
     monkeypatch.setattr(
-        render._Worker,
-        "_answer",
-        lambda self, given: (seconds.append(given), answer(self, given))[1],
+        confined_workers._Worker,
+        "_line",
+        lambda self, given: (seconds.append(given), line(self, given))[1],
     )
     with Renderer() as renderer:
         found = renderer.render(sources, "document")
@@ -245,18 +245,21 @@ def test_sources_are_compiled_side_by_side_and_a_slow_one_has_all_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(render, "HASTY_SECONDS", 0.0)
+    monkeypatch.setattr(confined_workers, "HASTY_SECONDS", 0.0)
     with Renderer() as renderer:
         assert all(renderer.render([f"x_{n}" for n in range(8)], "math"))
-        assert len({worker._process and worker._process.pid for worker in renderer._workers}) == 2
+        assert (
+            len({worker._process and worker._process.pid for worker in renderer._workers._workers})
+            == 2
+        )
 
 
 def test_an_interrupt_stops_workers_that_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: object, count: int = 1) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(render.ProgressLines, "advance", interrupted)
-    monkeypatch.setattr(render, "HASTY_SECONDS", 60.0)
+    monkeypatch.setattr(confined_workers.ProgressLines, "advance", interrupted)
+    monkeypatch.setattr(confined_workers, "HASTY_SECONDS", 60.0)
     loops = [
         f"#for i in range(90000) {{ for j in range(90000) {{ let x = {n} }} }}" for n in range(3)
     ]
@@ -264,7 +267,7 @@ def test_an_interrupt_stops_workers_that_are_at_work(monkeypatch: pytest.MonkeyP
     with Renderer(60.0) as renderer, pytest.raises(KeyboardInterrupt):
         renderer.render(["x", *loops], "document")
     assert time.monotonic() - begun < 30
-    assert all(worker._process is None for worker in renderer._workers)
+    assert all(worker._process is None for worker in renderer._workers._workers)
 
 
 def test_a_worker_that_died_between_two_requests_is_replaced(
@@ -273,7 +276,7 @@ def test_a_worker_that_died_between_two_requests_is_replaced(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with Renderer() as renderer:
         assert renderer.render(["x"], "math")[0]
-        process = renderer._workers[0]._process
+        process = renderer._workers._workers[0]._process
         assert process is not None
         process.kill()
         process.wait()
@@ -284,7 +287,7 @@ def test_the_worker_and_its_folder_are_gone_afterwards(monkeypatch: pytest.Monke
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with Renderer() as renderer:
         renderer.render(["x"], "math")
-        process, root = renderer._workers[0]._process, renderer._root.name
+        process, root = renderer._workers._workers[0]._process, renderer._workers._root.name
     assert process is not None
     assert process.poll() is not None
     assert not Path(root).exists()

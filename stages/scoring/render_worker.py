@@ -1,15 +1,12 @@
-"""The worker of stages/scoring/render.py: compiles Typst sources and answers with fingerprints.
+"""The worker of stages/scoring/render.py: compiles Typst sources and answers with fingerprints."""
 
-This file is run as a script, from an empty folder, and imports no other module of the project.
-"""
-
-import contextlib
 import hashlib
-import json
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from typing import Any, Literal
+
+from stages import confinement
 
 Mode = Literal["math", "document"]
 Wanted = Literal["fingerprint", "picture", "pixels"]
@@ -116,26 +113,19 @@ def _times(outer: Matrix, inner: Matrix) -> Matrix:
 
 
 def work(root: str, timeout_seconds: float, wanted: Wanted) -> None:
-    """The worker's main loop.
-
-    It writes `"ready"`, then answers each line `[mode, sources]` with a line for each source: its
-    fingerprint, its picture or its pixels, as `wanted` says, in hexadecimal; or null.
+    """Answers (mode, source) with the source's fingerprint, its picture or its pixels, as `wanted`
+    says, in hexadecimal.
     """
     fingerprinter = Fingerprinter(root)
     answering = getattr(fingerprinter, wanted)
     # The first compilation opens files that cannot be opened any more once the worker is confined.
     fingerprinter.fingerprint("math", "x")
-    _confine()
-    # The file is named to show that these lines are data, not messages (see stages/imports.py).
-    print('"ready"', file=sys.stdout, flush=True)
-    for line in sys.stdin:
-        mode, sources = json.loads(line)
-        for source in sources:
-            _allow_cpu(timeout_seconds)
-            answer = None
-            with contextlib.suppress(Exception):
-                answer = answering(mode, source).hex()
-            print(json.dumps(answer), file=sys.stdout, flush=True)
+
+    def answer(request: tuple[Mode, str]) -> str:
+        found: str = answering(*request).hex()
+        return found
+
+    confinement.answer_requests(answer, timeout_seconds, MEMORY_LIMIT_MB)
 
 
 class Fingerprinter:
@@ -196,36 +186,6 @@ class Fingerprinter:
             timestamp=0,
         )
         return pages if isinstance(pages, list) else [pages]
-
-
-def _confine() -> None:
-    """Limit this process: it can open nothing, write no file, and not exceed MEMORY_LIMIT_MB.
-
-    The limits are POSIX; on Windows only the time limit and the empty root folder remain.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    memory = MEMORY_LIMIT_MB * 2**20
-    for kind, limit in (("NOFILE", 3), ("FSIZE", 0), ("CORE", 0), ("AS", memory)):
-        with contextlib.suppress(ValueError, OSError):  # macOS refuses some limits
-            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (limit, limit))
-
-
-def _allow_cpu(seconds: float) -> None:
-    """Raise the limit of CPU time for one more source.
-
-    A worker whose parent has died then ends too, even if the source is an endless loop.
-    """
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(
-            resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 2, most)
-        )
 
 
 if __name__ == "__main__":
