@@ -320,6 +320,31 @@ def test_a_call_that_is_stopped_writes_nothing(propose, monkeypatch):
     assert not Path("b.jsonl").exists()
 
 
+def test_a_call_that_was_stopped_goes_on_where_it_was(propose, monkeypatch):
+    monkeypatch.setattr(commands_propose, "AT_ONCE", 2)
+    looked_at = []
+    whole = proposals.proposed
+
+    def stopped(given, *rest):
+        looked_at.extend(given)
+        if len(looked_at) == 4:
+            raise KeyboardInterrupt
+        return whole(given, *rest)
+
+    monkeypatch.setattr(proposals, "proposed", stopped)
+    arguments = ("typst", "f.txt", "-o", "a.jsonl", "--rejected", "b.jsonl")
+    propose(*arguments, formulas=CONVERTED)
+    kept = list(Path(".scratch/proposals").glob("*/*.jsonl"))
+    assert len(kept) == 1
+    first, looked_at[:] = looked_at[:2], ["", "", ""]
+    assert propose(*arguments, formulas=CONVERTED)[0] == 0
+    assert not {*first} & {*looked_at}
+    assert len(looked_at) == 3 + len(CONVERTED) - 2
+    assert len(lines("a.jsonl")) == 2
+    assert len(lines("b.jsonl")) == 4
+    assert not kept[0].exists()
+
+
 @pytest.mark.skipif(not tex.available(), reason="needs a TeX")
 def test_with_a_real_latex_and_real_converters_a_wrong_translation_is_refused(inside):
     formulas = [r"\frac{a}{b} + \sqrt{x}", r"\undefinedmacro x", r"\sum_{i=1}^{n} i"]

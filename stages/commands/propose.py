@@ -2,6 +2,8 @@
 is found right is kept.
 """
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +14,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from stages import tasks
+from stages import imports, tasks
+from stages.backends.shared import checkpoints
+from stages.backends.shared.fingerprint import fingerprint
 from stages.commands import own_files
 from stages.corpus.clean import isin_sorted
 from stages.corpus.split import normalise
 from stages.errors import UserError
-from stages.files import as_line, digest, require_writable
+from stages.files import as_line, digest, read_lines, require_writable, write_lines
 from stages.layers import Params
 from stages.params import entry, load_params
 from stages.progress_lines import duration, write
@@ -25,8 +29,9 @@ from stages.records import RowFile
 from stages.serving.runs import TrainedRun, overridden, trained_run
 from stages.tasks import Proposal, Proposals
 
-AT_ONCE = 1_000
-"""Inputs whose pictures are in memory together: about a hundred megabytes of them."""
+AT_ONCE = 500
+"""Inputs that are looked at together and then kept: a minute's work or two. Their pictures take
+fifty megabytes."""
 
 SUFFIX = ".jsonl"
 
@@ -112,7 +117,11 @@ def propose(
         raise UserError(f"none of the {len(given):,} inputs can become a row: {why}")
 
     models = {each.name: _model(each, candidates, temperature, seed) for each in named}
-    proposals = _proposed(module, waiting, models, not without_pictures)
+    by_pictures = not without_pictures
+    weights = [fingerprint(each.folder, Path(each.base)) for each in named]
+    asked = (weights, candidates, temperature, seed, by_pictures)
+    folder = _kept_in(task, f"{asked}", waiting)
+    proposals = _proposed(module, waiting, models, by_pictures, folder)
     made = [each for each in proposals if not each.refused]
     unmade = [(text, each) for text, each in zip(waiting, proposals, strict=True) if each.refused]
     if rejected:
@@ -126,6 +135,7 @@ def propose(
         raise UserError(f"no row of the {len(given):,} inputs: {_counted(reasons)}")
     with own_files.written(output) as file:
         file.writelines(as_line(each.record) for each in made)
+    shutil.rmtree(folder)
     typer.echo(f"{output}: {len(made):,} rows of {len(given):,} inputs")
     typer.echo(f"Made by:  {_counted(Counter(maker for each in made for maker in each.makers))}")
     if reasons:
@@ -135,22 +145,42 @@ def propose(
     typer.echo(f"Next:  python -m stages new {task} {output}")
 
 
+def _kept_in(task: str, asked: str, waiting: Sequence[str]) -> Path:
+    """Where a call that is stopped leaves what it has done, for the same call by the same code."""
+    files = imports.closure(f"stages.tasks.{task}.proposals")
+    code = f"{sorted(imports.code(files).items())} {sorted(imports.packages(files).items())}"
+    return checkpoints.root() / "proposals" / f"{digest(code, asked, *waiting):016x}"
+
+
 def _proposed(
-    module: Proposals, waiting: Sequence[str], models: Mapping[str, Answers], by_pictures: bool
+    module: Proposals,
+    waiting: Sequence[str],
+    models: Mapping[str, Answers],
+    by_pictures: bool,
+    folder: Path,
 ) -> list[Proposal]:
-    """What becomes of each input; where there are many, how far it is and when it will end."""
+    """What becomes of each input; where there are many, how far it is and when it will end.
+
+    folder: where it is kept, part by part.
+    """
     proposals = list[Proposal]()
-    begun = monotonic()
+    begun, before = monotonic(), 0
     for first in range(0, len(waiting), AT_ONCE):
         part = waiting[first : first + AT_ONCE]
+        if (kept := folder / f"{first}.jsonl").is_file():
+            proposals += [Proposal(**json.loads(line)) for _, line in read_lines(kept)]
+            before = len(proposals)
+            continue
         answers = {name: answer(part) for name, answer in models.items()}
         of_each = [{name: texts[at] for name, texts in answers.items()} for at in range(len(part))]
-        proposals += module.proposed(part, of_each, by_pictures)
+        found = module.proposed(part, of_each, by_pictures)
+        write_lines(kept, found)
+        proposals += found
         if left := len(waiting) - len(proposals):
-            kept = sum(not each.refused for each in proposals)
-            seconds = (monotonic() - begun) / len(proposals) * left
+            rows = sum(not each.refused for each in proposals)
+            seconds = (monotonic() - begun) / (len(proposals) - before) * left
             write(
-                f"proposing: {len(proposals):,} of {len(waiting):,} inputs, {kept:,} rows, about "
+                f"proposing: {len(proposals):,} of {len(waiting):,} inputs, {rows:,} rows, about "
                 f"{duration(seconds)} left"
             )
     return proposals
