@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import typst
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -29,7 +28,6 @@ from stages.commands.shown_outcomes import safe
 from stages.layers import merge
 from stages.params import load_params
 from stages.settings import Answering
-from stages.tasks.typst.document import Chunk, chunks
 from stages.text import tokenizer
 from tests.conftest import ENVIRONMENT
 from tests.nano import ROOT
@@ -136,176 +134,124 @@ def test_a_run_is_applied_as_it_is_evaluated(apply, echo):
     assert echo.chosen.generation.max_new_tokens == 3
 
 
-# Documents in pieces
+# Documents
+
+DOCUMENT = """\\documentclass{article}
+\\begin{document}
+% note
+The mean is $\\frac{a}{b}$.
+
+\\[ \\notacommand y \\]
+\\end{document}
+"""
 
 
-def converted(text: str, limit: int = 1000) -> list[str]:
-    found = chunks(text, limit)
-    assert "".join(chunk.text for chunk in found) == text
-    return [chunk.text for chunk in found if chunk.converted]
+@pytest.fixture
+def answers(echo, monkeypatch):
+    """What the runs answer, by question; what is not in it does not compile."""
+    known = {}
+    monkeypatch.setattr(
+        Echo, "respond",
+        lambda self, rows: [
+            Echo.calls.append([row["source"] for row in rows]) or known.get(row["source"], "#(")
+            for row in rows
+        ],
+    )  # fmt: skip
+    monkeypatch.setattr(
+        Echo, "candidates",
+        lambda self, rows, count: [
+            [(f"#({at}", -1.0 * at) for at in range(count - 1)] + [(known.get(f"more {row['source']}", "#("), -9.0)]
+            for row in rows
+        ],
+        raising=False,
+    )  # fmt: skip
+    return known
 
 
-PIECES = [
-    "$", "$$", r"\(", r"\)", r"\[", r"\]", r"\begin{align}", r"\end{align}", r"\begin{itemize}", r"\end{itemize}",
-    "{", "}", r"\begin{verbatim}", r"\end{verbatim}", r"\begin{document}", r"\end{document}", r"\verb|",
-    "|", "%", r"\%", r"\$", "\\\\", "\\", "\n", "\n\n", " \n \n", "\r\n", " ", ". ", "。", "a", "word ", "e.g. ",
-    r"\section{A. B}", r"\alpha", "é", "\ud800", "\u2028",
-]  # fmt: skip
-
-
-@given(
-    st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.text(max_size=40)),
-    st.integers(0, 60),
-)
-@settings(max_examples=1500, deadline=None)
-def test_the_chunks_of_any_text_are_the_text(text, limit):
-    found = chunks(text, limit)
-    assert "".join(chunk.text for chunk in found) == text
-    for chunk in found:
-        assert chunk.text
-        assert not chunk.converted or chunk.text == chunk.text.strip()
-
-
-WHOLE = [
-    r"$a. b$", r"$x \text{ if $y. Z$ holds. So}$", r"$$a. \$ b$$", r"\(a. B\)", "\\[a.\nB % \\]\n\\]", r"\verb|$ a. B|",
-    r"\verb*+}. A+", "\\textbf{One. Two $x$. Three.}", "% It costs $5. And {\n", "\\section{On $x\n.$ and\nmore. So}",
-    "\\begin{align}\na. &= b \\\\[2pt]\n\nc\n\\end{align}",
-    "\\begin{itemize}\\item a. B\n\n\\begin{itemize}\\item c\\end{itemize} % \\end{itemize}\n\\end{itemize}",
-    "\\begin{verbatim}\n$ % \\begin{align}\n\\end{verbatim}", "\\begin{lstlisting}[x]\n\n$.\n\\end{lstlisting}",
-    "\\begin{quote}\\begin{verbatim}\\end{quote}\\end{verbatim}. A\n\\end{quote}",
-    "\\begin{minted}{tex}\n\\end{verbatim} $\n\\end{minted}",
-]  # fmt: skip
-AROUND = [" ", "\n", "\n\n", " word. ", " Word, and\nmore ", " costs \\$5 \\% ", " Next. "]
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(WHOLE), st.sampled_from(AROUND)), min_size=1, max_size=12),
-    st.integers(1, 80),
-)
-@settings(max_examples=400, deadline=None)
-def test_what_belongs_together_is_never_cut(drawn, limit):
-    text = "".join(whole + around for whole, around in drawn)
-    at, cuts = 0, set()
-    for chunk in chunks(text, limit):
-        cuts.add(at)
-        at += len(chunk.text)
-    assert 0 in cuts
-    at = 0
-    for whole, around in drawn:
-        assert not cuts & set(range(at + 1, at + len(whole.rstrip()))), whole
-        at += len(whole + around)
-
-
-def test_preamble_comments_verbatim_and_white_space_stay():
-    text = (
-        "\\begin{comment}\\end{document}\\end{comment} % \\begin{document}\n"
-        "\\title{T}\\begin{document}\n\n  First % $ note\n  second.\r\n\r\n"
-        "\\begin{verbatim}\nx\n\\end{verbatim}\n100\\% sure \n\\end{document}\nnever $x$ read"
-    )
-    assert [chunk for chunk in chunks(text, 1000) if not chunk.text.isspace()] == [
-        Chunk(text[: text.index("\n\n")], False),
-        Chunk("First", True),
-        Chunk("% $ note", False),
-        Chunk("second.", True),
-        Chunk("\\begin{verbatim}\nx\n\\end{verbatim}", False),
-        Chunk("100\\% sure", True),
-        Chunk("\\end{document}\nnever $x$ read", False),
-    ]
-
-
-def test_a_paragraph_is_divided_only_where_it_is_too_long():
-    heading, first, second = (
-        "\\section{On $x$. More}",
-        "Let $x > 0$, e.g. $x = 1$ (see Fig. 3).",
-        "Then\n\\textbf{so. So} it is!",
-    )
-    paragraph = f"{heading}\n{first} {second}"
-    assert converted(paragraph, len(paragraph)) == [paragraph]
-    assert converted(paragraph, len(paragraph) - 1) == [heading, first, second]
-    assert converted(first, 26) == ["Let $x > 0$, e.g. $x = 1$", "(see Fig. 3)."]
-    assert converted("関数$f$は正。値$y$。", 8) == ["関数$f$は正。", "値$y$。"]
-    assert converted("関数$f$は正で、値$y$は負。", 8) == ["関数$f$", "は正で、値$y$", "は負。"]
-    assert converted(r"so $x^{2}$-axis and $\alpha + \beta + \gamma$ too", 4) == [
-        "so", "$x^{2}$-axis", "and", r"$\alpha + \beta + \gamma$", "too",
-    ]  # fmt: skip
-
-
-def test_a_display_formula_stands_alone_and_its_full_stop_stays():
-    assert converted("So\n\\[ a \\]\nand $$b$$. Now $c$.\n\\begin{align} d \\end{align}.") == [
-        "So", "\\[ a \\]", "and", "$$b$$", ". Now $c$.", "\\begin{align} d \\end{align}",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "pieces"),
-    [
-        (r"See \url{https://ex.org/a%20b} and $x$.", [r"See \url{https://ex.org/a%20b} and $x$."]),
-        (r"\href{https://ex.org/a%20b}{it} is.", [r"\href{https://ex.org/a%20b}{it} is."]),
-        (r"\lstinline|x = $1| is." + "\n\nTwo $y$.", [r"\lstinline|x = $1| is.", "Two $y$."]),
-        (r"\mintinline{sh}{echo $1} is." + "\n\nTwo.", [r"\mintinline{sh}{echo $1} is.", "Two."]),
-        (r"\newcommand{\be}{\begin{equation}}" + "\n\nTwo.", ["Two."]),
-        (r"One. \iffalse \begin{align} x \fi Two.", ["One.", "Two."]),
-    ],
-)
-def test_what_is_verbatim_or_never_read_opens_nothing(text, pieces):
-    assert converted(text) == pieces
-
-
-@pytest.mark.parametrize(
-    ("text", "pieces"),
-    [
-        ("It costs $5. A\nb\n\nNext.", ["It costs", "$5. A\nb", "Next."]),
-        ("a \\[ b\n\nc \\] d", ["a", "\\[ b", "c \\] d"]),
-        ("a \\begin{align} b\n\nc $d$", ["a", "\\begin{align} b\n\nc $d$"]),
-        ("\\begin{document}a \\begin{x} b\\end{document} c", ["a", "\\begin{x} b"]),
-        ("a \\verb|b. C\nd", ["a \\verb|b. C\nd"]),
-        ("a } b { c. D", ["a } b { c.", "D"]),
-    ],
-)
-def test_what_is_never_closed_ends_with_its_paragraph_or_the_document(text, pieces):
-    assert converted(text, 10) == pieces
-
-
-DOCUMENT = "\\begin{document}\r\n% note\n The mean  is $x$.\n\n\\[ y \\]\n\\end{document}\n"
-
-
-def test_a_document_is_converted_in_one_pass_and_put_together_again(apply, echo, tmp_path):
+def test_a_document_compiles_and_tells_what_was_made_by_what(apply, answers, tmp_path):
     (tmp_path / "a.tex").write_bytes(b"\xef\xbb\xbf" + DOCUMENT.encode())
-    assert apply("typst-001", tmp_path / "a.tex", "-o", tmp_path / "a.typ")[:2] == (0, "")
-    wanted = DOCUMENT.replace("The mean  is $x$.", "typst-001<The mean  is $x$.>").replace(
-        "\\[ y \\]", "typst-001<\\[ y \\]>"
+    answers[r"\notacommand y"] = "x y"
+    code, said, told = apply("typst-001", tmp_path / "a.tex", "-o", tmp_path / "a.typ")
+    assert (code, said) == (0, "")
+    typst.compile(str(tmp_path / "a.typ"))
+    written = (tmp_path / "a.typ").read_text(encoding="utf-8")
+    assert "\n// note\n\nThe mean is $a / b$.\n" in written
+    assert "$ x y $" in written
+    assert told == (
+        "a.tex: blocks: 2, by rule 2, left as LaTeX 0\n"
+        "a.tex: formulas: 2, by pandoc 1, by the model 1, left as LaTeX 0\n"
     )
-    assert (tmp_path / "a.typ").read_bytes().decode() == wanted
-    assert apply("typst-001", tmp_path / "a.tex")[1] == wanted
-    assert (
-        echo.calls
-        == [["Convert LaTeX to Typst:\nThe mean  is $x$.", "Convert LaTeX to Typst:\n\\[ y \\]"]]
-        * 2
-    )
+    assert Echo.calls == [[r"\notacommand y"]]
+    assert apply("typst-001", tmp_path / "a.tex")[1] == written
 
 
-def test_pieces_are_as_long_as_the_answers_may_be_and_longer_ones_are_told(apply, echo, tmp_path):
-    (tmp_path / "a.tex").write_text(
-        "One sentence here. Another one.\n\n\\[ a + b + c + d + e \\]\n"
-    )
-    apply("typst-001", tmp_path / "a.tex")
-    code, _, told = apply("typst-001", tmp_path / "a.tex", "--max-new-tokens", "20")
-    assert [len(call) for call in echo.calls] == [2, 3]
+def test_a_model_that_is_no_use_at_first_is_asked_for_more(apply, answers, tmp_path):
+    (tmp_path / "a.tex").write_text(DOCUMENT)
+    answers[r"more \notacommand y"] = "z"
+    code, said, told = apply("typst-001", tmp_path / "a.tex")
     assert code == 0
-    assert (
-        "a.tex: parts that may not be cut and are longer than 20 characters: 1; check their answers"
-        in told
+    assert "$ z $" in said
+    assert "by the model's candidate 5 1" in told
+
+
+def test_what_nothing_converts_is_shown_as_latex_and_told(apply, answers, tmp_path):
+    (tmp_path / "a.tex").write_text(DOCUMENT)
+    code, _, told = apply("typst-001", tmp_path / "a.tex", "-o", tmp_path / "a.typ")
+    assert code == 0
+    typst.compile(str(tmp_path / "a.typ"))
+    assert '#latex-left("\\\\notacommand y")' in (tmp_path / "a.typ").read_text()
+    assert "a.tex line 6: left as LaTeX: \\notacommand y: no candidate compiles\n" in told
+
+
+@pytest.mark.parametrize(("by", "asked", "made"), [("rules", 0, "a / b"), ("model", 1, "a b")])
+def test_a_document_is_converted_by_rules_or_by_the_model_alone(
+    apply, answers, tmp_path, by, asked, made
+):
+    (tmp_path / "a.tex").write_text(DOCUMENT)
+    answers[r"\frac{a}{b}"] = "$a b$"
+    said = apply("typst-001", tmp_path / "a.tex", "--by", by)[1]
+    assert f"The mean is ${made}$" in said
+    assert len(Echo.calls) == 2 * asked
+
+
+def test_a_report_shows_latex_beside_typst(apply, answers, tmp_path):
+    (tmp_path / "a.tex").write_text(DOCUMENT)
+    apply(
+        "typst-001", tmp_path / "a.tex", "-o", tmp_path / "a.typ", "--report", tmp_path / "a.html"
     )
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml;base64,") == 2
+    assert "<li>a.tex line 6: no candidate compiles<pre>\\notacommand y</pre></li>" in page
+    assert page.count("<tr class=left>") == 1
+
+
+def test_a_document_by_two_runs_is_two_files(apply, answers, tmp_path):
+    (tmp_path / "a.tex").write_text(DOCUMENT)
+    code, _, told = apply("typst-001,typst-002", tmp_path / "a.tex")
+    assert code == 2
+    assert "a document by several runs is written into a folder, without --report" in told
+    assert apply("typst-001,typst-002", tmp_path / "a.tex", "-o", tmp_path / "out")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "typst-001.typ", "typst-002.typ",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", [".latex", ".ltx", ".TEX"])
-def test_a_document_has_other_suffixes_too(apply, echo, tmp_path, suffix):
-    (tmp_path / f"a{suffix}").write_text(DOCUMENT, encoding="utf-8", newline="")
-    said = apply("typst-001", tmp_path / f"a{suffix}")[1]
-    assert said.startswith("\\begin{document}\r\n% note\n typst-001<The mean  is $x$.>\n\n")
+def test_a_document_has_other_suffixes_too(apply, answers, tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_text(DOCUMENT, encoding="utf-8")
+    assert "\nThe mean is $a / b$." in apply("typst-001", tmp_path / f"a{suffix}")[1]
     code, _, told = apply("typst-001", tmp_path / f"a{suffix}", "--text", "a")
     assert code == 2
     assert f"typst: a {suffix} document is converted alone; call apply once for each" in told
+
+
+@pytest.mark.parametrize("option", ["--by=rules", "--report=x.html"])
+def test_an_option_of_documents_is_refused_where_there_is_none(apply, echo, option):
+    code, _, told = apply("typst-001", "--text", "x", option)
+    assert code == 2
+    assert (
+        f"{option.partition('=')[0]}: of documents alone, such as paper.tex; leave it out" in told
+    )
 
 
 def test_an_answer_of_several_lines_is_one_line_where_each_input_has_one(
@@ -524,7 +470,7 @@ def test_jsonl_keeps_inputs_and_answers_in_order(apply, tmp_path):
 def test_a_mistake_is_found_before_a_model_is_loaded(apply, tmp_path, monkeypatch, arguments, says):
     monkeypatch.delattr(pytorch, "Answerer")
     (tmp_path / "empty.txt").write_text(" \n\n")
-    (tmp_path / "empty.tex").write_text("\\begin{document}\n% nothing\n\\end{document}")
+    (tmp_path / "empty.tex").write_text(" \n")
     (tmp_path / "sjis.txt").write_bytes("a\n本".encode("cp932"))
     arguments = [
         re.sub(r"^(empty|absent|sjis|x)\.", f"{tmp_path}/\\1.", each) for each in arguments

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stages import settings, tasks
-from stages.commands import own_files, prompt
+from stages.commands import documents, own_files, prompt
 from stages.errors import UserError
 from stages.params import load_params
 from stages.serving.runs import TrainedRun, overridden, trained_run
@@ -69,6 +69,14 @@ def apply(
         int | None,
         typer.Option(max=2**63 - 1, help="of sampling: the same seed gives the same text"),
     ] = None,
+    by: Annotated[
+        documents.By | None,
+        typer.Option(help="who converts a document's formulas; all where it is not given"),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="an HTML file: a document's LaTeX beside what was made of it"),
+    ] = None,
 ) -> None:
     """Answer one's own text with trained runs, in the order of the input. `-` as a file is standard
     input. Without an input, on a terminal, texts are asked for and answered one after another.
@@ -84,10 +92,9 @@ def apply(
 
       python -m stages apply typst-003 formulas.txt -o formulas.typ
 
-    A document in pieces (its preamble, comments and verbatim text stay), two runs side by side, and
-    sampling:
+    A whole document, which compiles (docs/documents.md), two runs side by side, and sampling:
 
-      python -m stages apply typst-003 paper.tex -o paper.typ
+      python -m stages apply typst-003 paper.tex -o paper.typ --report paper.html
 
       python -m stages apply typst-002,typst-003 formulas.txt -o out
 
@@ -122,9 +129,12 @@ def apply(
             f"{task}: a {papers[0].suffix} document is converted alone; call apply once for each"
         )
     if document and papers and not no_chunking:
-        parts = _document(document, papers[0], [run.settings for run in chosen])
-    else:
-        parts = _lines(texts, files, no_chunking)
+        return _convert(document, papers[0], chosen, output, by or documents.By.all, report)
+    if by or report:
+        raise UserError(
+            f"{'--by' if by else '--report'}: of documents alone, such as paper.tex; leave it out"
+        )
+    parts = _lines(texts, files, no_chunking)
     inputs = [part for part, asked in parts if asked]
     paths = _paths(output, [run.name for run in chosen], document.WRITES if document else ".txt")
 
@@ -132,7 +142,7 @@ def apply(
     if not paths and len(chosen) > 1:
         Console().print(prompt.side_by_side(inputs, answers))
         return
-    keeps_breaks = papers or no_chunking or any(path.suffix == ".jsonl" for path in paths.values())
+    keeps_breaks = no_chunking or any(path.suffix == ".jsonl" for path in paths.values())
     shown = answers if keeps_breaks or len(inputs) == 1 else _on_one_line(answers)
     if not paths:
         sys.stdout.write(_joined(parts, *shown.values()))
@@ -175,28 +185,41 @@ def _overridden(
         raise UserError(f"--{option}: {why}, not {fault['input']!r}; correct the value") from None
 
 
-def _document(
-    module: tasks.Document, file: Path, run_settings: Iterable[settings.Answering]
-) -> Parts:
-    """A document's chunks, the same for all runs.
-
-    Their limit is in characters, and a token of a byte-level tokenizer stands for an ASCII
-    character or more. So half of max_length_tokens leaves room for an answer as long as its
-    question, and max_new_tokens does not cut the answer off.
-    """
-    limit = min(
-        min(each.max_length_tokens // 2, each.generation.max_new_tokens) for each in run_settings
-    )
-    parts: Parts = module.chunks(_text(file), limit)
-    if not any(asked for _, asked in parts):
-        raise UserError(f"{file}: no text to convert in it; write some, or name another file")
-    if long := sum(asked and len(part) > limit for part, asked in parts):
-        typer.echo(
-            f"{file}: parts that may not be cut and are longer than {limit} characters: {long}; "
-            f"check their answers",
-            err=True,
+def _convert(
+    document: tasks.Document,
+    file: Path,
+    runs: list[TrainedRun],
+    output: Path | None,
+    by: documents.By,
+    report: Path | None,
+) -> None:
+    """A document by each run."""
+    if len(runs) > 1 and (report or not output):
+        raise UserError(
+            "a document by several runs is written into a folder, without --report: name the "
+            "folder with -o, or one run"
         )
-    return parts
+    paths = _paths(output, [run.name for run in runs], document.WRITES)
+    if report:
+        _paths(report, [runs[0].name], ".html")
+    for run in runs:
+        path = paths.get(run.name)
+        beside = path if path and str(path) != "-" and own_files.is_replaceable(path) else file
+        made = documents.converted(document, file, beside.parent, run, by)
+        if path and path.suffix == ".jsonl":
+            _write(
+                path,
+                [],
+                [given for given, _ in made.answers],
+                [answer for _, answer in made.answers],
+            )
+        elif path:
+            with own_files.written(path) as written:
+                written.write(made.text)
+        else:
+            sys.stdout.write(made.text)
+        if report:
+            documents.write_report(report, made)
 
 
 def _lines(texts: list[str], files: list[Path], no_chunking: bool) -> Parts:

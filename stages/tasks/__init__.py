@@ -7,7 +7,7 @@ and one of which `propose` can make training rows from inputs alone has proposal
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,8 +90,29 @@ class Synthetic(Protocol):
         """`rows` different lines of a raw corpus.   level: the difficulty, from 1."""
 
 
+class Converted(Protocol):
+    """A document that was converted."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def answers(self) -> Sequence[tuple[str, str]]:
+        """What was asked in it, and what was taken for an answer; "" where nothing was."""
+
+    def summary(self) -> list[str]:
+        """What was converted by what, and what was not, in lines."""
+
+    def report(self) -> str:
+        """The same as HTML, part by part."""
+
+
+Answers = Callable[[Sequence[str]], Sequence[Sequence[str]]]
+"""For each question a model's answers, best first."""
+
+
 class Document(Protocol):
-    """document.py: documents of which some parts are converted and the others are kept."""
+    """document.py: whole documents, in which a model answers for what rules cannot be sure of."""
 
     @property
     def READS(self) -> tuple[str, ...]:
@@ -101,10 +122,14 @@ class Document(Protocol):
     def WRITES(self) -> str:
         """The suffix of the converted document's file."""
 
-    def chunks(self, text: str, limit: int) -> Sequence[tuple[str, bool]]:
-        """(part, whether it is converted) for all parts of the text, in order.
+    def converted(
+        self, file: Path, into: Path, greedy: Answers | None, more: Answers | None, by_rules: bool
+    ) -> Converted:
+        """The document in a form that is shown without an error.
 
-        limit: the most characters of a part, unless it cannot be cut.
+        into: the folder that it will be in.   greedy: a model's answers, None for rules alone.
+        more: its further ones, asked where the first is no use.   by_rules: whether rules answer
+        too what a model is asked. Raises UserError for a file that cannot be read.
         """
 
 

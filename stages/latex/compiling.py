@@ -1,0 +1,55 @@
+"""Whether a whole Typst document compiles, and where not; found out in a process with limits.
+
+Its parts were compiled before by stages/scoring/render.py, whose workers can open nothing. This one
+can read the images of the document's folder, and those alone: Typst opens no file outside its root.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.latex import compile_worker
+
+MEMORY_MB = 6144
+SECONDS, SECONDS_A_MEGABYTE = 60.0, 240.0
+"""1.6 MB of paragraphs with formulas took 88 s on one core."""
+
+PLACE = re.compile(r"__typst_py_bytes__\.typ:(\d+):")
+
+
+def problem(text: str, folder: Path) -> str | None:
+    """None where the document compiles; else the compiler's diagnostic."""
+    seconds = SECONDS + SECONDS_A_MEGABYTE * len(text) / 2**20
+    nowhere = "http://127.0.0.1:9"  # nothing answers at the discard port, so no package is fetched
+    proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
+    environment = {
+        **os.environ,
+        **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
+    }
+    command = [sys.executable, "-P", compile_worker.__file__, str(folder.resolve())]
+    try:
+        ran = subprocess.run(
+            [*command, f"{seconds * 2:.0f}", str(MEMORY_MB)],
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            env=environment,
+            start_new_session=True,
+        )
+        answer = json.loads(ran.stdout)
+    except subprocess.TimeoutExpired:
+        return f"takes more than {seconds:.0f} s"
+    except ValueError:
+        return "the compiler ended, as it does where memory runs out"
+    return None if answer is None else str(answer)
+
+
+def line_of(diagnostic: str) -> int | None:
+    """The first line of the document that a diagnostic names, from 1."""
+    found = PLACE.search(diagnostic)
+    return int(found[1]) if found else None

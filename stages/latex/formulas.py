@@ -1,0 +1,126 @@
+"""The Typst of a document's formulas: by rules where these draw one picture, else by a model too.
+
+A candidate is compiled in the confined workers of stages/scoring/render.py. That it compiles does
+not make it right. Of 235 published formulas that LaTeX draws, these shares look like LaTeX's
+picture: pandoc 0.73, Tylax 0.69, tex2typst 0.64; the first of them in this order that compiles
+0.79, the picture that most of them draw 0.77.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from stages.latex.kept_converters import KeptConverters
+from stages.latex.pandoc import Pandoc
+from stages.scoring.render import Renderer
+
+MODEL = "model"
+ORDER = ("pandoc", "tylax", "tex2typst", MODEL)
+"""Who is believed, first to last."""
+
+UNSAFE = re.compile(r"\$|//|/\*|(?<!\\)(?:\\\\)*\\\Z")
+"""What would end a formula that it is written into: `$`, a comment, a backslash at its end."""
+
+CODE = re.compile(
+    r"#(?!(?:h|v|text|box|scale|math|sym|emoji|strong|emph|underline|overline|stack|grid|rotate"
+    r"|highlight|strike)\b)"
+)
+"""A model's or converter's code beyond what formulas need, such as `#read` or `#show`."""
+
+Answers = Callable[[Sequence[str]], Sequence[Sequence[str]]]
+"""For LaTeX formulas the candidates of a model, best first."""
+
+
+def chosen(candidates: dict[str, str], pictures: dict[str, bytes | None]) -> str | None:
+    """The name of the candidate to take: the first of ORDER that compiles; where the model draws
+    what one of the rules does, that one. None where no candidate compiles to a picture.
+
+    candidates: Typst by name.   pictures: of each Typst its fingerprint, None where it does not
+    compile.
+    """
+    drawn = {name: pictures[typst] for name, typst in candidates.items() if pictures[typst]}
+    own = drawn.get(MODEL)
+    believed = [name for name, picture in drawn.items() if picture == own] if own else []
+    return min(believed if len(believed) > 1 else drawn, key=_place, default=None)
+
+
+def _place(name: str) -> int:
+    base = name.split()[0]
+    further = int(name.split()[1]) if " " in name else 0
+    return ORDER.index(base) * 100 + further
+
+
+class Formulas:
+    """Converts formulas, each different one once.
+
+    rules: whether rules are asked.   greedy: the model's answers, one for each formula, asked where
+    rules draw no picture or several; None: rules alone.   more: its further candidates, asked where
+    nothing compiles yet.
+    """
+
+    def __init__(
+        self, pandoc: Pandoc, greedy: Answers | None, more: Answers | None, rules: bool
+    ) -> None:
+        self.pandoc, self.greedy, self.more, self.rules = pandoc, greedy, more, rules
+
+    def converted(self, latex: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(Typst, by which candidate) of those that a candidate converts."""
+        asked = list(dict.fromkeys(latex))
+        candidates: dict[str, dict[str, str]] = {each: {} for each in asked}
+        with Renderer() as renderer:
+            if self.rules:
+                self._ask_rules(asked, candidates)
+            pictures = self._pictures(renderer, candidates)
+            contested = [
+                each
+                for each in asked
+                if len({pictures[typst] for typst in candidates[each].values()} - {None}) != 1
+            ]
+            if self.greedy:
+                for each, answers in zip(contested, self.greedy(contested), strict=True):
+                    if answers and _is_safe(answers[0]):
+                        candidates[each][MODEL] = answers[0]
+                pictures |= self._pictures(renderer, candidates)
+            if self.more:
+                failed = [each for each in contested if not chosen(candidates[each], pictures)]
+                for each, answers in zip(failed, self.more(failed), strict=True):
+                    candidates[each] |= {
+                        f"{MODEL} {at}": answer
+                        for at, answer in enumerate(answers, 2)
+                        if _is_safe(answer)
+                    }
+                pictures |= self._pictures(renderer, candidates)
+        found = {}
+        for each in asked:
+            if name := chosen(candidates[each], pictures):
+                found[each] = candidates[each][name], name
+        return found
+
+    def _ask_rules(self, asked: list[str], candidates: dict[str, dict[str, str]]) -> None:
+        with KeptConverters() as converters:
+            for each, answers in zip(asked, converters.formulas(asked), strict=True):
+                candidates[each] |= {
+                    name: answer for name, answer in answers.items() if _is_safe(answer)
+                }
+        math = [
+            [{"t": "Para", "c": [{"t": "Math", "c": [{"t": "InlineMath"}, each]}]}]
+            for each in asked
+        ]
+        for each, written in zip(asked, self.pandoc.write(math), strict=True):
+            if written and written.startswith("$") and written.endswith("$") and len(written) > 2:
+                answer = written[1:-1].strip()
+                if _is_safe(answer):
+                    candidates[each]["pandoc"] = answer
+
+    @staticmethod
+    def _pictures(
+        renderer: Renderer, candidates: dict[str, dict[str, str]]
+    ) -> dict[str, bytes | None]:
+        sources = list(
+            dict.fromkeys(each for known in candidates.values() for each in known.values())
+        )
+        return dict(zip(sources, renderer.render(sources, "math"), strict=True))
+
+
+def _is_safe(typst: str) -> bool:
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", typst)
+    return bool(typst.strip()) and not UNSAFE.search(bare) and not CODE.search(bare)
