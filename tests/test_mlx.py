@@ -148,6 +148,16 @@ def test_greedy_answers_and_nats_are_those_of_the_pytorch_backend(base, inside):
     assert [answer.nats for answer in ours] == pytest.approx(
         [answer.nats for answer in other], rel=1e-4
     )
+    asked = [row | {"messages": row["messages"][:-1]} for row in ROWS[:7]]
+    ours, other = (
+        backend.Answerer(run, base, settings).candidates(asked, 4) for backend in (mlx, pytorch)
+    )
+    assert [[text for text, _ in row] for row in ours] == [
+        [text for text, _ in row] for row in other
+    ]
+    assert [nats for row in ours for _, nats in row] == pytest.approx(
+        [nats for row in other for _, nats in row], rel=1e-4
+    )
     texts = [
         {"id": "t", "category": "", "source": "", "text": "The old teacher reads a letter. " * 4}
     ]

@@ -596,6 +596,15 @@ def test_answers_of_several_processes_are_those_of_one(tmp_path):
     several = answerers.Answerers(base, base, answering, 2)
     assert several.predict(rows) == alone
     assert several.predict(rows[:1]) == alone[:1]
+    asked = [row | {"messages": row["messages"][:-1]} for row in rows]
+    likely = pytorch.answerer(base, base, answering).candidates(asked, 3)
+    shared_out = several.candidates(asked, 3)
+    assert [[text for text, _ in row] for row in shared_out] == [
+        [text for text, _ in row] for row in likely
+    ]
+    assert [nats for row in shared_out for _, nats in row] == pytest.approx(
+        [nats for row in likely for _, nats in row], rel=1e-5
+    )
     for process in several.pool._processes.values():
         process.kill()
     with pytest.raises(UserError) as caught:

@@ -18,6 +18,7 @@ from stages.settings import Answering, Run, Settings
 
 if TYPE_CHECKING:
     from stages.backends.shared.answering import Reader
+    from stages.backends.shared.beam_search import Candidates
     from stages.backends.shared.memory import MemoryPlan
     from stages.backends.shared.precision import Precision
 
@@ -60,6 +61,14 @@ class Answerer(Protocol):
         `text`, or the score of each of the `completions`.
 
         reader: follows the answers while they are written, in place of a bar on the terminal.
+        """
+
+    def candidates(self, rows: Sequence[Row], count: int) -> "list[Candidates]":
+        """At most `count` different answers to each row that has no reference, with their
+        log-probabilities: the greedy one first, whatever the settings say of sampling, the others
+        from the likeliest on.
+
+        rows: whose answers are texts, not scores of steps.
         """
 
     def asked_with(self, settings: Answering) -> "Answerer":

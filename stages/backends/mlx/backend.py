@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages import backends
 from stages.backends.mlx import refuses
+from stages.backends.mlx.lines import Lines
 from stages.backends.mlx.loop import Loop, row_nats
 from stages.backends.mlx.models import (
     attach,
@@ -181,6 +182,9 @@ class Answerer(ModelAnswerer):
         self, solutions: Sequence[Encoded], advance: Callable[[int], None]
     ) -> list[list[float]]:
         raise UserError("task reward: backend mlx has no head for steps; use backend: pytorch")
+
+    def lines(self) -> Lines:
+        return Lines(self.model)
 
     def continued(
         self,

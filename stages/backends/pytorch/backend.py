@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from stages import backends
 from stages.backends.pytorch import attention, decoding, fused, refuses, step_head
+from stages.backends.pytorch.lines import Lines
 from stages.backends.pytorch.loss import causal_model, row_nats, step_likelihoods
 from stages.backends.pytorch.models import (
     model_for_answering,
@@ -258,6 +259,9 @@ class Answerer(ModelAnswerer):
                 answers[row] = spoken.text(tokens)
             advance(len(rows))
         return answers
+
+    def lines(self) -> Lines:
+        return Lines(self.model, self.tokenizer.pad_token_id)
 
     def _generation_config(self, end: int, pad: int) -> GenerationConfig:
         """Ours alone: a checkpoint's own generation_config.json may sample, penalise or stop in its

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from stages import backends
 from stages.backends.shared import cards, workers
+from stages.backends.shared.beam_search import Candidates
 from stages.backends.shared.dealing import dealt
 from stages.errors import UserError
 from stages.processes import belong_to_parent, cores
@@ -41,12 +42,18 @@ class Answerers:
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """As stages.backends.Answerer. Raises UserError where a process is killed."""
+        return self._in_shares(rows, _predict)
+
+    def candidates(self, rows: Sequence[Row], count: int) -> list[Candidates]:
+        """As stages.backends.Answerer. Raises UserError where a process is killed."""
+        return self._in_shares(rows, partial(_candidates, count=count))
+
+    def _in_shares(self, rows: Sequence[Row], ask: Callable[[list[Row]], list[Any]]) -> list[Any]:
+        """What each row is answered with.   ask: in such a process, for its share of the rows."""
         lengths = [len(str(row)) for row in rows]
         shares = dealt(range(len(rows)), lengths, self.processes)
-        futures = [
-            self.pool.submit(_predict, [rows[at] for at in share]) for share in shares if share
-        ]
-        answers = dict[int, Answer]()
+        futures = [self.pool.submit(ask, [rows[at] for at in share]) for share in shares if share]
+        answers = dict[int, Any]()
         try:
             for share, future in zip(filter(None, shares), futures, strict=True):
                 answers |= zip(share, future.result(), strict=True)
@@ -80,3 +87,8 @@ def _begin(places: Any, model: str, base: str, settings: Answering) -> None:
 def _predict(rows: list[Row]) -> list[Answer]:
     answers: list[Answer] = loaded().predict(rows)
     return answers
+
+
+def _candidates(rows: list[Row], count: int) -> list[Candidates]:
+    found: list[Candidates] = loaded().candidates(rows, count)
+    return found

@@ -13,10 +13,13 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase
 
+from stages.backends.shared import beam_search
+from stages.backends.shared.beam_search import Candidates
 from stages.files import digest
 from stages.progress_lines import ProgressLines
 from stages.records import Answer, Row
 from stages.settings import Answering, Generation
+from stages.text import batches
 from stages.text.chat import (
     Encoded,
     encode,
@@ -83,6 +86,10 @@ class ModelAnswerer(ABC):
         """How right each step of each solution is, 0 to 1."""
 
     @abstractmethod
+    def lines(self) -> beam_search.Lines:
+        """What a beam continues by this model."""
+
+    @abstractmethod
     def share(self, other: Any) -> None:
         """As stages.backends.Answerer."""
 
@@ -134,6 +141,22 @@ class ModelAnswerer(ABC):
             scores = self._scores(rows, reader)
             return [" ".join(f"{score:.3f}" for score in of_row) for of_row in scores]
         return self._continued([self._question(row) for row in rows], reader)
+
+    def candidates(self, rows: Sequence[Row], count: int) -> list[Candidates]:
+        """As stages.backends.Answerer. Lines of a batch are as many as rows otherwise."""
+        end, said = end_of_turn(self.tokenizer), Speech(self.tokenizer)
+        room = self.settings.max_length_tokens
+        prompts = [self._question(row)[-room:] for row in rows]
+        found = dict[int, Candidates]()
+        size = max(1, self.generation.batch_size // count)
+        with ProgressLines(f"{self.name}: candidates", len(rows), "rows") as progress:
+            for together in batches.by_length([len(prompt) for prompt in prompts], size):
+                asked = [prompts[at] for at in together]
+                most = self.generation.max_new_tokens
+                answers = beam_search.search(self.lines(), asked, count, end, most, said.text)
+                found |= zip(together, answers, strict=True)
+                progress.advance(len(together))
+        return [found[at] for at in range(len(rows))]
 
     def _is_answered(self, row: Row) -> bool:
         """By the row alone: which others are asked with it depends on what was answered before."""
