@@ -3,6 +3,7 @@
 python -m bench.typst build                     bring the published files; say what is there
 python -m bench.typst run --rows 300            every converter that is there, on so many rows a source
 python -m bench.typst run --run typst-003       and a trained run, by `python -m stages apply`
+python -m bench.typst documents                 the same of documents that the benchmark writes itself -> documents.md
 python -m bench.typst measures                  how well the likeness of pictures tells right from wrong
 """
 
@@ -10,9 +11,10 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from bench.typst import judge, measures, own_runs, peers, sources, table
+from bench.typst import documents, judge, judge_documents, measures, own_runs, peers, sources, table
 from bench.typst.sources import Row
 from stages.errors import UserError
 from stages.files import atomic_write, read_json_lines
@@ -29,7 +31,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("what", choices=("build", "run", "measures"))
+    parser.add_argument("what", choices=("build", "run", "documents", "measures"))
     parser.add_argument(
         "--sources", type=Path, default=FOLDER / "sources", help="where the published files lie"
     )
@@ -49,6 +51,8 @@ def main() -> None:
             print(sources.told(options.sources))
         elif options.what == "measures":
             print(measures.told(options.sources))
+        elif options.what == "documents":
+            run_documents(options)
         else:
             run(options)
     except UserError as error:
@@ -86,6 +90,34 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.results}, {options.results.with_suffix('.csv')}")
 
 
+def run_documents(options: argparse.Namespace) -> None:
+    written = documents.write(options.folder / "documents")
+    latex = {kind: judge_documents.of_latex(path) for kind, path in written.items()}
+    asks: dict[str, Callable[[Path], peers.Answer]] = {}
+    left_out = []
+    for name in peers.OF_DOCUMENTS:
+        if why := peers.absent(name, options.folder):
+            left_out.append(why)
+        else:
+            asks[name] = partial(peers.document, name)
+    asks |= {f"{name}, whole converter": partial(own_runs.paper, name) for name in options.run}
+    found: dict[str, list[tuple[judge_documents.DocumentVerdict, float]]] = {}
+    with ProgressLines("documents", len(asks) * len(written), "documents") as lines:
+        for system, ask in asks.items():
+            for kind, path in written.items():
+                answer = ask(path)
+                pages = judge_documents.of_typst(answer.text or "#(", path.parent)
+                verdict = judge_documents.verdict(latex[kind], pages)
+                found.setdefault(system, []).append((verdict, answer.seconds))
+                lines.advance(1)
+    counts = {kind: len(each.pictures) if each else None for kind, each in latex.items()}
+    command = "python -m bench.typst documents" + "".join(f" --run {name}" for name in options.run)
+    path = options.results.with_name("documents.md")
+    with atomic_write(path) as file:
+        file.write(table.documents_page(counts, found, left_out, command))
+    print(path)
+
+
 AT_ONCE = 50
 
 
@@ -120,12 +152,23 @@ def kept(
 def judged(
     folder: Path, name: str, rows: list[Row], answers: list[peers.Answer], facts: judge.Facts
 ) -> tuple[list[judge.Verdict], list[float]]:
-    print(
-        f"{name}: {sum(answer.text is None for answer in answers)} of {len(rows)} rows without an answer"
-    )
+    path = folder / "likeness.jsonl"
+    known: judge.Likenesses = {}
+    if path.is_file():
+        for _, record in read_json_lines(path):
+            if isinstance(record, dict):
+                known[record["latex"], record["fingerprint"]] = record["likeness"]
+    before = set(known)
+    lacking = sum(answer.text is None for answer in answers)
+    print(f"{name}: {lacking} of {len(rows)} rows without an answer", flush=True)
     texts = ["#(" if answer.text is None else answer.text for answer in answers]
     modes = [answer.mode or row.mode for row, answer in zip(rows, answers, strict=True)]
-    return judge.verdicts(texts, modes, facts), [answer.seconds for answer in answers]
+    found = judge.verdicts(rows, texts, modes, facts, known)
+    with path.open("a", encoding="utf-8") as file:
+        for key in known.keys() - before:
+            record = dict(zip(("latex", "fingerprint"), key, strict=True))
+            file.write(json.dumps(record | {"likeness": known[key]}) + "\n")
+    return found, [answer.seconds for answer in answers]
 
 
 if __name__ == "__main__":

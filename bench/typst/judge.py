@@ -59,33 +59,54 @@ class Verdict:
         return None if self.likeness is None else self.likeness >= ALIKE
 
 
-def verdicts(texts: Sequence[str], modes: Sequence[str], of: Facts) -> list[Verdict]:
-    """Of each answer, compiled in its mode."""
+Likenesses = dict[tuple[str, str], float]
+"""By a row's LaTeX and an answer's fingerprint, in hexadecimal: systems often agree."""
+
+
+def verdicts(
+    rows: Sequence[Row],
+    texts: Sequence[str],
+    modes: Sequence[str],
+    of: Facts,
+    known: Likenesses,
+) -> list[Verdict]:
+    """Of each answer, compiled in its mode.
+
+    known: what was compared before, which is added to.
+    """
     prints = _by_mode(modes, texts, _fingerprints)
-    pictures = _by_mode(modes, texts, of_typst)
+    keys = [(row.latex, (shown or b"").hex()) for row, shown in zip(rows, prints, strict=True)]
+    asked = {
+        key: place
+        for place, (key, shown, drawn) in enumerate(zip(keys, prints, of.drawn, strict=True))
+        if shown and drawn is not None and key not in known
+    }
+    pictures = _by_mode(
+        [modes[place] for place in asked.values()],
+        [texts[place] for place in asked.values()],
+        of_typst,
+    )
     pairs = [
-        (place, drawn, picture)
-        for place, (drawn, picture) in enumerate(zip(of.drawn, pictures, strict=True))
-        if drawn is not None and picture is not None
+        (key, drawn, picture)
+        for (key, place), picture in zip(asked.items(), pictures, strict=True)
+        if picture is not None and (drawn := of.drawn[place]) is not None
     ]
-    found = [None if drawn is None else 0.0 for drawn in of.drawn]
     with ProgressLines("comparing pictures", len(pairs), "pairs") as lines:
         parts = [pairs[at : at + PAIRS_AT_ONCE] for at in range(0, len(pairs), PAIRS_AT_ONCE)]
         for part, values in zip(parts, in_order(_compared, parts, cores()), strict=True):
-            for (place, *_), value in zip(part, values, strict=True):
-                found[place] = value
+            known.update(zip([key for key, *_ in part], values, strict=True))
             lines.advance(len(part))
     return [
         Verdict(
             shown is not None,
             None if wanted is None else shown == wanted and shown != BLANK,
-            like,
+            None if drawn is None else known.get(key, 0.0),
         )
-        for shown, wanted, like in zip(prints, of.fingerprints, found, strict=True)
+        for key, shown, wanted, drawn in zip(keys, prints, of.fingerprints, of.drawn, strict=True)
     ]
 
 
-def _compared(pairs: Sequence[tuple[int, Picture, Picture]]) -> list[float]:
+def _compared(pairs: Sequence[tuple[tuple[str, str], Picture, Picture]]) -> list[float]:
     return [likeness(one, other) for _, one, other in pairs]
 
 

@@ -51,6 +51,14 @@ def document(run: str, formulas: list[str]) -> list[Answer]:
     return [cut(text, place, seconds) for place in range(len(formulas))]
 
 
+def paper(run: str, document: Path) -> Answer:
+    """A whole document, with what lies beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "paper.typ")
+        seconds = _apply(run, document, made)
+        return Answer(made.read_text("utf-8"), seconds)
+
+
 def cut(text: str, place: int, seconds: float) -> Answer:
     """What stands for a formula in the document's Typst."""
     before = SEPARATOR.format(place - 1 if place else "s")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from stages.tasks.typst.references import RENAMED
+
 SECONDS = 10.0
 """Of a formula; a converter that takes longer is started again for the next."""
 
@@ -20,8 +22,13 @@ DOCUMENT_SECONDS = 300.0
 NPM = {"tex2typst of npm": "tex2typst", "mitex": "mitex-wasm"}
 PYPI = {"pandoc": "pypandoc", "tex2typst": "tex2typst", "tylax": "tylax"}
 INPUT = "input as it is"
-CONVERTERS = (INPUT, *PYPI, *NPM)
-OF_DOCUMENTS = (INPUT, "pandoc", "tylax")
+RENEWED = "pandoc, names renewed"
+"""Pandoc 3.9 writes names of symbols that Typst 0.15 has changed, such as `sect`: what it would be
+worth without."""
+
+PROGRAMS = {RENEWED: "pandoc"}
+CONVERTERS = (INPUT, "pandoc", RENEWED, "tex2typst", "tylax", *NPM)
+OF_DOCUMENTS = (INPUT, "pandoc", RENEWED, "tylax")
 """The others convert formulas alone."""
 
 MITEX_NAMES = " ".join(
@@ -94,8 +101,9 @@ class Converter:
 
     def __init__(self, name: str, node_folder: Path, document: bool = False) -> None:
         self._name, self._document = name, document
+        program = PROGRAMS.get(name, name)
         self._seconds = DOCUMENT_SECONDS if document else SECONDS
-        self._command = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), name]
+        self._command = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), program]
         if name in NPM:
             script = node_folder / "peer_worker.mjs"
             shutil.copyfile(Path(__file__).with_name("peer_worker.mjs"), script)
@@ -134,6 +142,9 @@ class Converter:
             text, seconds = json.loads(answer)
             if text is not None and not self._document:
                 text = self._bare(text)
+            if text is not None and self._name == RENEWED:
+                for old, new in RENAMED:
+                    text = old.sub(new, text)
             yield Answer(text, seconds)
 
     def _bare(self, text: str) -> str:
@@ -176,8 +187,9 @@ class Converter:
 
 def absent(name: str, node_folder: Path) -> str:
     """Why a converter cannot be asked, in a sentence; "" where it can."""
-    if name in PYPI and not find_spec(PYPI[name]):
-        package = {"pypandoc": "pypandoc_binary"}.get(PYPI[name], PYPI[name])
+    module = PYPI.get(PROGRAMS.get(name, name), "")
+    if module and not find_spec(module):
+        package = {"pypandoc": "pypandoc_binary"}.get(module, module)
         return f"{name} is left out: `pip install {package}` brings it"
     if name in NPM:
         if not shutil.which("node"):
@@ -185,3 +197,9 @@ def absent(name: str, node_folder: Path) -> str:
         if not (node_folder / "node_modules" / NPM[name]).is_dir():
             return f"{name} is left out: `npm install --prefix {node_folder} {NPM[name]}` brings it"
     return ""
+
+
+def document(name: str, path: Path) -> Answer:
+    """A whole document, by a converter that converts such."""
+    with Converter(name, path.parent, document=True) as converter:
+        return next(iter(converter.answers([path.read_text(encoding="utf-8")])))

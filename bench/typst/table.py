@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.typst.judge import SHARES, Verdict, statistics
+from bench.typst.judge_documents import DocumentVerdict
 from bench.typst.sources import Row
 from stages.processes import cores
 from stages.scoring import bootstrap
@@ -148,3 +149,64 @@ def write_csv(path: Path, found: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(found)
+
+
+DOCUMENTS_HEAD = """# LaTeX documents to Typst, beside the converters that there are
+
+`{command}`. What is measured, and how, is in [README.md](README.md).
+
+{count} documents, which the benchmark writes itself ({pages} pages by LaTeX).
+A document that does not compile counts 0 for its words and pages. In brackets the 95 % interval of {resamples:,} resamplings of
+the documents; {unseen}.
+"""
+
+
+def documents_page(
+    pages: dict[str, int | None],
+    found: dict[str, list[tuple[DocumentVerdict, float]]],
+    left_out: list[str],
+    command: str,
+) -> str:
+    """pages: of each kind of document as LaTeX sets it; None where it does not."""
+    missing = [kind for kind, count in pages.items() if count is None]
+    head = DOCUMENTS_HEAD.format(
+        command=command,
+        count=len(pages),
+        pages=sum(count or 0 for count in pages.values()),
+        resamples=bootstrap.RESAMPLES,
+        unseen=f"LaTeX as it is installed here does not set: {', '.join(missing)}"
+        if missing
+        else "LaTeX sets all",
+    )
+    parts = [head, "| | compiles | words | pages | s a document |", "|---|---|---|---|---|"]
+    for system, each in found.items():
+        cells = [
+            _interval([float(verdict.compiled) for verdict, _ in each]),
+            _interval([verdict.words for verdict, _ in each if verdict.words is not None]),
+            _interval([verdict.pages for verdict, _ in each if verdict.pages is not None]),
+            f"{np.mean([seconds for _, seconds in each]):.2f}",
+        ]
+        parts.append(f"| {system} | {' | '.join(cells)} |")
+    parts += [f"\n{each}." for each in left_out]
+    parts += ["\n## By document: words, and pages; – where it does not compile\n"]
+    parts += [f"| | pages | {' | '.join(found)} |", "|---" * (len(found) + 2) + "|"]
+    for place, (kind, count) in enumerate(pages.items()):
+        cells = [_both(each[place][0]) for each in found.values()]
+        parts.append(f"| {kind} | {count or ''} | {' | '.join(cells)} |")
+    return "\n".join([*parts, f"\n{conditions()}\n"])
+
+
+def _both(verdict: DocumentVerdict) -> str:
+    if not verdict.compiled:
+        return "–"
+    if verdict.words is None or verdict.pages is None:
+        return "compiles"
+    return f"{verdict.words:.2f}, {verdict.pages:.2f}"
+
+
+def _interval(values: list[float]) -> str:
+    if not values:
+        return ""
+    table = np.array([(value, 1.0) for value in values])
+    low, high = bootstrap.interval(table, partial(_share, 0, 1))
+    return f"{np.mean(values):.3f} ({low:.3f}–{high:.3f})"

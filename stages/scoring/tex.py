@@ -116,10 +116,11 @@ class Typesetter:
                 lines.advance(len(part))
         return [known[formula] for formula in formulas]
 
-    def pages(self, document: Path) -> list[Picture] | None:
+    def pages(self, document: Path, pdf: Path | None = None) -> list[Picture] | None:
         """The pages of a document, each cropped to its ink; None where LaTeX tells of an error.
 
-        document: its main file; the files beside it can be read, and no others.
+        document: its main file; the files beside it can be read, and no others.   pdf: where a copy
+        of what LaTeX made goes.
         """
         with tempfile.TemporaryDirectory(dir=self._folder.name) as name:
             folder = Path(name, "run")
@@ -128,7 +129,10 @@ class Typesetter:
                 said = _run(folder, ["pdflatex", *OPTIONS, document.name], DOCUMENT_CPU_SECONDS)
             if said is None or re.search("^! ", said, re.MULTILINE):
                 return None
-            return _pixels(folder, document.with_suffix(".pdf").name)
+            made = folder / document.with_suffix(".pdf").name
+            if pdf and made.is_file():
+                shutil.copyfile(made, pdf)
+            return _pixels(folder, made.name)
 
     def _drawn(self, formulas: list[str], mode: Mode) -> list[Picture | None]:
         drawn: list[Picture | None] = []
