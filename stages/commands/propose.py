@@ -18,7 +18,7 @@ from stages import imports, tasks
 from stages.backends.shared import checkpoints
 from stages.backends.shared.fingerprint import fingerprint
 from stages.commands import own_files
-from stages.corpus.clean import isin_sorted
+from stages.corpus.duplicates import isin_sorted
 from stages.corpus.split import normalise
 from stages.errors import UserError
 from stages.files import as_line, digest, read_lines, require_writable, write_lines

@@ -72,7 +72,7 @@ def page(made: Converted, title: str) -> str:
         for piece in shown
     ]
     asked = [each for each in dict.fromkeys(sources) if each and len(each) <= MAX_SOURCE_CHARACTERS]
-    with Renderer(pictures=True) as renderer:
+    with Renderer(wanted="picture") as renderer:
         pictures = dict(zip(asked, renderer.render(asked, "document"), strict=True))
     rows = "\n".join(
         _row(made, piece, pictures.get(source))
