@@ -167,7 +167,7 @@ def test_candidates_of_a_run_begin_with_its_greedy_answer(tmp_path, monkeypatch)
     answerer = pytorch.Answerer(run, base, settings_with(generation={"max_new_tokens": 12}))
     found = answerer.candidates(asked, 4)
     assert [row[0][0] for row in found] == answerer.respond(asked)
-    assert all(len({text for text, _ in row}) == len(row) == 4 for row in found)
+    assert all(1 < len({text for text, _ in row}) == len(row) <= 4 for row in found)
     sampled = settings_with(
         generation={"max_new_tokens": 12, "temperature": 1.0, "batch_size": 3}, seed=7
     )

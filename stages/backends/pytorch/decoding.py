@@ -153,8 +153,7 @@ def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache 
     is told the positions of its tokens: the padding of shorter prompts lies behind the shared ids,
     so that tokens must attend to all that is not masked.
     """
-    takes_positions = "position_ids" in inspect.signature(causal_model(model).forward).parameters
-    if len(prompts) < 2 or not takes_positions:
+    if len(prompts) < 2 or not takes_positions(model):
         return 0, None
     shared = min(batches.common_beginning(prompts), min(map(len, prompts)) - 1)
     if shared < SHORTEST_PREFIX_TOKENS:
@@ -163,6 +162,11 @@ def shared_prefix(model: Any, prompts: Sequence[list[int]]) -> tuple[int, Cache 
         torch.tensor([prompts[0][:shared]], device=model.device), use_cache=True
     ).past_key_values
     return (shared, start) if is_plain(start) else (0, None)
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether a model is told the positions of its tokens, and needs not count them itself."""
+    return "position_ids" in inspect.signature(causal_model(model).forward).parameters
 
 
 def is_plain(cache: Any) -> bool:

@@ -15,11 +15,15 @@ class Lines:
 
     def __init__(self, model: Any, pad: int) -> None:
         self.model, self.pad = model, pad
+        self.cache: Cache | None = None
 
     @torch.no_grad()
     def begin(self, prompts: Sequence[list[int]], most: int) -> Likeliest:
         self.most = most
         self.ids = [list(prompt) for prompt in prompts]
+        self.cache = None
+        if not decoding.takes_positions(self.model):
+            return self._alone()
         shared, start = decoding.shared_prefix(self.model, prompts)
         longest = max(map(len, prompts))
         ids, mask = decoding.padded(prompts, longest, self.pad)
@@ -66,7 +70,7 @@ class Lines:
         return self._likeliest(
             torch.cat(
                 [
-                    self.model(torch.tensor([ids], device=self.mask.device)).logits[:, -1]
+                    self.model(torch.tensor([ids], device=self.model.device)).logits[:, -1]
                     for ids in self.ids
                 ]
             )
