@@ -30,7 +30,9 @@ Scored = dict[tuple[str, str], dict[str, Any]]  # (test set, row id) -> a line o
 
 
 def main(task: str) -> None:
-    parents = dict(stage_config.load("compare", task)["parents"])
+    config = stage_config.load("compare", task)
+    trained = dict(config["parents"])
+    parents = trained | dict(config.get("variants", ()))
     score = tasks.score(task)
     scored = {run: read_scored(Path("data/scored", task, f"{run}.jsonl")) for run in parents}
     folder = Path("metrics/compare", task)
@@ -52,7 +54,7 @@ def main(task: str) -> None:
         ("run", "category", "score", "rows"),
         grouped_scores(scored, score, "category"),
     )
-    write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, parents))
+    write_table(folder / "curves.csv", ("run", "step", "split", "loss"), curves(task, trained))
     Console(width=110).print(table(task, chain))
 
 

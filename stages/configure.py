@@ -90,14 +90,22 @@ def decisions(params: Params) -> Iterator[Decision]:
         yield Decision("initialise", name, {"base": without_neutral_values(base)})
     for name in params.runs:
         yield from decisions_of(params, name)
+    for name in params.variants:
+        yield from decisions_of_answers(params, name)
     for task in params.compare:
         parents = [[name, run.parent] for name, run in params.runs.items() if run.task == task]
-        yield Decision("compare", task, {"parents": parents}, task)
+        variants = [
+            [name, f"models/{variant.model_of}"]
+            for name, variant in params.variants.items()
+            if variant.task == task
+        ]
+        compared = {"parents": parents} | ({"variants": variants} if variants else {})
+        yield Decision("compare", task, compared, task)
 
 
 def decisions_of(params: Params, name: str) -> Iterator[Decision]:
-    """Those of one run: what decides its weights, what it is trained on, how it answers, what it is
-    judged by.
+    """Those of one run: what decides its weights and what it is trained on, and those of its
+    answers.
     """
     run, settled = params.runs[name], params.resolve(name)
     training = {
@@ -107,24 +115,32 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
     }
     if settled.method == "full":
         training.pop("lora", None)  # of no use to it: another rank must not retrain it
-    answers = without_neutral_values(answering(settled))
     del training["save_total_limit"]
     training.pop("launch", None)
     if settled.exact == "portable":  # any number of them gives the same bytes
         training.pop("threads", None)
-        answers.pop("threads", None)
-    tests = [
-        corpus
-        for corpus, spec in params.corpora.items()
-        if spec.task == run.task and not spec.valid_only
-    ]
     validated = {run.validation: 1.0} if run.validation else params.shares(name)
-    task, base, backend = {"task": run.task}, {"base": run.base}, settled.backend
-    # What transformers' tokenizers are made with, and what renders their chat templates.
-    packages: tuple[str, ...] = ("tokenizers", "jinja2")
-    if backend == "pytorch" and (settled.method == "qlora" or settled.optim.startswith("paged")):
-        packages += ("bitsandbytes",)  # transformers imports it for these
+    task = {"task": run.task}
+    yield Decision(
+        "mix",
+        name,
+        task
+        | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}
+        | {"tests": tests_of(params, run.task)},
+    )
+    start = task | {"base": run.base, "corpus": run.corpus, "parent": run.parent}
+    trains = {"run": start, "shares": params.shares(name), "settings": training}
+    yield Decision("train", name, trains, run.task, settled.backend, imported_indirectly(settled))
+    yield from decisions_of_answers(params, name)
 
+
+def decisions_of_answers(params: Params, name: str) -> Iterator[Decision]:
+    """Of a run or a variant of one: how it answers, and what it is judged by."""
+    of = params.variants[name].model_of if name in params.variants else name
+    run, settled = params.runs[of], params.resolve(name)
+    answers = without_neutral_values(answering(settled))
+    if settled.exact == "portable":
+        answers.pop("threads", None)
     conduct = {
         "report_to": settled.report_to,
         "threads": settled.threads,
@@ -132,19 +148,35 @@ def decisions_of(params: Params, name: str) -> Iterator[Decision]:
         "launch": settled.launch.model_dump(),
     }
     yield Decision(CONDUCT, name, conduct)
+    shown = {"task": run.task, "base": run.base, "tests": tests_of(params, run.task)}
+    # The code of a task decides answers where its check chooses among them.
+    checks = run.task if settled.generation.candidates > 1 else ""
     yield Decision(
-        "mix",
+        "predict",
         name,
-        task
-        | {"seed": settled.seed, "shares": {"train": params.shares(name), "valid": validated}}
-        | {"tests": tests},
+        shown | {"model": f"models/{of}", "settings": answers},
+        checks,
+        settled.backend,
+        imported_indirectly(settled),
     )
-    start = task | base | {"corpus": run.corpus, "parent": run.parent}
-    trains = {"run": start, "shares": params.shares(name), "settings": training}
-    yield Decision("train", name, trains, run.task, backend, packages)
-    asked = task | base | {"settings": answers, "tests": tests}
-    yield Decision("predict", name, asked, run.task, backend, packages)
-    yield Decision("evaluate", name, task | base | {"corpus": run.corpus, "tests": tests}, run.task)
+    yield Decision("evaluate", name, shown | {"corpus": run.corpus}, run.task)
+
+
+def tests_of(params: Params, task: str) -> list[str]:
+    return [
+        corpus
+        for corpus, spec in params.corpora.items()
+        if spec.task == task and not spec.valid_only
+    ]
+
+
+def imported_indirectly(settled: settings.Options) -> tuple[str, ...]:
+    """What transformers' tokenizers are made with, and what renders their chat templates; and what
+    transformers imports for some options.
+    """
+    packages: tuple[str, ...] = ("tokenizers", "jinja2")
+    paged = settled.method == "qlora" or settled.optim.startswith("paged")
+    return (*packages, "bitsandbytes") if settled.backend == "pytorch" and paged else packages
 
 
 def without_neutral_values(options: settings.Strict) -> dict[str, Any]:

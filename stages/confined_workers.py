@@ -38,12 +38,15 @@ time: a model that writes loops costs 0.4 s an answer then, shared by the cores.
 class ConfinedWorkers:
     """Processes that answer side by side; used as a context manager, which stops them."""
 
-    def __init__(self, module: str, *arguments: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, module: str, *arguments: str, timeout_seconds: float, patience: int = PATIENCE
+    ) -> None:
         """module: of this project; it ends in `confinement.answer_requests`, and is called with an
         empty folder, `timeout_seconds` and the arguments.   timeout_seconds: of one request.
+        patience: as PATIENCE.
         """
         self.timeout_seconds = timeout_seconds
-        self._patience = PATIENCE
+        self._patience = patience
         self._root = tempfile.TemporaryDirectory(prefix="confined-")
         Path(self._root.name).chmod(0o500)
         command = [sys.executable, "-P", "-m", module, self._root.name, str(timeout_seconds)]
@@ -60,7 +63,7 @@ class ConfinedWorkers:
 
     def answers(self, requests: Sequence[Any], work: str, unit: str) -> list[Any]:
         """The answer to each request, both of them what JSON can hold; None where its worker failed
-        at it, or did not survive it.
+        at it, and `Stopped.there` where it did not survive it.
 
         work, unit: what the lines of progress call it.
         """
@@ -74,10 +77,9 @@ class ConfinedWorkers:
             self._patience -= len(again)
             patient = [requests[at] for at in again]
             answers = self._answered(patient, self.timeout_seconds, 1, lambda count: None)
-            found = [*found]
             for at, answer in zip(again, answers, strict=True):
                 found[at] = answer
-        return [None if answer is Stopped.there else answer for answer in found]
+        return found
 
     def _answered(
         self,

@@ -48,7 +48,15 @@ DISTRIBUTIONS = {
 }  # so that the slow look through all that is installed is not needed
 NOT_INSTALLED = "not installed"
 LOADERS = {
-    "tasks": {"corpus", "score", "synthetic", "document", "references", "proposals"},
+    "tasks": {
+        "corpus",
+        "score",
+        "synthetic",
+        "document",
+        "references",
+        "candidates",
+        "proposals",
+    },
     "backends": {"load"},
 }
 """The functions of these packages that load a module by its name, by way of contracts.py."""

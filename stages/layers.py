@@ -5,7 +5,18 @@ from typing import Any
 
 from pydantic import Field
 
-from stages.settings import Answering, Base, Corpus, Options, Run, Source, Split, Strict, Synthetic
+from stages.settings import (
+    Answering,
+    Base,
+    Corpus,
+    Options,
+    Run,
+    Source,
+    Split,
+    Strict,
+    Synthetic,
+    Variant,
+)
 
 
 class Params(Strict):
@@ -23,6 +34,7 @@ class Params(Strict):
     bases: dict[str, Base]
     corpora: dict[str, Corpus]
     runs: dict[str, Run]
+    variants: dict[str, Variant] = Field({}, description="other ways in which runs answer")
 
     def options(self, presets: Iterable[str], *changes: dict[str, Any]) -> Options:
         """defaults < presets, in the order they are named < changes, in their order."""
@@ -30,7 +42,10 @@ class Params(Strict):
         return Options.model_validate(merge(self.defaults, *named, *changes))
 
     def resolve(self, run: str) -> Options:
-        """defaults < presets < task < the run's own."""
+        """defaults < presets < task < the run's own < those of a variant of it."""
+        if variant := self.variants.get(run):
+            of_run = self.resolve(variant.model_of).model_dump()
+            return Options.model_validate(merge(of_run, {"generation": variant.generation}))
         spec = self.runs[run]
         presets = [spec.preset] if isinstance(spec.preset, str) else spec.preset
         return self.options(presets, self.tasks[spec.task], spec.model_extra or {})

@@ -11,7 +11,7 @@ from stages.errors import UserError, nearest
 from stages.layers import Params
 from stages.references import broken_references
 from stages.schema_faults import DEFAULTS, faults_of
-from stages.settings import RUN_KEYS, Options
+from stages.settings import RUN_KEYS, Options, Run
 
 PARAMS = Path("params.yaml")
 MERGED = (
@@ -54,6 +54,10 @@ def validate(text: str, path: Path) -> Params:
             for name, layer in raw[group].items()
         }
         layers |= {f"runs.{name}": _without(run, RUN_KEYS) for name, run in raw["runs"].items()}
+        layers |= {
+            f"variants.{name}": {"generation": variant["generation"]}
+            for name, variant in raw.get("variants", {}).items()
+        }
         faults = [
             fault
             for place, layer in layers.items()
@@ -92,6 +96,17 @@ def entry(entries: dict[str, Any], name: str, group: str) -> Any:
     if name not in entries:
         raise UserError(f"params.yaml: no `{name}` under `{group}`{nearest(name, list(entries))}")
     return entries[name]
+
+
+def run_entry(params: Params, name: str) -> Run:
+    """One of `runs`; raises UserError, which says of a variant whose weights it has."""
+    if name in params.variants:
+        of = params.variants[name].model_of
+        raise UserError(
+            f"{name}: has no weights of its own; it answers with those of {of}, so name {of}"
+        )
+    run: Run = entry(params.runs, name, "runs")
+    return run
 
 
 def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

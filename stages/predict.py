@@ -12,6 +12,7 @@ from typing import Any
 from stages import backends, command_line, stage_config
 from stages.backends.shared import answer_cache, workers
 from stages.backends.shared.answerers import Answerers
+from stages.checked import checked
 from stages.files import write_lines
 from stages.records import Prediction, Row, RowFile
 from stages.settings import Answering, Launch
@@ -27,7 +28,7 @@ def main(run: str) -> None:
         corpus: RowFile(Path("data/prepared", config["task"], "test", f"{corpus}.jsonl"))
         for corpus in config["tests"]
     }
-    models = {"run": f"models/{run}", "base": config["base"]}
+    models = {"run": config["model"], "base": config["base"]}
     write_lines(
         Path("data/predictions", f"{run}.jsonl"),
         (
@@ -54,8 +55,12 @@ def answered(
     @cache
     def loaded() -> Any:
         if processes > 1:
-            return Answerers(model, base, settings, processes)
-        return backends.load(settings.backend, settings.exact).answerer(model, base, settings)
+            answerer: Any = Answerers(model, base, settings, processes)
+        else:
+            answerer = backends.load(settings.backend, settings.exact).answerer(
+                model, base, settings
+            )
+        return checked(answerer, config["task"], settings)
 
     cached = answer_cache.Answers(answer_cache.path_of(model, base, config))
     try:

@@ -11,10 +11,11 @@ from pathlib import Path
 from stages import backends, tasks
 from stages.errors import nearest
 from stages.layers import Params
-from stages.settings import Run
+from stages.settings import VARIANT_KEYS, Options, Run
 from stages.text import chat_templates
 
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")
+VARIANT = re.compile(NAME.pattern + "-[a-z0-9_]+")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # dvc.yaml puts keys into shell commands and paths
 
 
@@ -26,6 +27,11 @@ def broken_references(params: Params) -> list[str]:
         _misspelt_paths(params)
         or [*_outside(params), *(fault for look in LOOKS for fault in look(params))]
         or [f"`runs.{name}`: {why}" for name in params.runs for why in _refused(params, name)]
+        or [
+            f"`variants.{name}`: {why}"
+            for name in params.variants
+            for why in _refused(params, name)
+        ]
     )
 
 
@@ -129,6 +135,36 @@ def _runs(params: Params) -> Iterator[str]:
                 yield f"`runs.{name}.{key}`: {why}"
 
 
+def _variants(params: Params) -> Iterator[str]:
+    """Variants of no run, or of another task's, and options of theirs that would train something."""
+    for name, variant in params.variants.items():
+        place = f"`variants.{name}"
+        if name in params.runs or not VARIANT.fullmatch(name):
+            yield (
+                f"{place}`: a variant is named TASK-NNN-WORD, as in `typst-002-checked`, and not as a run"
+            )
+        for key in variant.model_extra or {}:
+            if key in Options.model_fields or key in Run.model_fields:
+                yield (
+                    f"{place}.{key}`: a variant trains nothing and differs in `generation` alone; set "
+                    f"{key} in a run"
+                )
+            else:
+                yield f"{place}.{key}` is no option{nearest(key, VARIANT_KEYS)}"
+        if variant.model_of in params.variants:
+            yield (
+                f"{place}.model_of`: {variant.model_of} is a variant, which has no weights; name a run"
+            )
+        elif variant.model_of not in params.runs:
+            near = nearest(variant.model_of, list(params.runs))
+            yield f"{place}.model_of`: no run `{variant.model_of}`{near}"
+        elif (of := params.runs[variant.model_of].task) != variant.task:
+            yield (
+                f"{place}.model_of`: {variant.model_of} belongs to task {of}, the variant to "
+                f"{variant.task}"
+            )
+
+
 def _circles(params: Params) -> Iterator[str]:
     needs = {f"models/{name}": (run.base, run.parent) for name, run in params.runs.items()}
     try:
@@ -141,7 +177,7 @@ def _circles(params: Params) -> Iterator[str]:
         )
 
 
-LOOKS = (_versions, _keys, _tasks, _bases, _corpora, _runs, _circles)
+LOOKS = (_versions, _keys, _tasks, _bases, _corpora, _runs, _variants, _circles)
 
 
 def _paths(params: Params) -> list[tuple[str, str]]:
@@ -192,7 +228,13 @@ def _refused(params: Params, run: str) -> list[str]:
         return [f"no chat template `{name}` in stages/text/chat_templates{nearest(name, there)}"]
     if settings.exact == "machine" and not settings.threads:
         return ["exact: machine needs a number of threads, by which the last bits differ; set it"]
-    scores_steps = tasks.corpus(params.runs[run].task).SCORES_STEPS
+    task = (params.runs.get(run) or params.variants[run]).task
+    if settings.generation.candidates > 1 and not tasks.has_candidates(task):
+        return [
+            f"generation.candidates: task {task} has no check by which one of several answers could "
+            "be chosen; leave it out"
+        ]
+    scores_steps = tasks.corpus(task).SCORES_STEPS
     return backends.limits(settings.backend).refuses(settings, scores_steps)
 
 
@@ -202,6 +244,8 @@ def _no_model(params: Params, run: Run, key: str) -> str:
     made = {f"models/bases/{name}" for name in params.bases} | {
         f"models/{name}" for name in params.runs
     }
+    if (variant := params.variants.get(path.removeprefix("models/"))) is not None:
+        return f"{path} has no weights of its own; name models/{variant.model_of}"
     if path not in made and not Path(path).exists():
         return f"no model `{path}`{nearest(path, sorted(made))}"
     grown = params.runs.get(path.removeprefix("models/"))

@@ -6,7 +6,7 @@ its settings in lineage.json, as they were. Every other option is required, and 
 params.yaml: under `defaults`, or in the entry that it belongs to.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +42,14 @@ class Generation(Strict):
         gt=0, le=1, description="share of the probability that is sampled from; 1 = all of it"
     )
     batch_size: int = Field(ge=1, description="rows answered at once")
+    candidates: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="answers of which one is chosen by the task's check, such as whether Typst "
+        "compiles: the first one (greedy, or sampled by temperature), unless it does not pass and "
+        "another one of a beam of this width does, of these the likeliest; 1 = no check",
+    )
     answered_share: float = Field(
         1.0,
         ge=0,
@@ -377,3 +385,17 @@ class Run(BaseModel):
 
 
 RUN_KEYS = tuple(Run.model_fields)
+
+
+class Variant(BaseModel):
+    """Another way in which a run's model answers, scored as a run of its own; it trains nothing."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    task: str
+    model_of: str = Field(description="the run whose weights answer")
+    generation: dict[str, Any] = Field(
+        description="what differs from how that run answers; as in Options"
+    )
+
+
+VARIANT_KEYS = tuple(Variant.model_fields)

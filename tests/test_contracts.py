@@ -17,6 +17,7 @@ PROTOCOLS = {
     "synthetic": "tasks.Synthetic",
     "document": "tasks.Document",
     "references": "tasks.References",
+    "candidates": "tasks.Candidates",
     "proposals": "tasks.Proposals",
 }
 

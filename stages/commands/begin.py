@@ -116,6 +116,11 @@ def demo_of(params: Params, kept_tasks: Collection[str]) -> dict[str, list[str]]
     files = {params.corpora[name].file for name in corpora}
     made = {item.file for item in params.synthetic.values()}
     of_demo = {name for name, corpus in params.corpora.items() if corpus.file in made}
+    gone = {
+        name
+        for name, run in params.runs.items()
+        if name not in runs and run.corpus in of_demo - corpora
+    }
     return {
         "corpora": [name for name in params.corpora if name in of_demo - corpora],
         "synthetic": [name for name, item in params.synthetic.items() if item.file not in files],
@@ -124,11 +129,8 @@ def demo_of(params: Params, kept_tasks: Collection[str]) -> dict[str, list[str]]
             for name, base in params.bases.items()
             if name not in bases and base.corpus in of_demo - corpora
         ],
-        "runs": [
-            name
-            for name, run in params.runs.items()
-            if name not in runs and run.corpus in of_demo - corpora
-        ],
+        "runs": [name for name in params.runs if name in gone],
+        "variants": [name for name, item in params.variants.items() if item.model_of in gone],
     }
 
 

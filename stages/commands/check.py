@@ -18,7 +18,7 @@ from stages import backends, settings, stage_config
 from stages.commands.read_corpus import read_corpus
 from stages.errors import UserError
 from stages.layers import Params
-from stages.params import entry, load_params
+from stages.params import load_params, run_entry
 from stages.records import Row
 
 
@@ -57,7 +57,7 @@ def check(
                 "checkpoints"
             )
         return
-    spec = entry(params.runs, run, "runs")
+    spec = run_entry(params, run)
     run_settings = params.resolve(run)
     kinds = dict[str, Row]()
     looks: list[tuple[str, Callable[[], str]]] = [
@@ -127,12 +127,12 @@ def kept_answers(params: Params) -> set[Path]:
     from stages.backends.shared import answer_cache
 
     kept = set[Path]()
-    for run, spec in params.runs.items():
-        for model in (f"models/{run}", spec.base):
+    for run in (*params.runs, *params.variants):
+        for by in ("model", "base"):
             # its config or its weights are not here: not made yet, or not checked out
             with suppress(UserError, OSError):
                 config = stage_config.load("predict", run)
-                kept.add(answer_cache.path_of(model, spec.base, config))
+                kept.add(answer_cache.path_of(config[by], config["base"], config))
     return kept
 
 

@@ -14,7 +14,7 @@ from stages import settings
 from stages.backends.shared import process
 from stages.errors import UserError
 from stages.files import atomic_folder, read_json, write_json
-from stages.params import entry, load_params
+from stages.params import load_params, run_entry
 
 
 class Form(StrEnum):
@@ -60,7 +60,7 @@ def export(
 
       python -m stages export gec-002 -o out/gec-002-mlx --form mlx
     """
-    spec = entry(load_params().runs, run, "runs")
+    spec = run_entry(load_params(), run)
     model = Path("models", run)
     if not model.is_dir():
         raise UserError(

@@ -13,7 +13,7 @@ from stages.commands import own_files, shown_outcomes
 from stages.errors import UserError, nearest
 from stages.layers import Params
 from stages.outcomes import ByKey, Outcome
-from stages.params import entry, load_params
+from stages.params import load_params, run_entry
 from stages.records import target
 
 
@@ -73,7 +73,7 @@ def inspect(
       python -m stages new typst draft.jsonl --note "delimiters, mended by hand"
     """
     params = load_params()
-    spec = entry(params.runs, run, "runs")
+    spec = run_entry(params, run)
     scored = outcomes.once(outcomes.of_run(spec.task, run))
     parent = _parent(params, run)
     if draft:
@@ -134,7 +134,7 @@ def _parent(params: Params, run: str) -> str:
 
 def _of_other(params: Params, task: str, run: str, scored: list[Outcome]) -> ByKey:
     """What another run made of the same rows."""
-    other = entry(params.runs, run, "runs").task
+    other = run_entry(params, run).task
     if other != task:
         raise UserError(f"{run}: a run of {other}; name one of {task}, which answers the same rows")
     found = {outcome.key: outcome for outcome in outcomes.of_run(task, run)}

@@ -12,7 +12,7 @@ import typer
 from stages.commands.next_run import ancestors
 from stages.errors import UserError
 from stages.layers import Params
-from stages.params import entry
+from stages.params import run_entry
 
 Runs = Annotated[list[str], typer.Argument(help="runs of params.yaml")]
 Remote = Annotated[
@@ -32,7 +32,7 @@ def needs_of(params: Params, runs: Iterable[str]) -> Needs:
     """
     needs: Needs = {}
     for run in dict.fromkeys(runs):
-        task = entry(params.runs, run, "runs").task
+        task = run_entry(params, run).task
         line = [*ancestors(params, run), run]
         targets = ["configure"]
         for corpus, spec in params.corpora.items():

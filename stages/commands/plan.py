@@ -12,7 +12,7 @@ from rich.table import Table
 from stages import backends
 from stages.commands.edited_params import edited_params
 from stages.errors import UserError
-from stages.params import PARAMS, entry, load_params
+from stages.params import PARAMS, load_params, run_entry
 from stages.settings import Launch, Strategy
 
 
@@ -42,7 +42,7 @@ def plan(
     from stages.backends.shared import memory, model_folders, workers
 
     params = load_params()
-    spec, settings = entry(params.runs, run, "runs"), params.resolve(run)
+    spec, settings = run_entry(params, run), params.resolve(run)
     asked = {"processes": processes, "strategy": strategy}
     changed = {name: value for name, value in asked.items() if value is not None}
     if changed:

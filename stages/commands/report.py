@@ -63,7 +63,11 @@ def report(
     with tempfile.TemporaryDirectory() as scratch:
         copies = [Copy(Path()), *_copies(revision_names or [], compared, Path(scratch))]
         runs = {
-            task: [run for run, spec in params.runs.items() if spec.task == task]
+            task: [
+                run
+                for run, spec in (*params.runs.items(), *params.variants.items())
+                if spec.task == task
+            ]
             for task in compared
         }
         total = sum(map(len, runs.values())) * len(copies)

@@ -46,6 +46,6 @@ class KeptConverters:
         found: dict[str, dict[str, str]] = {source: {} for source in sources}
         answers = self._workers.answers(asked, "converting", "formulas by each converter")
         for (name, source), answer in zip(asked, answers, strict=True):
-            if answer and answer.strip():
+            if isinstance(answer, str) and answer.strip():
                 found[source][name] = answer.strip()
         return [found[source] for source in sources]

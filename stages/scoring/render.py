@@ -13,7 +13,7 @@ signs, so that it cannot close the formula around it.
 import re
 from collections.abc import Sequence
 
-from stages.confined_workers import ConfinedWorkers
+from stages.confined_workers import PATIENCE, ConfinedWorkers, Stopped
 from stages.scoring import render_worker
 from stages.scoring.render_worker import Mode, Wanted
 
@@ -31,7 +31,9 @@ class Renderer:
     timeout_seconds: the time limit of one source. A source usually takes 1 ms, so that a limit of
     seconds stops only loops.   wanted: what is answered with: fingerprints, or the first page as
     SVG, or all pages as PNG, one after another.   known: what was compiled before, which is added
-    to.
+    to.   patience: as of ConfinedWorkers.
+
+    `stopped` has the sources, by mode, that were stopped by their time limit.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Renderer:
         timeout_seconds: float = 3.0,
         wanted: Wanted = "fingerprint",
         known: Known | None = None,
+        patience: int = PATIENCE,
     ) -> None:
         self._known: Known = {} if known is None else known
+        self.stopped = set[tuple[str, Mode]]()
         self._workers = ConfinedWorkers(
-            render_worker.__name__, wanted, timeout_seconds=timeout_seconds
+            render_worker.__name__, wanted, timeout_seconds=timeout_seconds, patience=patience
         )
 
     def __enter__(self) -> "Renderer":
@@ -65,7 +69,9 @@ class Renderer:
         requests = [(mode, source) for source in waiting]
         pictures = self._workers.answers(requests, "rendering", "sources")
         for source, picture in zip(waiting, pictures, strict=True):
-            self._known[source, mode] = None if picture is None else bytes.fromhex(picture)
+            if picture is Stopped.there:
+                self.stopped.add((source, mode))
+            self._known[source, mode] = bytes.fromhex(picture) if isinstance(picture, str) else None
         return [self._known[source, mode] for source in sources]
 
 

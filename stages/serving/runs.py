@@ -9,6 +9,7 @@ from typing import Any
 from stages import backends, tasks
 from stages.backends import Answerer
 from stages.backends.shared import cards
+from stages.checked import checked
 from stages.errors import UserError
 from stages.layers import Params, answering
 from stages.params import entry
@@ -18,16 +19,19 @@ from stages.settings import Answering
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """settings: how it answers where nobody asks otherwise, the same as in an evaluation."""
+    """model: the run whose weights it has, itself but for variants.   settings: how it answers where
+    nobody asks otherwise, the same as in an evaluation.
+    """
 
     name: str
+    model: str
     task: str
     base: str
     settings: Answering
 
     @property
     def folder(self) -> Path:
-        return Path("models", self.name)
+        return Path("models", self.model)
 
     def question(self, text: str) -> Row:
         """Raises UserError for a text that the task cannot read."""
@@ -36,17 +40,20 @@ class TrainedRun:
     def load(self) -> Answerer:
         backend = backends.load(self.settings.backend, self.settings.exact)
         cards.choose_one()  # and no lock: no training waits until a prompt or a page is closed
-        return backend.answerer(self.folder.as_posix(), self.base, self.settings)
+        answerer = backend.answerer(self.folder.as_posix(), self.base, self.settings)
+        answers: Answerer = checked(answerer, self.task, self.settings)
+        return answers
 
 
 def trained_run(params: Params, name: str) -> TrainedRun:
     """Raises UserError for a name that params.yaml has not, and for a run that is not trained."""
-    spec = entry(params.runs, name, "runs")
-    run = TrainedRun(name, spec.task, spec.base, answering(params.resolve(name)))
+    model = params.variants[name].model_of if name in params.variants else name
+    spec = entry(params.runs, model, "runs")
+    run = TrainedRun(name, model, spec.task, spec.base, answering(params.resolve(name)))
     if not run.folder.is_dir():
         raise UserError(
-            f"models/{name}: not trained yet; run `dvc repro train@{name}`, or `dvc pull "
-            f"models/{name}` where a remote has it"
+            f"models/{model}: not trained yet; run `dvc repro train@{model}`, or `dvc pull "
+            f"models/{model}` where a remote has it"
         )
     return run
 

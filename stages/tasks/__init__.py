@@ -2,8 +2,9 @@
 
 The protocols below say what each module of a task must define. Every task has corpus.py and
 score.py. A task with a demo grammar has synthetic.py; a task whose documents `apply` can convert
-has document.py, one whose references may be such that no answer to them is right has references.py,
-and one of which `propose` can make training rows from inputs alone has proposals.py.
+has document.py, one whose answers can be checked without a reference has candidates.py, one whose
+references may be such that no answer to them is right has references.py, and one of which `propose`
+can make training rows from inputs alone has proposals.py.
 """
 
 import random
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from stages import contracts
 from stages.corpus.examples import BadLine, Example
@@ -133,6 +134,27 @@ class Document(Protocol):
         """
 
 
+class Check(Protocol):
+    """Check of candidates.py, a context manager: whether an answer can be right at all, told
+    without a reference.
+    """
+
+    def passes(self, rows: Sequence[Row], answers: Sequence[str]) -> list[bool | None]:
+        """Of each row's answer; None where that takes longer than an answer may take."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Candidates(Protocol):
+    """candidates.py: by what one of several answers is chosen."""
+
+    @property
+    def Check(self) -> "type[Check]":
+        """The check, made anew for each lot of rows."""
+
+
 class References(Protocol):
     """Of a task whose references can be such that no answer to them is right."""
 
@@ -211,6 +233,17 @@ def document(task: str) -> Document | None:
     """None where the task has no documents."""
     module = f"{__name__}.{task}.document"
     return contracts.load(module, Document) if find_spec(module) else None
+
+
+def candidates(task: str) -> Candidates:
+    """Of a task of which `has_candidates`."""
+    loaded: Candidates = contracts.load(f"{__name__}.{task}.candidates", Candidates)
+    return loaded
+
+
+def has_candidates(task: str) -> bool:
+    """Whether answers can be checked."""
+    return find_spec(f"{__name__}.{task}.candidates") is not None
 
 
 def references(task: str) -> References | None:
