@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         results[name] = judged(options.folder, name, rows, answers, facts)
     for name in options.run:
         for how, ask in own_runs.ways(name):
-            answers = kept(options.folder, how, rows, ask)
+            answers = kept(options.folder, how, rows, ask, own_runs.AT_ONCE)
             results[how] = judged(options.folder, how, rows, answers, facts)
     if not tex.available():
         left_out.append(f"No picture is compared: LaTeX is not there (`{tex.INSTALL}`)")
@@ -100,7 +100,11 @@ def run_documents(options: argparse.Namespace) -> None:
             left_out.append(why)
         else:
             asks[name] = partial(peers.document, name)
-    asks |= {f"{name}, whole converter": partial(own_runs.paper, name) for name in options.run}
+    asks |= {
+        f"{name}, {way}": partial(own_runs.paper, name, by)
+        for name in options.run
+        for way, by in own_runs.WAYS.items()
+    }
     found: dict[str, list[tuple[judge_documents.DocumentVerdict, float]]] = {}
     with ProgressLines("documents", len(asks) * len(written), "documents") as lines:
         for system, ask in asks.items():
@@ -122,7 +126,11 @@ AT_ONCE = 50
 
 
 def kept(
-    folder: Path, name: str, rows: list[Row], ask: Callable[[list[str]], Iterable[peers.Answer]]
+    folder: Path,
+    name: str,
+    rows: list[Row],
+    ask: Callable[[list[str]], Iterable[peers.Answer]],
+    at_once: int = AT_ONCE,
 ) -> list[peers.Answer]:
     """The answers of a system, of which those that an earlier call has kept are not asked for."""
     path = folder / "answers" / f"{name.replace(' ', '_')}.jsonl"
@@ -139,8 +147,8 @@ def kept(
         path.open("a", encoding="utf-8") as file,
         ProgressLines(name, len(waiting), "rows") as lines,
     ):
-        for at in range(0, len(waiting), AT_ONCE):
-            part = waiting[at : at + AT_ONCE]
+        for at in range(0, len(waiting), at_once):
+            part = waiting[at : at + at_once]
             for latex, answer in zip(part, ask(part), strict=True):
                 known[latex] = answer
                 file.write(json.dumps({"latex": latex, **asdict(answer)}) + "\n")

@@ -14,8 +14,11 @@ SWAPS = {
         (r"\int", r"\sum"), (r"\cup", r"\cap"), (r"\partial", r"\nabla"),
     ],
     "digit": [(str(digit), str((digit + 3) % 10)) for digit in range(10)],
-    "letter": [(one, other) for one, other in zip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNPQRSTUVWXYZ",
-                                                  "bcdehgkhjkmznmpqrstuywyxzaBCDFHGKJKMLNMPRQTSVUWXYZA", strict=True)],
+    "letter": [
+        (letters[place], letters[(place + 3) % 26])
+        for letters in ("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        for place in range(26)
+    ],
     "greek": [
         (r"\alpha", r"\beta"), (r"\beta", r"\gamma"), (r"\gamma", r"\delta"), (r"\mu", r"\nu"),
         (r"\nu", r"\mu"), (r"\lambda", r"\pi"), (r"\phi", r"\theta"), (r"\sigma", r"\rho"),

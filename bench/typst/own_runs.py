@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from bench.typst.peers import Answer
@@ -19,11 +20,18 @@ DISPLAYED = "\\[%s\\]"
 DOCUMENT = "\\documentclass{article}\n\\usepackage{amsmath,amssymb}\n\\begin{document}\n%s\n\\end{document}\n"
 
 
+WAYS = {"the whole converter": "all", "its rules alone": "rules", "its model alone": "model"}
+"""What `apply --by` is asked for, by its name in the tables."""
+
+AT_ONCE = 300
+"""Formulas of a call: a call begins with loading the model."""
+
+
 def ways(run: str) -> list[tuple[str, Ask]]:
     """(name, how it is asked): each formula as a line; all of them as one document."""
     return [
         (run, lambda formulas: lines(run, formulas)),
-        (f"{run}, whole converter", lambda formulas: document(run, formulas)),
+        *((f"{run}, {name}", partial(document, run, by)) for name, by in WAYS.items()),
     ]
 
 
@@ -37,7 +45,7 @@ def lines(run: str, formulas: list[str]) -> list[Answer]:
     return [Answer(answer, seconds) for answer in answers]
 
 
-def document(run: str, formulas: list[str]) -> list[Answer]:
+def document(run: str, by: str, formulas: list[str]) -> list[Answer]:
     """Each formula as a displayed one of a document, whose Typst is cut at the paragraphs between."""
     parts = [
         f"{formula if is_document(formula) else DISPLAYED % formula}\n\n{SEPARATOR.format(place)}"
@@ -46,16 +54,16 @@ def document(run: str, formulas: list[str]) -> list[Answer]:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "paper.tex"), Path(folder, "paper.typ")
         given.write_text(DOCUMENT % "\n\n".join(["begin", SEPARATOR.format("s"), *parts]), "utf-8")
-        seconds = _apply(run, given, made) / len(formulas)
+        seconds = _apply(run, given, made, "--by", by) / len(formulas)
         text = made.read_text("utf-8")
     return [cut(text, place, seconds) for place in range(len(formulas))]
 
 
-def paper(run: str, document: Path) -> Answer:
+def paper(run: str, by: str, document: Path) -> Answer:
     """A whole document, with what lies beside it."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "paper.typ")
-        seconds = _apply(run, document, made)
+        seconds = _apply(run, document, made, "--by", by)
         return Answer(made.read_text("utf-8"), seconds)
 
 
@@ -74,9 +82,9 @@ def cut(text: str, place: int, seconds: float) -> Answer:
     )
 
 
-def _apply(run: str, given: Path, made: Path) -> float:
+def _apply(run: str, given: Path, made: Path, *more: str) -> float:
     """The seconds that it took. Ends with what it says where it fails."""
-    command = [sys.executable, "-m", "stages", "apply", run, str(given), "-o", str(made)]
+    command = [sys.executable, "-m", "stages", "apply", run, str(given), "-o", str(made), *more]
     begin = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

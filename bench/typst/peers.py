@@ -1,5 +1,6 @@
 """What LaTeX is converted to Typst with: the converters that there are, and runs of one's own."""
 
+import contextlib
 import json
 import os
 import queue
@@ -174,8 +175,9 @@ class Converter:
     @staticmethod
     def _listen(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
         assert process.stdout
-        for line in process.stdout:
-            lines.put(line)
+        with process.stdout:
+            for line in process.stdout:
+                lines.put(line)
         lines.put("")
 
     def _end(self) -> None:
@@ -183,6 +185,9 @@ class Converter:
         if process:
             process.kill()
             process.wait()
+            assert process.stdin
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
 
 
 def absent(name: str, node_folder: Path) -> str:

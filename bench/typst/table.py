@@ -18,7 +18,7 @@ from stages.processes import cores
 from stages.scoring import bootstrap
 
 FEWEST = 15
-"""Rows that a line of the tables by source and construct needs."""
+"""Rows that a cell of the tables by source and construct needs."""
 
 COLUMNS = ("group", "rows", "system", *(f"{name}{end}" for name in SHARES for end in ("", " low", " high")), "s per 1,000")  # fmt: skip
 
@@ -36,18 +36,23 @@ def lines(rows: Sequence[Row], results: Results) -> list[dict[str, str]]:
             place for place, row in enumerate(rows) if row.construct == name
         ]
     return [
-        {"group": group, "rows": str(len(places)), "system": system, **_cells(table[places])}
+        {
+            "group": group,
+            "rows": str(len(places)),
+            "system": system,
+            **_cells(table[places], 1 if group == "all" else FEWEST),
+        }
         for group, places in groups.items()
         if len(places) >= FEWEST or group == "all"
         for system, table in ((system, statistics(*found)) for system, found in results.items())
     ]
 
 
-def _cells(table: np.ndarray) -> dict[str, str]:
+def _cells(table: np.ndarray, fewest: int) -> dict[str, str]:
     cells = {}
     for name, (total, count) in SHARES.items():
         told = [""] * 3
-        if table[:, count].any():
+        if table[:, count].sum() >= fewest:
             share = partial(_share, total, count)
             values = (share(table.sum(axis=0)), *bootstrap.interval(table, share))
             told = [f"{value:.3f}" for value in values]
@@ -120,11 +125,13 @@ def shown(found: list[dict[str, str]], group: str) -> str:
     told = [f"| | {' | '.join(heads)} | s per 1,000 |", "|---" * (len(heads) + 2) + "|"]
     for line in found:
         if line["group"] == group:
-            cells = [
-                f"{line[name]} ({line[f'{name} low']}–{line[f'{name} high']})" for name in heads
-            ]
+            cells = [_cell(line, name) for name in heads]
             told.append(f"| {line['system']} | {' | '.join(cells)} | {line['s per 1,000']} |")
     return "\n".join(told)
+
+
+def _cell(line: dict[str, str], measure: str) -> str:
+    return f"{line[measure]} ({line[f'{measure} low']}–{line[f'{measure} high']})"
 
 
 def by_group(found: list[dict[str, str]], kind: str, measure: str) -> str:
@@ -135,10 +142,7 @@ def by_group(found: list[dict[str, str]], kind: str, measure: str) -> str:
         if group.startswith(f"{kind}: "):
             of = {line["system"]: line for line in found if line["group"] == group}
             if any(line[measure] for line in of.values()):
-                cells = [
-                    f"{of[name][measure]} ({of[name][f'{measure} low']}–{of[name][f'{measure} high']})"
-                    for name in systems
-                ]
+                cells = [_cell(of[name], measure) for name in systems]
                 rows = next(iter(of.values()))["rows"]
                 told.append(f"| {group.removeprefix(f'{kind}: ')} | {rows} | {' | '.join(cells)} |")
     return "\n".join(told)
