@@ -1,6 +1,7 @@
 """What counts as alike: two pictures of one formula, by whichever program, and no others."""
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -87,6 +88,17 @@ def test_a_page_that_unpacks_to_gigabytes_is_no_picture(monkeypatch: pytest.Monk
     assert of_typst(["#box(width: 20cm, height: 20cm, fill: black)", "x"], "math")[0] is None
 
 
+def test_a_picture_of_thousands_of_parts_is_like_nothing_and_takes_no_minutes() -> None:
+    dots = np.zeros((200, 400), np.uint8)
+    dots[::4, ::4] = 255
+    begin = time.monotonic()
+    assert likeness.likeness(dots, dots) == 0.0
+    (few,) = of_typst(["a + b"], "math")
+    assert few is not None
+    assert likeness.likeness(dots[:40], few) == 0.0
+    assert time.monotonic() - begin < 5
+
+
 def test_pixels_are_made_within_the_limits_of_the_worker() -> None:
     """A page of 40 square metres takes more memory than the worker may have: it costs its worker,
     and no other source.
@@ -94,6 +106,7 @@ def test_pixels_are_made_within_the_limits_of_the_worker() -> None:
     with Renderer(2.0, wanted="pixels") as renderer:
         huge = "#page(width: 6000cm, height: 6000cm)[x]"
         found = renderer.render([huge, "x"], "document")
+    assert of_typst(["#page(width: 210cm, height: 210cm)[x]"], "document") == [None]
     assert found[0] is None
     assert found[1]
     assert found[1].startswith(likeness.PNG)

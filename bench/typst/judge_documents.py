@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from bench.typst import document_worker
 from stages.scoring import tex
-from stages.scoring.likeness import Picture, cropped
+from stages.scoring.likeness import Picture, unpacked
 
 SECONDS, CPU_SECONDS, MEMORY_MB = 120, 60, 4096
 WIDTH = 200
@@ -78,10 +78,8 @@ def of_typst(text: str, beside: Path) -> Pages | None:
             return None
         if done.returncode:
             return None
-        pictures = []
-        for path in sorted(folder.glob("page-*.png")):
-            with Image.open(path) as image:
-                pictures.append(cropped(255 - np.asarray(image.convert("L"))))
+        named = sorted(folder.glob("page-*.png"))
+        pictures = [picture for path in named for picture in unpacked(path.read_bytes())]
         return Pages(pictures, _words(folder / "paper.pdf"))
 
 

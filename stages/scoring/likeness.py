@@ -1,6 +1,7 @@
 """How alike two pictures of a formula are, where they were drawn by different programs."""
 
 import io
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ Picture = NDArray[np.uint8]
 DPI = PIXELS_PER_INCH
 MAX_PIXELS = 40_000_000
 """Of a page. A larger one is not unpacked: a few bytes can stand for gigabytes of white."""
+
+MAX_PARTS = 2_000
+"""Of a picture. More of them, or twice as many as in the other, are like nothing: a formula has a
+hundred, and a thousand dots would take minutes.
+"""
 
 INK = 64
 """What is darker counts as ink."""
@@ -66,24 +72,20 @@ def cropped(pixels: NDArray[np.uint8]) -> Picture:
 
 def of_typst(sources: Sequence[str], mode: Mode) -> list[Picture | None]:
     """The first page of each source; None where it does not compile, or shows nothing."""
-    return [
-        pages[0] if pages and pages[0].size else None for pages in pages_of_typst(sources, mode)
-    ]
-
-
-def pages_of_typst(sources: Sequence[str], mode: Mode) -> list[list[Picture] | None]:
-    """All pages of each source; None where it does not compile."""
     with Renderer(wanted="pixels") as renderer:
-        return [None if png is None else _unpacked(png) for png in renderer.render(sources, mode)]
+        pages = [unpacked(png) if png else [] for png in renderer.render(sources, mode)]
+    return [each[0] if each and each[0].size else None for each in pages]
 
 
-def _unpacked(pages: bytes) -> list[Picture]:
+def unpacked(pages: bytes) -> list[Picture]:
+    """Pages as PNG, one after another; one of more than MAX_PIXELS as a picture of nothing."""
     found = []
     for page in pages.split(PNG)[1:]:
+        width, height = struct.unpack(">II", page[8:16])  # the file's first chunk begins with them
+        if width * height > MAX_PIXELS:
+            found.append(np.zeros((0, 0), np.uint8))
+            continue
         with Image.open(io.BytesIO(PNG + page)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                found.append(np.zeros((0, 0), np.uint8))
-                continue
             white = Image.new("RGBA", image.size, "white")
             white.alpha_composite(image.convert("RGBA"))
             found.append(cropped(255 - np.asarray(white.convert("L"))))
@@ -103,6 +105,8 @@ def likeness(one: Picture, other: Picture) -> float:
     if not one.size or not other.size:
         return float(one.size == other.size)
     first, second = _Parts(one), _Parts(other)
+    if max(len(first), len(second)) > min(MAX_PARTS, 10 + 2 * min(len(first), len(second))):
+        return 0.0
     there = _columns(first.blurred, second.blurred)
     back = np.interp(np.arange(other.shape[1]), there, np.arange(one.shape[1]))
     down = _rows(first.blurred, second.blurred)
@@ -118,6 +122,9 @@ class _Parts:
         self._labels, _ = label(picture > INK, structure=np.ones((3, 3)))
         self._boxes = find_objects(self._labels)
         self._framed = np.pad(self.blurred, AROUND)
+
+    def __len__(self) -> int:
+        return len(self._boxes)
 
     def scores(self, other: "_Parts", columns: Any, down: float) -> list[float]:
         """For each part how well it is found in the other picture.

@@ -49,11 +49,10 @@ HARMLESS = re.compile(r"Undefined control sequence\.|Double (?:super|sub)script\
 
 NUMBERED = re.compile(r"\\(begin|end)\{(equation|align|alignat|flalign|gather|multline|eqnarray)\}")
 DISPLAY = re.compile(
-    r"\s*\\begin\{(?:equation|x?x?alignat|f?l?align|gather|multline|eqnarray)\*?\}"
+    r"\s*\\begin\{(?:equation|x?x?alignat|(?:fl)?align|gather|multline|eqnarray)\*?\}"
 )
 
-PREAMBLE = (
-    r"""\documentclass{article}
+PREAMBLE = r"""\documentclass{article}
 \usepackage{amsmath,amssymb,mathrsfs,bm}
 \IfFileExists{cancel.sty}{\usepackage{cancel}}{}
 \IfFileExists{xcolor.sty}{\usepackage{xcolor}}{}
@@ -63,19 +62,17 @@ PREAMBLE = (
 \let\shipout=\undefined \let\pdfobj=\undefined \let\pdfximage=\undefined
 \let\pdffiledump=\undefined \renewcommand\label[1]{}
 \def\ship#1{\global\count0=7000000 \global\advance\count0 by #1\relax
-  \ifdim\wd\drawn>2.5m\errmessage{Too wide}\fi \ifdim\ht\drawn>1m\errmessage{Too high}\fi
+  \ifdim\wd\drawn>4000pt\errmessage{Too wide}\fi
+  \ifdim\dimexpr\ht\drawn+\dp\drawn>1500pt\errmessage{Too high}\fi
   \pdfpagewidth=\dimexpr\wd\drawn+24pt\relax
   \pdfpageheight=\dimexpr\ht\drawn+\dp\drawn+24pt\relax
   \shipped\box\drawn}
 \def\inline#1{\setbox\drawn\hbox{$\displaystyle\readfile #1.tex $}\ship{#1}}
-\def\display#1{\setbox\drawn\vbox{\hsize=1m\linewidth=\hsize\textwidth=\hsize
+\def\display#1{\setbox\drawn\vbox{\hsize=2800pt\linewidth=\hsize\textwidth=\hsize
   \noindent\readfile #1.tex }\ship{#1}}
 \def\paragraphs#1{\setbox\drawn\vbox{\hsize=%spt\linewidth=\hsize\textwidth=\hsize
   \noindent\readfile #1.tex }\ship{#1}}
-""".replace("%s", f"{12 / 2.54 * 72.27 / SCALE:.1f}")
-    .replace("2.5m", "7000pt")
-    .replace("1m", "2800pt")
-)
+""".replace("%s", f"{12 / 2.54 * 72.27 / SCALE:.1f}")  # Typst's pages of text are 12 cm wide
 
 
 def available() -> bool:
@@ -158,6 +155,8 @@ class Typesetter:
             while sound < len(pages) and all(map(HARMLESS.match, errors[sound])):
                 sound += 1
             drawn = _pixels(folder, "main.pdf", sound) if said is not None else None
+            if said is not None and drawn is None and sound > 1:  # too many pages for their limit
+                return self._begun(formulas[: sound // 2], mode)
             if drawn is None or len(drawn) != sound:  # the run was stopped, and its pages are lost
                 return [*self._drawn(formulas[:sound], mode), None]
             found = [
