@@ -188,6 +188,18 @@ def test_a_document_is_cut_at_the_paragraphs_between_its_formulas() -> None:
     assert own_runs.cut(text, 2, 0.1).text is None
 
 
+def test_answers_of_a_run_are_kept_for_its_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/some").mkdir(parents=True)
+    stamps = {own_runs.stamp("some")}
+    for content in ("{}", '{"run": "some"}'):
+        (tmp_path / "models/some/lineage.json").write_text(content, encoding="utf-8")
+        stamps |= {own_runs.stamp("some"), own_runs.stamp("some")}
+    assert len(stamps) == 3
+
+
 def test_answers_are_judged_by_compiling_and_by_their_reference() -> None:
     rows = [
         sources.Row(str(place), "s", latex, typst, "math", "symbols")

@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> None:
         results[name] = judged(options.folder, name, rows, answers, facts)
     for name in options.run:
         for how, ask in own_runs.ways(name):
-            answers = kept(options.folder, how, rows, ask, own_runs.AT_ONCE)
+            place = options.folder / own_runs.stamp(name)
+            answers = kept(place, how, rows, ask, own_runs.AT_ONCE)
             results[how] = judged(options.folder, how, rows, answers, facts)
     if not tex.available():
         left_out.append(f"No picture is compared: LaTeX is not there (`{tex.INSTALL}`)")

@@ -1,5 +1,6 @@
 """Runs of one's own, asked by the command that their users have."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -23,7 +24,7 @@ DOCUMENT = "\\documentclass{article}\n\\usepackage{amsmath,amssymb}\n\\begin{doc
 WAYS = {"the whole converter": "all", "its rules alone": "rules", "its model alone": "model"}
 """What `apply --by` is asked for, by its name in the tables."""
 
-AT_ONCE = 300
+AT_ONCE = 400
 """Formulas of a call: a call begins with loading the model."""
 
 
@@ -33,6 +34,13 @@ def ways(run: str) -> list[tuple[str, Ask]]:
         (run, lambda formulas: lines(run, formulas)),
         *((f"{run}, {name}", partial(document, run, by)) for name, by in WAYS.items()),
     ]
+
+
+def stamp(run: str) -> str:
+    """What changes with each training of the run, so that no older answers are taken for its own."""
+    lineage = Path("models", run, "lineage.json")
+    content = lineage.read_bytes() if lineage.is_file() else b""
+    return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 
 def lines(run: str, formulas: list[str]) -> list[Answer]:
