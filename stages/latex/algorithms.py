@@ -109,6 +109,8 @@ def _steps(latex: str, depth: int, lines: list[tuple[int, str, str, str]]) -> No
             text = latex[end:stop]
             if condition and name.startswith("kw"):
                 text = condition[0]
+            if not text.strip() and name not in LEADS:
+                continue  # a step that is another command, such as \\Return
             lines.append((depth, LEADS.get(name, ""), text.replace(r"\;", " ").strip(), ""))
 
 

@@ -20,7 +20,7 @@ from stages.latex.images import Images
 from stages.latex.pandoc import Node, Pandoc
 from stages.latex.pieces import Found, Left, comment
 from stages.latex.source import Source
-from stages.latex.titles import TODAY, TODAY_TYPST, title_nodes
+from stages.latex.titles import TODAY, TODAY_TYPST, given, title_nodes
 from stages.progress_lines import ProgressLines
 from stages.scoring.render import MAX_SOURCE_CHARACTERS, Renderer
 
@@ -92,7 +92,12 @@ class _Conversion:
         if self.plain:
             self.notes.append("no LaTeX in it: converted as plain text")
         self.images = Images(folder, into, self.notes)
-        self.environments = Environments(self.defined.theorems, self.found)
+        self.environments = Environments(
+            self.defined.theorems,
+            self.found,
+            address=given(source.text, "address") or "",
+            signature=given(source.text, "signature") or "",
+        )
         bibliography = self.images.bibliography(body)
         self.keys = bibliography.keys if bibliography else frozenset[str]()
         self.found.names |= set(self.keys)
@@ -132,6 +137,7 @@ class _Conversion:
             for at, typst in zip(batch, written, strict=True):
                 self.pieces[at].typst = typst and typst.replace(TODAY, TODAY_TYPST)
                 self.pieces[at].why = "" if typst is not None else UNREAD
+        self._show_bibliography_once()
         for piece in self.pieces:
             if piece.block.comment:
                 piece.typst = comment(
@@ -139,6 +145,18 @@ class _Conversion:
                         each.strip().lstrip("%").strip() for each in piece.block.text.split("\n")
                     )
                 )
+
+    def _show_bibliography_once(self) -> None:
+        """Typst has no citation without a bibliography, and no two of them."""
+        bibliography = self.elements.bibliography
+        if not bibliography:
+            return
+        places = [piece for piece in self.pieces if bibliography in (piece.typst or "")]
+        for piece in places[1:]:
+            piece.typst = (piece.typst or "").replace(bibliography, "")
+        shown = [piece for piece in self.pieces if piece.typst is not None]
+        if not places and shown:
+            shown[-1].typst = f"{shown[-1].typst}\n\n{bibliography}"
 
     def _define(self) -> None:
         """The macros that pandoc can read."""
@@ -199,7 +217,11 @@ class _Conversion:
     def check_alone(self) -> None:
         """Replace the blocks that do not compile by their LaTeX."""
         self.filling = Filling(
-            self.found, self.keys, self.environments.cited, self.environments.anchors
+            self.found,
+            self.keys,
+            self.elements.bibliography,
+            self.environments.cited,
+            self.environments.anchors,
         )
         helpers = template.alone()
         asked = [

@@ -13,6 +13,7 @@ from stages.latex.pieces import Found, string
 from stages.latex.tokens import extents
 
 RENAMED = {
+    "letter": "tsugikiletter",
     "abstract": "tsugikiabstract", "table*": "table", "figure*": "figure", "sidewaystable": "table",
     "sidewaysfigure": "figure", "SCfigure": "figure", "equation+": "equation",
 }  # fmt: skip
@@ -31,6 +32,7 @@ PLAIN = {
 
 SIDES = {"flushright": "right", "flushleft": "left", "center": "center", "raggedleft": "right"}
 BEGIN = re.compile(r"\s*\\begin\s*\{(?P<name>[^{}]*)\}")
+BIBLIOGRAPHY = re.compile(r"\\bibliography\s*\{[^{}]*\}")
 BIBITEM = re.compile(r"\\bibitem(?![A-Za-z])")
 
 
@@ -38,13 +40,15 @@ BIBITEM = re.compile(r"\\bibitem(?![A-Za-z])")
 class Environments:
     """What a document's environments need to know of it.
 
-    cited: the text of a citation, by key.
+    cited: the text of a citation, by key.   address, signature: of who writes a letter.
     """
 
     theorems: dict[str, Theorem]
     found: Found
     cited: dict[str, str] = field(default_factory=dict)
     anchors: dict[str, str] = field(default_factory=dict)
+    address: str = ""
+    signature: str = ""
 
     def nodes(self, latex: str, block: int) -> list[Node] | None:
         """None for an environment that stays LaTeX."""
@@ -65,6 +69,11 @@ class Environments:
             return algorithms.nodes(inner)
         if name == "frame":
             return self._frame(inner)
+        if name == "tsugikiletter":
+            return self._letter(inner)
+        if name in ("block", "alertblock", "exampleblock") and (title := argument(inner, 0)):
+            head = plain([raw_inline("#strong["), tex_inline(title[0]), raw_inline("]")])
+            return [head, tex(inner[title[1] :])]
         if name in SIDES:
             return [raw(f"#align({SIDES[name]})["), tex(inner), raw("]")]
         if name in PLAIN or (name.endswith("*") and name[:-1] in PLAIN):
@@ -127,7 +136,19 @@ class Environments:
             title, inner = given[0], inner[given[1] :]
         named, inner = _taken(inner, "frametitle")
         head = plain([raw_inline("#slide(["), tex_inline(title or named), raw_inline("])[")])
+        inner = inner.replace(r"\titlepage", r"\maketitle")
         return [head, tex(inner), raw("]")]
+
+    def _letter(self, inner: str) -> list[Node]:
+        """Its sender and date at the right, to whom it goes, and who signs it."""
+        to = argument(inner, 0)
+        closing, inner = _taken(inner[to[1] :] if to else inner, "closing")
+        opening, inner = _taken(inner, "opening")
+        signed = rf"{closing}\\[2em]\\{self.signature}" if self.signature else closing
+        return [
+            raw("#align(right)["), tex(rf"{self.address}\\\today"), raw("]"),
+            *[tex(each) for each in (to[0] if to else "", opening, inner, signed)],
+        ]  # fmt: skip
 
 
 def labelled(latex: str) -> tuple[str, str]:
@@ -152,6 +173,7 @@ def _without_arguments(inner: str) -> str:
 
 def renamed(text: str) -> str:
     """A block with those of its environments that pandoc would keep apart under other names."""
+    text = BIBLIOGRAPHY.sub(r"\\printbibliography", _frames(text))
     if not any(name in text for name in RENAMED):
         return text
     made, at = [], 0
@@ -160,6 +182,16 @@ def renamed(text: str) -> str:
             edge = "begin" if each.kind == "open" else "end"
             made.append(f"{text[at : each.start]}\\{edge}{{{RENAMED[each.name]}}}")
             at = each.end
+    return "".join(made) + text[at:]
+
+
+def _frames(text: str) -> str:
+    r"""A block with beamer's `\frame{…}` as an environment."""
+    made, at = [], 0
+    for match in re.finditer(r"\\frame(?=\s*\{)", text):
+        if match.start() >= at and (given := argument(text, match.end())):
+            made.append(f"{text[at : match.start()]}\\begin{{frame}}{{}}{given[0]}\\end{{frame}}")
+            at = given[1]
     return "".join(made) + text[at:]
 
 

@@ -21,11 +21,13 @@ UNKNOWN = "*??*"
 @dataclass
 class Filling:
     """keys: of the bibliography file beside the document; none where it has none.
+    bibliography: the Typst that shows it.
     cited, anchors: of each entry of a `thebibliography`, what a citation shows, and its label.
     """
 
     found: Found
     keys: Collection[str] = ()
+    bibliography: str = ""
     cited: dict[str, str] = field(default_factory=dict)
     anchors: dict[str, str] = field(default_factory=dict)
 
@@ -46,9 +48,10 @@ class Filling:
             "left": lambda index, after: self._left(index, {}),
             "reference": lambda index, after: "0",
         }
-        return re.sub(
-            r'#(box\()?image\("[^"]*"', r'#\1no-image(""', filled(SUFFIX.sub("0", text), write)
-        )
+        text = filled(SUFFIX.sub("0", text), write)
+        if self.bibliography:
+            text = text.replace(self.bibliography, "")
+        return re.sub(r'#box\(image\("[^"]*"', '#box(no-image(""', text)
 
     def _with_suffix(self, found: re.Match[str]) -> str:
         """A citation's place in what it cites, inside its brackets."""

@@ -17,6 +17,11 @@ MODEL = "model"
 ORDER = ("pandoc", "tylax", "tex2typst", MODEL)
 """Who is believed, first to last."""
 
+NORM = re.compile(r"\\\||Vert(?![A-Za-z])")
+"""A double bar, which pandoc 3.9 writes as a sign of relation, with room at both sides."""
+
+BRACES = re.compile(r"\\[{}]|brace|cases|set(?![A-Za-z])")
+
 UNSAFE = re.compile(r"\$|//|/\*|(?<!\\)(?:\\\\)*\\\Z")
 """What would end a formula that it is written into: `$`, a comment, a backslash at its end."""
 
@@ -30,23 +35,22 @@ Answers = Callable[[Sequence[str]], Sequence[Sequence[str]]]
 """For LaTeX formulas the candidates of a model, best first."""
 
 
-def chosen(candidates: dict[str, str], pictures: dict[str, bytes | None]) -> str | None:
+def chosen(latex: str, candidates: dict[str, str], pictures: dict[str, bytes | None]) -> str | None:
     """The name of the candidate to take: the first of ORDER that compiles; where the model draws
     what one of the rules does, that one. None where no candidate compiles to a picture.
 
     candidates: Typst by name.   pictures: of each Typst its fingerprint, None where it does not
     compile.
     """
+
+    def place(name: str) -> tuple[bool, int, int]:
+        base, _, further = name.partition(" ")
+        return base == "pandoc" and bool(NORM.search(latex)), ORDER.index(base), int(further or 1)
+
     drawn = {name: pictures[typst] for name, typst in candidates.items() if pictures[typst]}
     own = drawn.get(MODEL)
     believed = [name for name, picture in drawn.items() if picture == own] if own else []
-    return min(believed if len(believed) > 1 else drawn, key=_place, default=None)
-
-
-def _place(name: str) -> int:
-    base = name.split()[0]
-    further = int(name.split()[1]) if " " in name else 0
-    return ORDER.index(base) * 100 + further
+    return min(believed if len(believed) > 1 else drawn, key=place, default=None)
 
 
 class Formulas:
@@ -77,21 +81,23 @@ class Formulas:
             ]
             if self.greedy:
                 for each, answers in zip(contested, self.greedy(contested), strict=True):
-                    if answers and _is_safe(answers[0]):
+                    if answers and _is_safe(answers[0], each):
                         candidates[each][MODEL] = answers[0]
                 pictures |= self._pictures(renderer, candidates)
             if self.more:
-                failed = [each for each in contested if not chosen(candidates[each], pictures)]
+                failed = [
+                    each for each in contested if not chosen(each, candidates[each], pictures)
+                ]
                 for each, answers in zip(failed, self.more(failed), strict=True):
                     candidates[each] |= {
                         f"{MODEL} {at}": answer
                         for at, answer in enumerate(answers, 2)
-                        if _is_safe(answer)
+                        if _is_safe(answer, each)
                     }
                 pictures |= self._pictures(renderer, candidates)
         found = {}
         for each in asked:
-            if name := chosen(candidates[each], pictures):
+            if name := chosen(each, candidates[each], pictures):
                 found[each] = candidates[each][name], name
         return found
 
@@ -99,7 +105,7 @@ class Formulas:
         with KeptConverters() as converters:
             for each, answers in zip(asked, converters.formulas(asked), strict=True):
                 candidates[each] |= {
-                    name: answer for name, answer in answers.items() if _is_safe(answer)
+                    name: answer for name, answer in answers.items() if _is_safe(answer, each)
                 }
         math = [
             [{"t": "Para", "c": [{"t": "Math", "c": [{"t": "InlineMath"}, each]}]}]
@@ -108,7 +114,7 @@ class Formulas:
         for each, written in zip(asked, self.pandoc.write(math), strict=True):
             if written and written.startswith("$") and written.endswith("$") and len(written) > 2:
                 answer = written[1:-1].strip()
-                if _is_safe(answer):
+                if _is_safe(answer, each):
                     candidates[each]["pandoc"] = answer
 
     @staticmethod
@@ -121,6 +127,11 @@ class Formulas:
         return dict(zip(sources, renderer.render(sources, "math"), strict=True))
 
 
-def _is_safe(typst: str) -> bool:
+def _is_safe(typst: str, latex: str) -> bool:
+    """Whether a candidate may be written into a formula, and draws no braces that LaTeX does not:
+    Tylax 0.3.8 writes `sqrt({a, b})` for `\\sqrt{a, b}`.
+    """
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", typst)
-    return bool(typst.strip()) and not UNSAFE.search(bare) and not CODE.search(bare)
+    if not typst.strip() or UNSAFE.search(bare) or CODE.search(bare):
+        return False
+    return bool(BRACES.search(latex)) or not re.search(r"[{}]", bare)

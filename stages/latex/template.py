@@ -183,14 +183,14 @@ def preamble(look: Layout, body: str, theorems: Iterable[Theorem]) -> str:
 
 CHAPTERS = """#show heading.where(level: 1): it => {
   pagebreak(weak: true)
+  set par(first-line-indent: 0pt)
   v(3em)
   if it.numbering != none {
     text(size: 1.2em)[Chapter #counter(heading).display(it.numbering)]
     linebreak()
     v(0.5em)
   }
-  text(size: 1.2em, it.body)
-  v(2em)
+  block(below: 2em, text(size: 1.2em, it.body))
 }"""
 
 

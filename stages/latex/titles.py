@@ -13,11 +13,11 @@ TODAY_TYPST = '#datetime.today().display("[month repr:long] [day padding:none], 
 
 def title_nodes(text: str, look: Layout) -> list[Node]:
     """The title, its authors and date; [] where a document has no title."""
-    title, date = _given(text, "title"), _given(text, "date")
+    title, date = given(text, "title"), given(text, "date")
     authors = [
         each.strip()
         for each in re.split(
-            r"\\and(?![A-Za-z])|\\And(?![A-Za-z])|\\AND(?![A-Za-z])", _given(text, "author") or ""
+            r"\\and(?![A-Za-z])|\\And(?![A-Za-z])|\\AND(?![A-Za-z])", given(text, "author") or ""
         )
     ]
     if title is None:
@@ -38,7 +38,7 @@ def _noted(latex: str) -> str:
     return re.sub(r"\\thanks(?![A-Za-z])", r"\\footnote", latex)
 
 
-def _given(text: str, command: str) -> str | None:
+def given(text: str, command: str) -> str | None:
     for match in re.finditer(rf"^[^%\n]*?\\{command}(?![A-Za-z])", text, re.MULTILINE):
         if found := arguments(text, match.end(), "om"):
             return found[0][1]
