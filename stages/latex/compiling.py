@@ -20,8 +20,22 @@ SECONDS, SECONDS_A_MEGABYTE = 60.0, 240.0
 PLACE = re.compile(r"__typst_py_bytes__\.typ:(\d+):")
 
 
+class Unfinished(Exception):
+    """The compiler was stopped, in a sentence."""
+
+
+def compiles(text: str, folder: Path) -> bool:
+    try:
+        return problem(text, folder) is None
+    except Unfinished:
+        return False
+
+
 def problem(text: str, folder: Path) -> str | None:
-    """None where the document compiles; else the compiler's diagnostic."""
+    """None where the document compiles; else the compiler's diagnostic.
+
+    Raises Unfinished where it takes more time or memory than it may.
+    """
     seconds = SECONDS + SECONDS_A_MEGABYTE * len(text) / 2**20
     nowhere = "http://127.0.0.1:9"  # nothing answers at the discard port, so no package is fetched
     proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
@@ -43,9 +57,11 @@ def problem(text: str, folder: Path) -> str | None:
         )
         answer = json.loads(ran.stdout)
     except subprocess.TimeoutExpired:
-        return f"takes more than {seconds:.0f} s"
+        raise Unfinished(f"the whole takes more than {seconds:.0f} s to compile") from None
     except ValueError:
-        return "the compiler ended, as it does where memory runs out"
+        raise Unfinished(
+            f"the whole takes more than {MEMORY_MB / 1024:.0f} GiB to compile, or ends the compiler"
+        ) from None
     return None if answer is None else str(answer)
 
 

@@ -27,8 +27,9 @@ from stages.scoring.render import MAX_SOURCE_CHARACTERS, Renderer
 BATCH_BLOCKS, BATCH_CHARACTERS = 120, 100_000
 """Blocks given to pandoc at once."""
 
-MAX_WHOLE_CHARACTERS = 4_000_000
-"""Of a document that is compiled as a whole: longer ones are compiled in parts of this size."""
+TOGETHER_CHARACTERS = 4_000
+"""Typst of blocks that are compiled together at first: each alone took ten times as long. Where
+they do not compile, each is compiled alone."""
 
 MAX_REPAIRS = 40
 LATEX = re.compile(r"\\[A-Za-z]+|\\[(\[]|\$[^$\n]+\$")
@@ -223,24 +224,40 @@ class _Conversion:
             self.environments.cited,
             self.environments.anchors,
         )
-        helpers = template.alone()
         asked = [
-            (piece, f"{helpers}\n{self.filling.alone(piece.typst)}")
-            for piece in self.pieces
-            if piece.typst is not None and not piece.block.comment
+            piece for piece in self.pieces if piece.typst is not None and not piece.block.comment
         ]
-        asked = [each for each in asked if len(each[1]) <= MAX_SOURCE_CHARACTERS]
+        lengths = [len(piece.typst or "") for piece in asked]
+        together = _batches(range(len(asked)), lengths, BATCH_BLOCKS, TOGETHER_CHARACTERS)
         with Renderer() as renderer:
-            pictures = renderer.render([text for _, text in asked], "document")
-        for (piece, _), picture in zip(asked, pictures, strict=True):
-            if picture is None:
+            groups = [[asked[at] for at in batch] for batch in together]
+            suspects = [
+                piece
+                for group, picture in zip(groups, self._rendered(renderer, groups), strict=True)
+                if picture is None
+                for piece in group
+            ]
+            alone = self._rendered(renderer, [[piece] for piece in suspects])
+        for piece, picture in zip(suspects, alone, strict=True):
+            if picture is None and len(piece.typst or "") < MAX_SOURCE_CHARACTERS // 2:
                 piece.typst, piece.why = None, UNCOMPILED
+
+    def _rendered(self, renderer: Renderer, groups: list[list[Piece]]) -> list[bytes | None]:
+        sources = [
+            self.filling.alone("\n\n".join(piece.typst or "" for piece in group))
+            for group in groups
+        ]
+        return renderer.render(sources, "document")
 
     def whole(self) -> Converted:
         """The document, with what keeps it from compiling replaced by its LaTeX."""
         for _ in range(MAX_REPAIRS):
             starts, text = self._assembled()
-            diagnostic = compiling.problem(text, self.into)
+            try:
+                diagnostic = compiling.problem(text, self.into)
+            except compiling.Unfinished as unfinished:
+                self.notes.append(f"{unfinished}; each of its blocks was compiled alone")
+                break
             if diagnostic is None:
                 break
             line = compiling.line_of(diagnostic)
@@ -267,13 +284,10 @@ class _Conversion:
         for piece in self.pieces:
             piece.typst = None
 
-        def compiles() -> bool:
-            return compiling.problem(self._assembled()[1], self.into) is None
-
         def add(part: list[Piece]) -> None:
             for piece in part:
                 piece.typst = others[id(piece)]
-            if compiles():
+            if compiling.compiles(self._assembled()[1], self.into):
                 return
             for piece in part:
                 piece.typst = None
@@ -350,17 +364,19 @@ def _spliced(elements: Any) -> Any:
     return made
 
 
-def _batches(numbers: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+def _batches(
+    numbers: Sequence[int],
+    lengths: Sequence[int],
+    most: int = BATCH_BLOCKS,
+    characters: int = BATCH_CHARACTERS,
+) -> list[list[int]]:
+    """Numbers in order, at most so many together, of lengths that come to so many characters."""
     found: list[list[int]] = []
-    characters = 0
+    together = 0
     for number in numbers:
-        if (
-            not found
-            or len(found[-1]) >= BATCH_BLOCKS
-            or characters + lengths[number] > BATCH_CHARACTERS
-        ):
+        if not found or len(found[-1]) >= most or together + lengths[number] > characters:
             found.append([])
-            characters = 0
+            together = 0
         found[-1].append(number)
-        characters += lengths[number]
+        together += lengths[number]
     return found

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from stages.latex import template
 from stages.latex.pieces import Found, Label, comment, filled, raw_block, string
 
 NAMES = {
@@ -51,7 +52,8 @@ class Filling:
         text = filled(SUFFIX.sub("0", text), write)
         if self.bibliography:
             text = text.replace(self.bibliography, "")
-        return re.sub(r'#box\(image\("[^"]*"', '#box(no-image(""', text)
+        text = re.sub(r'#box\(image\("[^"]*"', '#box(no-image(""', text)
+        return f"{template.alone(text)}\n{text}"
 
     def _with_suffix(self, found: re.Match[str]) -> str:
         """A citation's place in what it cites, inside its brackets."""

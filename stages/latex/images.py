@@ -75,7 +75,7 @@ class Images:
         if file.suffix.lower() not in SUFFIXES:
             return "", f"Typst reads no {file.suffix or 'such'} files"
         shown = file.resolve().relative_to(self.into).as_posix()
-        if compiling.problem(f"#image({string(shown)})", self.into) is not None:
+        if not compiling.compiles(f"#image({string(shown)})", self.into):
             return "", "Typst cannot read it"
         return shown, ""
 
@@ -110,10 +110,7 @@ class Images:
         typst = f"#bibliography(({', '.join(files)},), {options})"
         if not files:
             return None
-        if problem := compiling.problem(typst, self.into):
-            reason = problem.partition("\n")[0]
-            self.notes.append(
-                f"{named[1]}: Typst cannot read it ({reason}); citations show their keys"
-            )
+        if not compiling.compiles(typst, self.into):
+            self.notes.append(f"{named[1]}: Typst cannot read it; citations show their keys")
             return None
         return Bibliography(typst, frozenset(keys))

@@ -4,9 +4,10 @@ Nothing that a document says is run: `\write18` and the like are text like any o
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from stages.errors import UserError
@@ -58,13 +59,18 @@ class Source:
     notes: list[str] = field(default_factory=list)
     places: list[tuple[int, str, int]] = field(default_factory=list)
 
+    @cached_property
+    def line_ends(self) -> list[int]:
+        return [match.start() for match in re.finditer("\n", self.text)]
+
     def place(self, position: int) -> str:
         """FILE line N of what stands at the position of the text."""
-        at = bisect_right(self.places, (position, chr(0x10FFFF), 0)) - 1
-        if at < 0:
-            return f"line {1 + self.text.count(chr(10), 0, position)}"
-        start, file, line = self.places[at]
-        return f"{file} line {line + self.text.count(chr(10), start, position)}"
+        at = bisect_right(self.places, position, key=lambda place: place[0]) - 1
+        start, file, line = self.places[max(at, 0)]
+        return f"{file} line {line + self._line(position) - self._line(start)}"
+
+    def _line(self, position: int) -> int:
+        return bisect_left(self.line_ends, position)
 
 
 def read(path: Path) -> Source:

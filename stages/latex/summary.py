@@ -7,7 +7,6 @@ import base64
 import html
 from collections import Counter
 
-from stages.latex import template
 from stages.latex.convert import Converted, Piece
 from stages.latex.formulas import MODEL
 from stages.latex.pieces import marks
@@ -65,11 +64,9 @@ def lefts(made: Converted) -> list[tuple[str, str, str]]:
 
 def page(made: Converted, title: str) -> str:
     """HTML that needs no network."""
-    helpers = template.alone()
     shown = [piece for piece in made.pieces if not piece.block.comment][:MAX_PICTURES]
     sources = [
-        f"{helpers}\n{made.filling.alone(piece.typst)}" if piece.typst is not None else ""
-        for piece in shown
+        made.filling.alone(piece.typst) if piece.typst is not None else "" for piece in shown
     ]
     asked = [each for each in dict.fromkeys(sources) if each and len(each) <= MAX_SOURCE_CHARACTERS]
     with Renderer(wanted="picture") as renderer:

@@ -207,25 +207,31 @@ def _slides() -> str:
 def _helpers(body: str, look: Layout, theorems: Iterable[Theorem]) -> str:
     """Those that the body calls, and those that these call."""
     within = sorted({each.counter for each in theorems if each.within})
-    wanted: list[str] = []
+    codes = [
+        code.replace("EQUATION", _equation_number(look)).replace(
+            "WITHIN", "".join(f"{string(each)}, " for each in within)
+        )
+        for code in _called(body, HELPERS)
+    ]
+    return "\n\n".join(["", *codes]) + ("\n" if codes else "")
+
+
+def alone(body: str) -> str:
+    """The helpers that a block calls which is compiled without the document around it."""
+    helpers = {name: HELPERS[name] for name in HELPERS if name not in ("bare", "show-references")}
+    return "\n\n".join(_called(body, helpers)).replace("EQUATION", "[]").replace("WITHIN", "")
+
+
+def _called(body: str, helpers: dict[str, str]) -> list[str]:
+    """Those that the body calls, and those that these call, each behind those that it calls."""
+    found: list[str] = []
     text = body
-    for name, code in HELPERS.items():
-        if (
-            re.search(REFERS if name == "show-references" else rf"[#\s]{name}\(", text)
-            or (name == "latex-left" and "#latex-left" in text)
-            or re.search(rf"#{name}\[", text)
-        ):
-            code = code.replace("EQUATION", _equation_number(look))
-            code = code.replace("WITHIN", "".join(f"{string(each)}, " for each in within))
-            wanted.append(code)
-            text += code
-    return "\n\n".join(["", *reversed(wanted)]) + ("\n" if wanted else "")
-
-
-def alone() -> str:
-    """All helpers, for a block that is compiled without the document around it."""
-    codes = (code for name, code in HELPERS.items() if name not in ("bare", "show-references"))
-    return "\n\n".join(reversed([*codes])).replace("EQUATION", "[]").replace("WITHIN", "")
+    for name, code in helpers.items():
+        called = REFERS if name == "show-references" else rf"[#\s(\[]{name}[(\[]"
+        if re.search(called, text):
+            found.append(code)
+            text += f"\n{code}"
+    return found[::-1]
 
 
 def _equation_number(look: Layout) -> str:
