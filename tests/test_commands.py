@@ -232,6 +232,7 @@ def test_new_takes_a_number_that_neither_a_corpus_nor_a_run_has(clone):
     "verb",
     [
         "new",
+        "propose",
         "check",
         "plan",
         "apply",

@@ -1,6 +1,7 @@
 """`python -m stages propose`: formulas without Typst become rows, and every other one is told with its reason."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from stages.files import write_lines
 from stages.scoring import likeness, tex
 from stages.tasks.typst import proposals
 from stages.tasks.typst.benchmark_half import is_in_benchmark
+from tests import nano
+from tests.conftest import run
 from tests.test_apply import PARAMS
 
 DRAWN = {r"\frac{a}{b}": "a/b", r"\alpha+1": "alpha + 1", "x^2": "x^2", "y_1": "y_1", r"\pi": "pi"}
@@ -354,3 +357,23 @@ def test_with_a_real_latex_and_real_converters_a_wrong_translation_is_refused(in
     assert "run" not in right.makers
     assert {each["by"] for each in right.tried} >= {"run"}
     assert undefined.refused in ("LaTeX itself does not draw it", "no translation compiles")
+
+
+@pytest.mark.skipif(not tex.available(), reason="needs a TeX")
+def test_the_commands_of_the_page_make_a_version_of_formulas(tmp_path):
+    """docs/propose.md in a nano clone, of which only the corpora are prepared."""
+    folder = nano.make(tmp_path / "repository")
+    run(folder, "dvc", "repro", *(f"prepare@typst-00{number}" for number in (1, 2, 3)))
+    formulas = [rf"\frac{{{a}}}{{{b}}} = \sqrt{{{b}}}" for a in "abcdefg" for b in "uvwxyz"]
+    (folder / "formulas.txt").write_text("\n".join(formulas) + "\n", encoding="utf-8")
+    page = (nano.ROOT / "docs/propose.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    for command in block.splitlines():
+        run(folder, "bash", "-c", command)
+    rows = lines(f"{folder}/data/typst/train_004.jsonl")
+    assert {row["latex"] for row in rows} == {
+        text for text in formulas if not is_in_benchmark(text)
+    }
+    assert "typst-004: {task: typst, corpus: typst-004" in (folder / "params.yaml").read_text(
+        encoding="utf-8"
+    )

@@ -48,7 +48,7 @@ def propose(
     output: Annotated[Path, typer.Option("-o", "--output", help="a new .jsonl file for the rows")],
     rejected: Annotated[
         Path | None,
-        typer.Option(help="a .jsonl file of all other inputs, with the reason, and what was tried"),
+        typer.Option(help="a new .jsonl file of all other inputs: the reason, and what was tried"),
     ] = None,
     run: Annotated[
         list[str] | None,
@@ -86,8 +86,7 @@ def propose(
 
       python -m stages propose typst formulas.txt -o rows.jsonl --rejected rejected.jsonl
 
-      python -m stages propose typst paper.tex formulas.jsonl --run typst-003 --candidates 8 -o
-      rows.jsonl
+      python -m stages propose typst paper.tex --run typst-003 -o rows.jsonl
 
       python -m stages new typst rows.jsonl --note "formulas of our papers"
     """
