@@ -54,20 +54,16 @@ class Typesetter(Converters):
 
 
 class Echo:
-    """A backend whose runs answer from a table, and note how they are asked."""
+    """A backend whose runs answer from a table, and note how many answers they are asked for."""
 
-    asked: list[tuple[float, int]]
+    asked: list[int]
 
     def __init__(self, model, base, chosen):
-        self.chosen = chosen
+        pass
 
-    def asked_with(self, chosen):
-        return Echo("", "", chosen)
-
-    def respond(self, rows):
-        Echo.asked.append((self.chosen.generation.temperature, self.chosen.seed))
-        greedy = self.chosen.generation.temperature == 0
-        return ["x^2" if row["source"] == "x^2" and not greedy else "z" for row in rows]
+    def candidates(self, rows, count):
+        Echo.asked.append(count)
+        return [[("z", -0.5), ("x^( 2)", -1.0), ("x^2", -1.5)][:count] for _ in rows]
 
 
 def prepared(part: str, *sources: str) -> None:
@@ -175,19 +171,20 @@ def test_half_of_all_formulas_is_the_benchmarks():
     assert proposals.unfit(f"x_{{{halves.index(True)}}}", True) == ""
 
 
-def test_runs_answer_too_the_likeliest_first_then_samples(propose, monkeypatch):
+def test_of_what_looks_right_the_runs_likeliest_becomes_the_row(propose, monkeypatch):
     Path("models/typst-001").mkdir()
     Path("models/gec-001").mkdir()
     monkeypatch.setattr(pytorch, "answerer", Echo)
+    monkeypatch.setitem(CONVERTED, "x^2", {"tylax": "x^2"})
     Echo.asked = []
-    code, out, _ = propose(
-        "typst", "f.txt", "--run", "typst-001", "--candidates", 3, "--temperature", 0.5, "--seed", 7,
-        "-o", "rows.jsonl", formulas=["x^2"],
-    )  # fmt: skip
+    ask = ("typst", "f.txt", "--run", "typst-001", "--candidates", 3)
+    code, out, _ = propose(*ask, "-o", "rows.jsonl", formulas=["x^2"])
     assert code == 0
-    assert Echo.asked == [(0.0, 42), (0.5, 8), (0.5, 9)]
-    assert lines("rows.jsonl") == [{"latex": "x^2", "typst": "x^2"}]
+    assert Echo.asked == [3]
+    assert lines("rows.jsonl") == [{"latex": "x^2", "typst": "x^( 2)"}]
     assert "Made by:  1 typst-001\n" in out
+    propose(*ask, "--candidates", 1, "-o", "fewer.jsonl", formulas=["x^2"])
+    assert lines("fewer.jsonl") == [{"latex": "x^2", "typst": "x^2"}]
     code, _, err = propose("typst", "f.txt", "--run", "gec-001", "-o", "more.jsonl")
     assert (code, err) == (2, "gec-001: a run of gec; name one of typst\n")
 
@@ -351,7 +348,7 @@ def test_a_call_that_was_stopped_goes_on_where_it_was(propose, monkeypatch):
 @pytest.mark.skipif(not tex.available(), reason="needs a TeX")
 def test_with_a_real_latex_and_real_converters_a_wrong_translation_is_refused(inside):
     formulas = [r"\frac{a}{b} + \sqrt{x}", r"\undefinedmacro x", r"\sum_{i=1}^{n} i"]
-    wrong = {"run": ["frac(b, a) + sqrt(x)"]}
+    wrong = {"run": [("frac(b, a) + sqrt(x)", -0.1)]}
     right, undefined, _ = proposals.proposed(formulas, [wrong, {}, {}], by_pictures=True)
     assert right.refused == ""
     assert "run" not in right.makers

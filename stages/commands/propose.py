@@ -6,7 +6,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ import typer
 
 from stages import imports, tasks
 from stages.backends.shared import checkpoints
+from stages.backends.shared.beam_search import Candidates
 from stages.backends.shared.fingerprint import fingerprint
 from stages.commands import own_files
 from stages.corpus.duplicates import isin_sorted
@@ -26,7 +26,7 @@ from stages.layers import Params
 from stages.params import entry, load_params
 from stages.progress_lines import duration, write
 from stages.records import RowFile
-from stages.serving.runs import TrainedRun, overridden, trained_run
+from stages.serving.runs import TrainedRun, trained_run
 from stages.tasks import Proposal, Proposals
 
 AT_ONCE = 500
@@ -35,7 +35,7 @@ fifty megabytes."""
 
 SUFFIX = ".jsonl"
 
-Answers = Callable[[Sequence[str]], Sequence[Sequence[str]]]
+Answers = Callable[[Sequence[str]], Sequence[Candidates]]
 """Inputs -> of each what a run answers."""
 
 
@@ -55,12 +55,9 @@ def propose(
         typer.Option(help="a trained run that answers too; may be given several times"),
     ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, help="answers of each run: the likeliest one, then samples")
+        int, typer.Option(min=1, help="different answers of each run, the likeliest ones")
     ] = 4,
-    temperature: Annotated[float, typer.Option(min=0.01, help="of the samples")] = 0.7,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**62, help="of the samples, and of which --rows are taken")
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="of which --rows are taken")] = 0,
     rows: Annotated[
         int | None, typer.Option(min=1, help="look at so many of the inputs that are fit")
     ] = None,
@@ -115,11 +112,10 @@ def propose(
         why = _counted(Counter(refused))
         raise UserError(f"none of the {len(given):,} inputs can become a row: {why}")
 
-    models = {each.name: _model(each, candidates, temperature, seed) for each in named}
     by_pictures = not without_pictures
     weights = [fingerprint(each.folder, Path(each.base)) for each in named]
-    asked = (weights, candidates, temperature, seed, by_pictures)
-    folder = _kept_in(task, f"{asked}", waiting)
+    folder = _kept_in(task, f"{weights} {candidates} {by_pictures}", waiting)
+    models = {each.name: _model(each, candidates) for each in named}
     proposals = _proposed(module, waiting, models, by_pictures, folder)
     made = [each for each in proposals if not each.refused]
     unmade = [(text, each) for text, each in zip(waiting, proposals, strict=True) if each.refused]
@@ -246,21 +242,9 @@ def _chosen(waiting: list[str], rows: int | None, seed: int) -> list[str]:
     return [text for text in waiting if text in chosen]
 
 
-def _model(run: TrainedRun, candidates: int, temperature: float, seed: int) -> Answers:
-    """What answers to inputs with so many candidates each: the likeliest, then samples."""
-    greedy = overridden(run.settings, None, temperature=0.0)
-    answerer = replace(run, settings=greedy).load()
-    ways = [answerer] + [
-        answerer.asked_with(overridden(run.settings, seed + number, temperature=temperature))
-        for number in range(1, candidates)
-    ]
-
-    def answered(texts: Sequence[str]) -> list[list[str]]:
-        questions = [run.question(text) for text in texts]
-        answers = [way.respond(questions) for way in ways]
-        return [list(each) for each in zip(*answers, strict=True)]
-
-    return answered
+def _model(run: TrainedRun, candidates: int) -> Answers:
+    answerer = run.load()
+    return lambda texts: answerer.candidates([run.question(text) for text in texts], candidates)
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -198,14 +198,14 @@ class Proposals(Protocol):
     def proposed(
         self,
         inputs: Sequence[str],
-        answers: Sequence[Mapping[str, Sequence[str]]],
+        answers: Sequence[Mapping[str, Sequence[tuple[str, float]]]],
         by_pictures: bool,
     ) -> list[Proposal]:
         """What becomes of each input.
 
-        answers: what runs answer to each input, by run, in addition to what the task's own
-        converters do.   by_pictures: whether the picture of the input itself decides; otherwise the
-        agreement of those who answer.
+        answers: what runs answer to each input, by run, with their log-probabilities in nats, in
+        addition to what the task's own converters do.   by_pictures: whether the picture of the
+        input itself decides; otherwise the agreement of those who answer.
         """
 
 

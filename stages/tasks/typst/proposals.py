@@ -4,6 +4,7 @@ Candidates come from the kept converters, and from runs. One becomes a row where
 and its picture is like the one that LaTeX draws of the formula.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from stages.scoring.render_worker import BLANK
 from stages.tasks import Proposal
 from stages.tasks.typst.benchmark_half import is_in_benchmark
 from stages.tasks.typst.corpus import is_document
+
+Answers = Sequence[tuple[str, float]]
+"""Texts, each with its log-probability in nats."""
 
 LINES, RECORDS, DOCUMENTS = (".txt", ".lst"), (".jsonl",), (".tex", ".latex", ".ltx")
 
@@ -92,11 +96,13 @@ def require_judge(by_pictures: bool) -> None:
 class Candidate:
     """One Typst of a formula.
 
+    nats: the greatest log-probability that a run gives it; -infinity of a converter's.
     picture: a fingerprint, the same for all that look the same.
     """
 
     typst: str
     makers: list[str] = field(default_factory=list)
+    nats: float = -math.inf
     picture: bytes | None = None
     likeness: float | None = None
 
@@ -107,7 +113,7 @@ class Candidate:
 
 
 def proposed(
-    inputs: Sequence[str], answers: Sequence[Mapping[str, Sequence[str]]], by_pictures: bool
+    inputs: Sequence[str], answers: Sequence[Mapping[str, Answers]], by_pictures: bool
 ) -> list[Proposal]:
     with KeptConverters() as converters:
         converted = converters.formulas(inputs)
@@ -126,14 +132,16 @@ def proposed(
     return [_agreed(formula, each) for formula, each in zip(inputs, candidates, strict=True)]
 
 
-def _candidates(converted: Mapping[str, str], runs: Mapping[str, Sequence[str]]) -> list[Candidate]:
+def _candidates(converted: Mapping[str, str], runs: Mapping[str, Answers]) -> list[Candidate]:
     """Each different text once, with all who wrote it."""
     found: dict[str, Candidate] = {}
-    for maker, texts in [*((name, [text]) for name, text in converted.items()), *runs.items()]:
-        for text in texts:
-            if text.strip():
-                candidate = found.setdefault(text.strip(), Candidate(text.strip()))
+    written: dict[str, Answers] = {name: [(text, -math.inf)] for name, text in converted.items()}
+    for maker, answers in [*written.items(), *runs.items()]:
+        for text, nats in answers:
+            if typst := text.strip():
+                candidate = found.setdefault(typst, Candidate(typst))
                 candidate.makers += [] if maker in candidate.makers else [maker]
+                candidate.nats = max(candidate.nats, nats)
     return [*found.values()]
 
 
@@ -200,9 +208,11 @@ def _agreed(formula: str, candidates: Sequence[Candidate]) -> Proposal:
     return _accepted(formula, best, candidates)
 
 
-def _preferred(candidate: Candidate) -> tuple[int, int]:
-    """Of several with the same picture: the one that most have written, then the shortest."""
-    return len(candidate.makers), -len(candidate.typst)
+def _preferred(candidate: Candidate) -> tuple[float, int]:
+    """Of several with the same picture: the one that a run finds likeliest, which has least to
+    learn from it; without a run the shortest.
+    """
+    return candidate.nats, -len(candidate.typst)
 
 
 def _uncompiled(candidates: Sequence[Candidate]) -> str:
