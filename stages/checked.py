@@ -34,7 +34,7 @@ class Checked:
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
         answers: list[Answer] = self.answerer.predict(rows)
-        asked = [Row(**row | {"messages": row["messages"][:-1]}) for row in rows]
+        asked = [row | {"messages": row["messages"][:-1]} for row in rows]
         chosen = self._chosen(asked, [answer.answer for answer in answers])
         return [answer._replace(answer=text) for answer, text in zip(answers, chosen, strict=True)]
 

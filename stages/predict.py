@@ -60,7 +60,7 @@ def answered(
             answerer = backends.load(settings.backend, settings.exact).answerer(
                 model, base, settings
             )
-        return checked(answerer, config["task"], settings)
+        return checked(answerer, config["task"], settings) if by == "run" else answerer
 
     cached = answer_cache.Answers(answer_cache.path_of(model, base, config))
     try:

@@ -136,24 +136,26 @@ def _runs(params: Params) -> Iterator[str]:
 
 
 def _variants(params: Params) -> Iterator[str]:
-    """Variants of no run, or of another task's, and options of theirs that would train something."""
+    """Variants of no run, or of another task's, and options of theirs that would train."""
     for name, variant in params.variants.items():
         place = f"`variants.{name}"
-        if name in params.runs or not VARIANT.fullmatch(name):
+        if not VARIANT.fullmatch(name):
             yield (
-                f"{place}`: a variant is named TASK-NNN-WORD, as in `typst-002-checked`, and not as a run"
+                f"{place}`: a variant is named TASK-NNN-WORD, as in `typst-002-checked`; give it "
+                "such a name"
             )
         for key in variant.model_extra or {}:
             if key in Options.model_fields or key in Run.model_fields:
                 yield (
-                    f"{place}.{key}`: a variant trains nothing and differs in `generation` alone; set "
-                    f"{key} in a run"
+                    f"{place}.{key}`: a variant trains nothing and differs in `generation` alone; "
+                    f"set {key} in a run"
                 )
             else:
                 yield f"{place}.{key}` is no option{nearest(key, VARIANT_KEYS)}"
         if variant.model_of in params.variants:
             yield (
-                f"{place}.model_of`: {variant.model_of} is a variant, which has no weights; name a run"
+                f"{place}.model_of`: {variant.model_of} is a variant, which has no weights; name "
+                "a run"
             )
         elif variant.model_of not in params.runs:
             near = nearest(variant.model_of, list(params.runs))
@@ -231,8 +233,8 @@ def _refused(params: Params, run: str) -> list[str]:
     task = (params.runs.get(run) or params.variants[run]).task
     if settings.generation.candidates > 1 and not tasks.has_candidates(task):
         return [
-            f"generation.candidates: task {task} has no check by which one of several answers could "
-            "be chosen; leave it out"
+            f"generation.candidates: task {task} has no check by which one of several answers "
+            "could be chosen; leave it out"
         ]
     scores_steps = tasks.corpus(task).SCORES_STEPS
     return backends.limits(settings.backend).refuses(settings, scores_steps)

@@ -192,7 +192,7 @@ def test_a_run_that_is_asked_by_hand_is_loaded_without_the_lock_of_a_card(driver
             return cards.take()
 
     monkeypatch.setattr(runs.backends, "load", lambda *_: Backend())
-    assert runs.TrainedRun("gec-001", "gec", "models/base", SETTINGS).load() == ["2"]
+    assert runs.TrainedRun("gec-001", "gec-001", "gec", "models/base", SETTINGS).load() == ["2"]
     assert not cards.held
 
 

@@ -64,9 +64,8 @@ def report(
         copies = [Copy(Path()), *_copies(revision_names or [], compared, Path(scratch))]
         runs = {
             task: [
-                run
-                for run, spec in (*params.runs.items(), *params.variants.items())
-                if spec.task == task
+                *(run for run, spec in params.runs.items() if spec.task == task),
+                *(name for name, variant in params.variants.items() if variant.task == task),
             ]
             for task in compared
         }

@@ -19,8 +19,9 @@ from stages.settings import Answering
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """model: the run whose weights it has, itself but for variants.   settings: how it answers where
-    nobody asks otherwise, the same as in an evaluation.
+    """model: the run whose weights it has, itself but for variants.
+
+    settings: how it answers where nobody asks otherwise, the same as in an evaluation.
     """
 
     name: str
