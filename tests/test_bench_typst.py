@@ -188,6 +188,46 @@ def test_a_document_is_cut_at_the_paragraphs_between_its_formulas() -> None:
     assert own_runs.cut(text, 2, 0.1).text is None
 
 
+def test_a_run_is_asked_by_the_command_of_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def apply(run: str, given: Path, made: Path, *more: str) -> float:
+        text = given.read_text(encoding="utf-8")
+        asked.append((run, text, more))
+        if made.suffix == ".jsonl":
+            lines = [
+                json.dumps({"input": line, "answer": line.upper()}) for line in text.splitlines()
+            ]
+            made.write_text("\n".join(lines), encoding="utf-8")
+        else:
+            made.write_text(text.replace("\\[", "$").replace("\\]", "$"), encoding="utf-8")
+        return 3.0
+
+    monkeypatch.setattr(own_runs, "_apply", apply)
+    (_, line), (whole, document), *_ = own_runs.ways("some")
+    assert [*line(["a\n b", "c"])] == [peers.Answer("A B", 1.5), peers.Answer("C", 1.5)]
+    assert whole == "some, the whole converter"
+    found = [*document(["a/b", "\\emph{$x$} is"])]
+    assert found == [
+        peers.Answer("a/b", 1.5, "math"),
+        peers.Answer("\\emph{$x$} is", 1.5, "document"),
+    ]
+    assert [more for _, _, more in asked] == [(), ("--by", "all")]
+    assert asked[0][1] == "a b\nc\n"
+
+
+def test_a_run_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("x\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"apply no-such .*: exit code 2"):
+        own_runs._apply("no-such", tmp_path / "in.txt", tmp_path / "out.jsonl")
+
+
+def test_measures_need_latex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures.tex, "available", lambda: False)
+    with pytest.raises(UserError, match=r"is not there: apt-get install texlive-latex-recommended"):
+        measures.told(tmp_path)
+
+
 def test_answers_of_a_run_are_kept_for_its_model_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
