@@ -204,9 +204,10 @@ def test_a_run_is_asked_by_the_command_of_its_users(monkeypatch: pytest.MonkeyPa
         return 3.0
 
     monkeypatch.setattr(own_runs, "_apply", apply)
-    (_, line), (whole, document), *_ = own_runs.ways("some")
+    asks = own_runs.ways(["some"], ["some"])
+    line, document = asks["some"], asks["some, the whole converter"]
     assert [*line(["a\n b", "c"])] == [peers.Answer("A B", 1.5), peers.Answer("C", 1.5)]
-    assert whole == "some, the whole converter"
+    assert len(asks) == 4
     found = [*document(["a/b", "\\emph{$x$} is"])]
     assert found == [
         peers.Answer("a/b", 1.5, "math"),
@@ -233,10 +234,10 @@ def test_answers_of_a_run_are_kept_for_its_model_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/some").mkdir(parents=True)
-    stamps = {own_runs.stamp("some")}
+    stamps = {own_runs.stamp()}
     for content in ("{}", '{"run": "some"}'):
         (tmp_path / "models/some/lineage.json").write_text(content, encoding="utf-8")
-        stamps |= {own_runs.stamp("some"), own_runs.stamp("some")}
+        stamps |= {own_runs.stamp(), own_runs.stamp()}
     assert len(stamps) == 3
 
 

@@ -3,6 +3,7 @@
 python -m bench.typst build                     bring the published files; say what is there
 python -m bench.typst run --rows 300            every converter that is there, on so many rows a source
 python -m bench.typst run --run typst-003       and a trained run, by `python -m stages apply`
+python -m bench.typst run --converter typst-003 and the converter of documents with it, whole and by its parts
 python -m bench.typst documents                 the same of documents that the benchmark writes itself -> documents.md
 python -m bench.typst measures                  how well the likeness of pictures tells right from wrong
 """
@@ -40,7 +41,10 @@ def main() -> None:
         "--rows", type=int, default=300, help="of each source, drawn by a hash (300)"
     )
     parser.add_argument(
-        "--run", action="append", default=[], help="a trained run; may be given several times"
+        "--run", action="append", default=[], help="a trained run, asked for each formula"
+    )
+    parser.add_argument(
+        "--converter", action="append", default=[], help="a trained run, asked for documents"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write them")
     options = parser.parse_args()
@@ -72,21 +76,16 @@ def run(options: argparse.Namespace) -> None:
         with peers.Converter(name, options.folder) as converter:
             answers = kept(options.folder, name, rows, converter.answers)
         results[name] = judged(options.folder, name, rows, answers, facts)
-    for name in options.run:
-        for how, ask in own_runs.ways(name):
-            place = options.folder / own_runs.stamp(name)
-            answers = kept(place, how, rows, ask, own_runs.AT_ONCE)
-            results[how] = judged(options.folder, how, rows, answers, facts)
+    for name, ask in own_runs.ways(options.run, options.converter).items():
+        answers = kept(options.folder / own_runs.stamp(), name, rows, ask, own_runs.AT_ONCE)
+        results[name] = judged(options.folder, name, rows, answers, facts)
     if not tex.available():
         left_out.append(f"No picture is compared: LaTeX is not there (`{tex.INSTALL}`)")
     found = table.lines(rows, results)
-    command = f"python -m bench.typst run --rows {options.rows}" + "".join(
-        f" --run {name}" for name in options.run
-    )
     drawn = sum(each is not None for each in facts.drawn)
     referred = sum(each is not None for each in facts.fingerprints)
     with atomic_write(options.results) as file:
-        file.write(table.page(rows, found, drawn, referred, left_out, command))
+        file.write(table.page(rows, found, drawn, referred, left_out, _called(options)))
     table.write_csv(options.results.with_suffix(".csv"), found)
     print(f"{options.results}, {options.results.with_suffix('.csv')}")
 
@@ -103,7 +102,7 @@ def run_documents(options: argparse.Namespace) -> None:
             asks[name] = partial(peers.document, name)
     asks |= {
         f"{name}, {way}": partial(own_runs.paper, name, by)
-        for name in options.run
+        for name in options.converter
         for way, by in own_runs.WAYS.items()
     }
     found: dict[str, list[tuple[judge_documents.DocumentVerdict, float]]] = {}
@@ -116,11 +115,18 @@ def run_documents(options: argparse.Namespace) -> None:
                 found.setdefault(system, []).append((verdict, answer.seconds))
                 lines.advance(1)
     counts = {kind: len(each.pictures) if each else None for kind, each in latex.items()}
-    command = "python -m bench.typst documents" + "".join(f" --run {name}" for name in options.run)
     path = options.results.with_name("documents.md")
     with atomic_write(path) as file:
-        file.write(table.documents_page(counts, found, left_out, command))
+        file.write(table.documents_page(counts, found, left_out, _called(options)))
     print(path)
+
+
+def _called(options: argparse.Namespace) -> str:
+    """The command, without where things lie."""
+    words = ["python -m bench.typst", options.what]
+    words += [f"--rows {options.rows}"] if options.what == "run" else []
+    words += [f"--run {name}" for name in options.run if options.what == "run"]
+    return " ".join([*words, *(f"--converter {name}" for name in options.converter)])
 
 
 AT_ONCE = 50

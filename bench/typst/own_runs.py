@@ -28,18 +28,21 @@ AT_ONCE = 400
 """Formulas of a call: a call begins with loading the model."""
 
 
-def ways(run: str) -> list[tuple[str, Ask]]:
-    """(name, how it is asked): each formula as a line; all of them as one document."""
-    return [
-        (run, lambda formulas: lines(run, formulas)),
-        *((f"{run}, {name}", partial(document, run, by)) for name, by in WAYS.items()),
-    ]
+def ways(runs: list[str], converters: list[str]) -> dict[str, Ask]:
+    """By name how each is asked: runs for each formula as a line, converters for all of them as one
+    document.
+    """
+    asks: dict[str, Ask] = {run: partial(lines, run) for run in runs}
+    return asks | {
+        f"{run}, {name}": partial(document, run, by)
+        for run in converters
+        for name, by in WAYS.items()
+    }
 
 
-def stamp(run: str) -> str:
-    """What changes with each training of the run, so that no older answers are taken for its own."""
-    lineage = Path("models", run, "lineage.json")
-    content = lineage.read_bytes() if lineage.is_file() else b""
+def stamp() -> str:
+    """What changes with each training, so that no older answers are taken for those of a run."""
+    content = b"".join(path.read_bytes() for path in sorted(Path("models").glob("*/lineage.json")))
     return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 

@@ -28,7 +28,9 @@ from stages.scoring.render_worker import Mode
 
 PROGRAMS = ("pdflatex", "pdftoppm", "sh")
 
-INSTALL = "apt-get install texlive-latex-recommended texlive-fonts-recommended poppler-utils"
+INSTALL = (
+    "apt-get install texlive-latex-recommended texlive-fonts-recommended lmodern poppler-utils"
+)
 """What has the programs on Debian, for messages."""
 
 FORMULAS_A_RUN = 40
