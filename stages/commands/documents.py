@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from stages import tasks
+from stages.backends import Answerer
 from stages.commands import own_files
 from stages.serving.runs import TrainedRun
 
@@ -42,9 +42,9 @@ def write_report(path: Path, made: tasks.Converted) -> None:
 
 def _answers(run: TrainedRun) -> tuple[tasks.Answers, tasks.Answers]:
     """(the run's own answers, its further ones). Its model is loaded when it is first asked."""
-    loaded: list[Any] = []
+    loaded: list[Answerer] = []
 
-    def answerer() -> Any:
+    def answerer() -> Answerer:
         if not loaded:
             loaded.append(run.load())
         return loaded[0]
@@ -55,8 +55,8 @@ def _answers(run: TrainedRun) -> tuple[tasks.Answers, tasks.Answers]:
         return [[answer] for answer in answerer().respond([run.question(text) for text in texts])]
 
     def more(texts: Sequence[str]) -> list[list[str]]:
-        if not texts or not hasattr(answerer(), "candidates"):
-            return [[] for _ in texts]
+        if not texts:
+            return []
         rows = [run.question(text) for text in texts]
         return [[text for text, _ in found[1:]] for found in answerer().candidates(rows, MORE + 1)]
 
