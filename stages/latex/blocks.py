@@ -119,6 +119,13 @@ def _cut(text: str, begin: int, end: int, cuts: list[int]) -> list[Block]:
         part = text[start:stop]
         if stripped := part.strip():
             at = start + len(part) - len(part.lstrip())
-            comment = all(line.lstrip().startswith("%") for line in stripped.split("\n"))
-            blocks.append(Block(stripped, at, comment))
+            lines = stripped.split("\n")
+            last = len(lines)
+            while last and lines[last - 1].lstrip().startswith("%"):
+                last -= 1
+            before, after = "\n".join(lines[:last]), "\n".join(lines[last:])
+            if before:
+                blocks.append(Block(before, at))
+            if after:  # a comment at the end of a paragraph stands alone
+                blocks.append(Block(after, at + len(stripped) - len(after), True))
     return blocks

@@ -37,7 +37,8 @@ Answers = Callable[[Sequence[str]], Sequence[Sequence[str]]]
 
 def chosen(latex: str, candidates: dict[str, str], pictures: dict[str, bytes | None]) -> str | None:
     """The name of the candidate to take: the first of ORDER that compiles; where the model draws
-    what one of the rules does, that one. None where no candidate compiles to a picture.
+    what one of the rules does, that one; of those that draw the same the shortest, which is read
+    best. None where no candidate compiles to a picture.
 
     candidates: Typst by name.   pictures: of each Typst its fingerprint, None where it does not
     compile.
@@ -50,7 +51,11 @@ def chosen(latex: str, candidates: dict[str, str], pictures: dict[str, bytes | N
     drawn = {name: pictures[typst] for name, typst in candidates.items() if pictures[typst]}
     own = drawn.get(MODEL)
     believed = [name for name, picture in drawn.items() if picture == own] if own else []
-    return min(believed if len(believed) > 1 else drawn, key=place, default=None)
+    first = min(believed if len(believed) > 1 else drawn, key=place, default=None)
+    if first is None:
+        return None
+    same = [name for name, picture in drawn.items() if picture == drawn[first]]
+    return min(same, key=lambda name: (len(candidates[name]), place(name)))
 
 
 class Formulas:
