@@ -1,6 +1,7 @@
 """params.yaml: what is wrong is said with the key's path and the nearest key there is, before
 anything runs."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from stages import configure, settings
 from stages.commands.edited_params import edited_params
 from stages.errors import UserError
 from stages.layers import Params, answering
-from stages.params import load_params
+from stages.params import load_params, run_entry
 from tests.tiny import OPTIONS
 
 GOOD = {
@@ -66,7 +67,7 @@ def load(tmp_path: Path, *changes: tuple[str, object]) -> Params:
         at = params
         for key in above:
             at = at[key]
-        at[last] = value
+        at[last] = copy.deepcopy(value)
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(params), encoding="utf-8")
     return load_params(file)
@@ -343,3 +344,114 @@ def test_every_option_says_what_it_is_or_is_named_as_in_transformers_and_peft():
 
 def test_the_repositorys_own_params_are_sound():
     assert len(load_params(Path(__file__).parents[1] / "params.yaml").runs) >= 7
+
+
+VARIANT = {"task": "typst", "model_of": "typst-001", "generation": {"candidates": 4}}
+TYPST = (
+    ("tasks/typst", {}),
+    ("compare", ["gec", "typst"]),
+    ("corpora/typst-001", {"task": "typst", "file": "a.jsonl"}),
+    ("runs/typst-001", GOOD["runs"]["gec-001"] | {"task": "typst", "corpus": "typst-001"}),
+    ("variants", {"typst-001-checked": VARIANT}),
+)
+
+
+def test_a_variant_answers_as_its_run_but_for_what_it_says(tmp_path):
+    params = load(tmp_path, *TYPST)
+    own, of_run = params.resolve("typst-001-checked"), params.resolve("typst-001")
+    assert own.generation == of_run.generation.model_copy(update={"candidates": 4})
+    assert own.model_copy(update={"generation": of_run.generation}) == of_run
+    made = {(each.stage, each.key): each for each in configure.decisions(params)}
+    stages = {stage for stage, key in made if key == "typst-001-checked"}
+    assert stages == {"predict", "evaluate", "conduct"}
+    asked = made["predict", "typst-001-checked"]
+    assert asked.settings["model"] == "models/typst-001"
+    assert asked.settings["settings"]["generation"]["candidates"] == 4
+    # What checks answers decides them there alone.
+    assert (asked.task, made["predict", "typst-001"].task) == ("typst", "")
+    assert made["compare", "typst"].settings["variants"] == [
+        ["typst-001-checked", "models/typst-001"]
+    ]
+    assert "variants" not in made["compare", "gec"].settings
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (
+            "variants/typst-001-checked/model_of",
+            "typst-01",
+            "`variants.typst-001-checked.model_of`: no run `typst-01`; did you mean `typst-001`?",
+        ),
+        (
+            "variants/typst-001-checked/model_of",
+            "typst-001-checked",
+            "`variants.typst-001-checked.model_of`: typst-001-checked is a variant, which has no weights; name a run",
+        ),
+        (
+            "variants/typst-001-checked/model_of",
+            "gec-001",
+            "`variants.typst-001-checked.model_of`: gec-001 belongs to task gec, the variant to typst",
+        ),
+        (
+            "variants/typst-001-checked/learning_rate",
+            1e-3,
+            "`variants.typst-001-checked.learning_rate`: a variant trains nothing and differs in `generation` alone; set learning_rate in a run",
+        ),
+        (
+            "variants/typst-001-checked/parent",
+            "models/gec-001",
+            "`variants.typst-001-checked.parent`: a variant trains nothing and differs in `generation` alone; set parent in a run",
+        ),
+        (
+            "variants/typst-001-checked/model_off",
+            "a",
+            "`variants.typst-001-checked.model_off` is no option; did you mean `model_of`?",
+        ),
+        (
+            "variants/typst-001-checked/generation/candidats",
+            2,
+            "`variants.typst-001-checked.generation.candidats` is no option; did you mean `candidates`?",
+        ),
+        (
+            "variants/typst-001-checked/generation/candidates",
+            0,
+            "`variants.typst-001-checked.generation.candidates`: input should be greater than or equal to 1, not 0; correct the value",
+        ),
+        (
+            "variants/typst-002",
+            VARIANT,
+            "`variants.typst-002`: a variant is named TASK-NNN-WORD, as in `typst-002-checked`; give it such a name",
+        ),
+        (
+            "variants/gec-001-checked",
+            {"task": "gec", "model_of": "gec-001", "generation": {"candidates": 2}},
+            "`variants.gec-001-checked`: generation.candidates: task gec has no check by which one of several answers could be chosen; leave it out",
+        ),
+        (
+            "runs/gec-002/generation",
+            {"candidates": 2},
+            "`runs.gec-002`: generation.candidates: task gec has no check by which one of several answers could be chosen; leave it out",
+        ),
+        (
+            "runs/typst-001/parent",
+            "models/typst-001-checked",
+            "`runs.typst-001.parent`: models/typst-001-checked has no weights of its own; name models/typst-001",
+        ),
+    ],
+)
+def test_a_variant_that_cannot_be_is_told(tmp_path, path, value, said):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, *TYPST, (path, value))
+    assert said in str(caught.value)
+
+
+def test_a_variant_stands_for_no_run_where_weights_are_meant(tmp_path):
+    params = load(tmp_path, *TYPST)
+    with pytest.raises(UserError) as caught:
+        run_entry(params, "typst-001-checked")
+    assert str(caught.value) == (
+        "typst-001-checked: has no weights of its own; it answers with those of typst-001, so name "
+        "typst-001"
+    )
+    assert run_entry(params, "typst-001").corpus == "typst-001"
