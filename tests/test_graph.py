@@ -752,6 +752,10 @@ EDITS = {
     ),
     "a task's score": (more("stages/tasks/gec/score.py"), of("evaluate@gec", "compare@gec")),
     "a task's reader of corpora": (more("stages/tasks/gec/corpus.py"), of("prepare@gec", "prepare@style")),
+    "a task's check": (more("stages/tasks/typst/candidates.py"), of("predict@typst-003-checked")),
+    "how many candidates a variant has": (
+        setting("variants/typst-003-checked/generation/candidates", 4), of("predict@typst-003-checked"),
+    ),
     "a task's grammar": (more("stages/tasks/gec/synthetic.py"), of("synthesize@gec", "synthesize@style")),
     "what every stage runs": (more(FILES), of(*ALL)),
     "how params.yaml is read": (more("stages/params.py"), of()),

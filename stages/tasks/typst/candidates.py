@@ -8,7 +8,7 @@ from stages.scoring.render import Renderer
 from stages.scoring.render_worker import Mode
 from stages.tasks.typst.corpus import is_document
 
-PATIENCE = 10
+PATIENCE = 4
 """How many slow answers of a check are given all of their time limit. Those of a prediction are
 asked 256 at a time, each part in a check of its own."""
 
