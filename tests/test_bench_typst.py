@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.typst import __main__ as command
 from bench.typst import (
     documents,
     judge,
@@ -239,6 +240,22 @@ def test_answers_of_a_run_are_kept_for_its_model_alone(
         (tmp_path / "models/some/lineage.json").write_text(content, encoding="utf-8")
         stamps |= {own_runs.stamp(), own_runs.stamp()}
     assert len(stamps) == 3
+
+
+def test_a_document_is_converted_once_as_long_as_it_is_the_same(tmp_path: Path) -> None:
+    paper, asked = tmp_path / "paper.tex", []
+
+    def ask(path: Path) -> peers.Answer:
+        asked.append(path)
+        return peers.Answer(f"= {len(asked)}", 0.5)
+
+    def answer() -> str | None:
+        return command.kept_document(tmp_path, "a system", "long formulas", paper, ask).text
+
+    paper.write_text("one", encoding="utf-8")
+    assert (answer(), answer()) == ("= 1", "= 1")
+    paper.write_text("two", encoding="utf-8")
+    assert (answer(), answer()) == ("= 2", "= 2")
 
 
 def test_answers_are_judged_by_compiling_and_by_their_reference() -> None:

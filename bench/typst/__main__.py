@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.typst import documents, judge, judge_documents, measures, own_runs, peers, sources, table
 from bench.typst.sources import Row
 from stages.errors import UserError
-from stages.files import atomic_write, read_json_lines
+from stages.files import atomic_write, read_json, read_json_lines, write_json
 from stages.progress_lines import ProgressLines
 from stages.scoring import tex
 
@@ -45,6 +45,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--converter", action="append", default=[], help="a trained run, asked for documents"
+    )
+    parser.add_argument(
+        "--by",
+        action="append",
+        choices=[*own_runs.WAYS.values()],
+        help="what of the converter is asked (all of these; a model alone takes many minutes)",
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write them")
     options = parser.parse_args()
@@ -76,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
         with peers.Converter(name, options.folder) as converter:
             answers = kept(options.folder, name, rows, converter.answers)
         results[name] = judged(options.folder, name, rows, answers, facts)
-    for name, ask in own_runs.ways(options.run, options.converter).items():
+    for name, ask in own_runs.ways(options.run, options.converter, options.by).items():
         answers = kept(options.folder / own_runs.stamp(), name, rows, ask, own_runs.AT_ONCE)
         results[name] = judged(options.folder, name, rows, answers, facts)
     if not tex.available():
@@ -104,12 +110,13 @@ def run_documents(options: argparse.Namespace) -> None:
         f"{name}, {way}": partial(own_runs.paper, name, by)
         for name in options.converter
         for way, by in own_runs.WAYS.items()
+        if by in (options.by or own_runs.WAYS.values())
     }
     found: dict[str, list[tuple[judge_documents.DocumentVerdict, float]]] = {}
     with ProgressLines("documents", len(asks) * len(written), "documents") as lines:
         for system, ask in asks.items():
             for kind, path in written.items():
-                answer = ask(path)
+                answer = kept_document(options.folder / own_runs.stamp(), system, kind, path, ask)
                 pages = judge_documents.of_typst(answer.text or "#(", path.parent)
                 verdict = judge_documents.verdict(latex[kind], pages)
                 found.setdefault(system, []).append((verdict, answer.seconds))
@@ -121,12 +128,29 @@ def run_documents(options: argparse.Namespace) -> None:
     print(path)
 
 
+def kept_document(
+    folder: Path, system: str, kind: str, path: Path, ask: Callable[[Path], peers.Answer]
+) -> peers.Answer:
+    """A system's answer to a document, which is asked for once."""
+    text = path.read_text(encoding="utf-8")
+    place = folder / "documents" / system.replace(" ", "_") / f"{kind}.json"
+    if place.is_file():
+        record = read_json(place)
+        if record.pop("latex") == text:
+            return peers.Answer(**record)
+    answer = ask(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, {"latex": text, **asdict(answer)})
+    return answer
+
+
 def _called(options: argparse.Namespace) -> str:
     """The command, without where things lie."""
     words = ["python -m bench.typst", options.what]
     words += [f"--rows {options.rows}"] if options.what == "run" else []
     words += [f"--run {name}" for name in options.run if options.what == "run"]
-    return " ".join([*words, *(f"--converter {name}" for name in options.converter)])
+    words += [f"--converter {name}" for name in options.converter]
+    return " ".join([*words, *(f"--by {by}" for by in options.by or [])])
 
 
 AT_ONCE = 50

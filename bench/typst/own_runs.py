@@ -28,15 +28,16 @@ AT_ONCE = 400
 """Formulas of a call: a call begins with loading the model."""
 
 
-def ways(runs: list[str], converters: list[str]) -> dict[str, Ask]:
+def ways(runs: list[str], converters: list[str], bys: list[str] | None = None) -> dict[str, Ask]:
     """By name how each is asked: runs for each formula as a line, converters for all of them as one
-    document.
+    document.   bys: those of WAYS that are asked; all of them without.
     """
     asks: dict[str, Ask] = {run: partial(lines, run) for run in runs}
     return asks | {
         f"{run}, {name}": partial(document, run, by)
         for run in converters
         for name, by in WAYS.items()
+        if by in (bys or WAYS.values())
     }
 
 
