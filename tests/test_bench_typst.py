@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.typst import __main__ as command
+from bench.typst import __main__ as commands
 from bench.typst import (
     documents,
     judge,
@@ -250,7 +250,7 @@ def test_a_document_is_converted_once_as_long_as_it_is_the_same(tmp_path: Path) 
         return peers.Answer(f"= {len(asked)}", 0.5)
 
     def answer() -> str | None:
-        return command.kept_document(tmp_path, "a system", "long formulas", paper, ask).text
+        return commands.kept_document(tmp_path, "a system", "long formulas", paper, ask).text
 
     paper.write_text("one", encoding="utf-8")
     assert (answer(), answer()) == ("= 1", "= 1")
