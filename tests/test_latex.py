@@ -161,7 +161,10 @@ CONSTRUCTS = [
     (r"\begin{lemma}a\end{lemma}", '#theorem("theorem", "Lemma")[\na\n\n]'),
     (r"\begin{proof}Easy.\end{proof}", "#proof[\nEasy.\n\n]"),
     (r"\begin{table}\caption{C}\label{tab}\begin{tabular}{lr}\hline a & b\\\hline 1 & 2\\\hline\end{tabular}\end{table}",
-     "#figure(caption: [C], kind: table)[\n#table(columns: 2, align: (left, right,)"),
+     "#figure(caption: [C], kind: table)[\n#table(columns: 2, align: (left, right,), stroke: none,\ntable.hline(y: 0),"
+     "\ntable.header(\n[a],\n[b],\n),\ntable.hline(y: 1),\n[1],\n[2],\ntable.hline(y: 2),\n)\n] <tab>"),
+    (r"\begin{tabular}{|l|p{2cm}@{ }r|}a & b & \textbf{c}\\\cline{1-2} d & e & f\end{tabular}",
+     "stroke: none, table.vline(x: 0), table.vline(x: 1), table.vline(x: 3),\ntable.header(\n[a],\n[b],\n[#strong[c]],\n),\ntable.hline(y: 1),\n[d],"),
     (r"\begin{figure}\includegraphics[width=3cm]{dot}\caption{D}\label{fig}\end{figure} \ref{fig}",
      '#figure(caption: [D], kind: image)[\n#box(image("dot.svg", width: 3cm))\n] <fig>'),
     (r"\begin{figure}\includegraphics{gone}\end{figure}", '#no-image("gone")'),

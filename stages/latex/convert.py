@@ -130,7 +130,7 @@ class _Conversion:
                     elements[at] = found if found is not None else self._read_finer(at, block)
                 lines.advance(len(batch))
         for at, found in elements.items():
-            self.elements.block = at
+            self.elements.begin(at, renamed(self.pieces[at].block.text))
             elements[at] = self.elements.walked(found)
         self._read_waiting()
         for batch in _batches(text, [len(piece.block.text) for piece in self.pieces]):
@@ -199,7 +199,7 @@ class _Conversion:
                     self._fill(node, found, latex[each], block)
 
     def _fill(self, node: Node, found: list[Node] | None, latex: str, block: int) -> None:
-        self.elements.block = block
+        self.elements.begin(block, latex)
         inline = node["t"] == "Span"
         if found is None:
             mark = self.found.left(latex, UNREAD, block, inline)

@@ -37,7 +37,12 @@ class Elements:
         self.bibliography = bibliography
         self.title: list[Node] = []
         self.block = 0
+        self.rules: list[tables.Rules] = []
         self.waiting: list[tuple[Node, int]] = []
+
+    def begin(self, block: int, latex: str) -> None:
+        """What is walked next is of this LaTeX, in the block of this index."""
+        self.block, self.rules = block, tables.rules(latex)
 
     def walked(self, elements: Any) -> Any:
         """A list of elements, or whatever else there is in their content."""
@@ -169,7 +174,7 @@ class Elements:
             if block["t"] in ("Plain", "Para")
         ]
         name = self.found.label(label, "table", self.block) if label else ""
-        grid = tables.grid(columns, head, bodies, foot)
+        grid = tables.grid(columns, head, bodies, foot, self.rules)
         made: list[Node] = self.walked(grid)
         if not titled and not name:
             return [raw("#align(center)["), *made, raw("]")]

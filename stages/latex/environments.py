@@ -33,6 +33,9 @@ PLAIN = {
 SIDES = {"flushright": "right", "flushleft": "left", "center": "center", "raggedleft": "right"}
 BEGIN = re.compile(r"\s*\\begin\s*\{(?P<name>[^{}]*)\}")
 BIBLIOGRAPHY = re.compile(r"\\bibliography\s*\{[^{}]*\}")
+PARTIAL_RULE = re.compile(r"\\(?:cline|cmidrule)(?:\s*\([lr]*\))?\s*\{[-\d]+\}")
+"""pandoc 3.9 shows the columns of these as text."""
+
 BIBITEM = re.compile(r"\\bibitem(?![A-Za-z])")
 
 
@@ -174,6 +177,7 @@ def _without_arguments(inner: str) -> str:
 def renamed(text: str) -> str:
     """A block with those of its environments that pandoc would keep apart under other names."""
     text = BIBLIOGRAPHY.sub(r"\\printbibliography", _frames(text))
+    text = PARTIAL_RULE.sub(r"\\hline ", text)
     if not any(name in text for name in RENAMED):
         return text
     made, at = [], 0

@@ -76,12 +76,12 @@ def _lines(inner: str, name: str, numbered: bool) -> list[Line]:
     else:
         rows = several
     lines = []
-    for cells in _cells(inner) if rows else [[inner]]:
-        whole = "&".join(cells)
+    for row in cells(inner) if rows else [[inner]]:
+        whole = "&".join(row)
         tag = TAG.search(whole)
         lines.append(
             Line(
-                [_bare(cell) for cell in _columns(cells, name)],
+                [_bare(cell) for cell in _columns(row, name)],
                 LABEL.findall(whole),
                 numbered and several and not NUMBERLESS.search(whole) and not tag,
                 tag[1] if tag else "",
@@ -118,7 +118,7 @@ def bare(formula: str) -> str:
     return BRACES.sub(r"{\1}", formula).strip()
 
 
-def _cells(text: str) -> list[list[str]]:
+def cells(text: str) -> list[list[str]]:
     """A formula's lines, divided at `&`, where these stand in no group."""
     lines: list[list[str]] = [[]]
     depth = at = 0
