@@ -337,7 +337,10 @@ def test_a_file_that_cannot_be_converted_is_refused(tmp_path, monkeypatch, write
         source.read(tmp_path / "a.tex")
 
 
-def test_a_block_that_breaks_the_whole_is_found_and_left(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("place", "compiled", "why"), [("1", 2, " (no room)"), ("", 5, "")])
+def test_a_block_that_breaks_the_whole_is_found_and_left(
+    tmp_path, monkeypatch, place, compiled, why
+):
     """Each block compiles alone, and the third does not beside the others."""
     made = []
     real = compiling.problem
@@ -346,17 +349,42 @@ def test_a_block_that_breaks_the_whole_is_found_and_left(tmp_path, monkeypatch):
         made.append(text)
         if "Third." in re.sub("```.*?```", "", text, flags=re.DOTALL):
             line = 1 + text[: text.index("Third.")].count("\n")
-            return f"error: no room\n  ┌─ __typst_py_bytes__.typ:{line}:1"
+            where = f"\n  ┌─ __typst_py_bytes__.typ:{line}:1" if place else ""
+            return f"error: no room{where}"
         return real(text, folder)
 
     monkeypatch.setattr(compiling, "problem", problem)
     text = converted(tmp_path, "\\emph{First.}\n\nSecond.\n\nThird.\n\nFourth.").text
-    assert len(made) == 2
-    assert (
-        "// a.tex line 5: left as LaTeX: what was made of this does not compile (no room)\n" in text
-    )
+    assert len(made) >= compiled
+    assert f"// a.tex line 5: left as LaTeX: what was made of this does not compile{why}\n" in text
     assert "```latex\nThird.\n```" in text
     assert "Fourth." in text.split("```")[2]
+    assert text.count("left as LaTeX") == 1
+
+
+def test_what_refers_to_a_block_that_stays_latex_shows_that(tmp_path, monkeypatch):
+    real = convert.UNCOMPILED
+    monkeypatch.setattr(
+        convert._Conversion, "check_alone", lambda self, check=convert._Conversion.check_alone: (
+            check(self), setattr(self.pieces[1], "typst", None), setattr(self.pieces[1], "why", real),
+            self.found.label("never", "figure", 0),
+        ),
+    )  # fmt: skip
+    text = converted(
+        tmp_path,
+        "See \\ref{e}, \\cite{k} and \\ref{never}.\n\n"
+        "\\begin{thebibliography}{1}\\bibitem{k} \\label{e} A book.\\end{thebibliography}",
+    ).text
+    assert "See *??*, \\[1\\] and *??*." in text
+
+
+def test_a_whole_that_takes_too_long_is_written_and_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "SECONDS", 0.001)
+    monkeypatch.setattr(compiling, "SECONDS_A_MEGABYTE", 0.0)
+    made = converted(tmp_path, "\\emph{First.}")
+    assert made.notes == [
+        "the whole takes more than 0 s to compile; each of its blocks was compiled alone"
+    ]
 
 
 # Whom to believe

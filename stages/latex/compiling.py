@@ -17,6 +17,7 @@ MEMORY_MB = 6144
 SECONDS, SECONDS_A_MEGABYTE = 60.0, 240.0
 """1.6 MB of paragraphs with formulas took 88 s on one core."""
 
+MISSING = re.compile(r"label `<([^<>]*)>` does not exist")
 PLACE = re.compile(r"__typst_py_bytes__\.typ:(\d+):")
 
 
@@ -69,3 +70,9 @@ def line_of(diagnostic: str) -> int | None:
     """The first line of the document that a diagnostic names, from 1."""
     found = PLACE.search(diagnostic)
     return int(found[1]) if found else None
+
+
+def missing_label(diagnostic: str) -> str:
+    """The label that the document refers to and has not; "" where that is not what is wrong."""
+    found = MISSING.search(diagnostic)
+    return found[1] if found else ""

@@ -31,13 +31,15 @@ class Filling:
     bibliography: str = ""
     cited: dict[str, str] = field(default_factory=dict)
     anchors: dict[str, str] = field(default_factory=dict)
+    gone: Collection[int] = ()
 
     def final(self, text: str, gone: Collection[int], places: dict[int, str]) -> str:
         """As it stands in the document.   gone: blocks that stay LaTeX, with their labels."""
+        self.gone = gone
         write = {
             "formula": lambda index, after: self._formula(index),
             "left": lambda index, after: self._left(index, places),
-            "reference": lambda index, after: self._reference(index, after, gone),
+            "reference": lambda index, after: self._reference(index, after),
         }
         text = SUFFIX.sub(self._with_suffix, text)
         return filled(text, write)
@@ -82,7 +84,7 @@ class Filling:
         told = comment(f"{where}: left as LaTeX: {left.why}")
         return f"{told}\n#latex-left[\n{raw_block(left.latex)}\n]"
 
-    def _reference(self, index: int, after: str, gone: Collection[int]) -> str:
+    def _reference(self, index: int, after: str) -> str:
         reference = self.found.references[index]
         if reference.command.startswith("cite:"):
             return self._citation(reference.command[5:], reference.labels)
@@ -91,11 +93,15 @@ class Filling:
         for at, latex in enumerate(labels):
             label = self.found.labels.get(latex)
             last = at == len(labels) - 1
-            if not label or label.block in gone:
+            if not label or not self._is_there(latex):
                 shown.append(UNKNOWN)
             else:
                 shown.append(_referred(reference.command, label, after if last else ","))
         return ", ".join(shown)
+
+    def _is_there(self, latex: str) -> bool:
+        label = self.found.labels.get(latex)
+        return label is not None and label.block not in self.gone
 
     def _citation(self, command: str, keys: list[str]) -> str:
         if self.keys:
@@ -113,7 +119,7 @@ class Filling:
         for key in keys:
             if key not in self.cited:
                 shown.append(f"*{_escaped(key)}?*")
-            elif anchor := self.anchors.get(key):
+            elif (anchor := self.anchors.get(key)) and self._is_there(f"cite:{key}"):
                 shown.append(f"#link(<{anchor}>)[{_escaped(self.cited[key])}]")
             else:
                 shown.append(_escaped(self.cited[key]))

@@ -7,9 +7,10 @@ import base64
 import html
 from collections import Counter
 
-from stages.latex.convert import Converted, Piece
+from stages.latex.convert import Converted
 from stages.latex.formulas import MODEL
 from stages.latex.pieces import marks
+from stages.latex.reading import Piece
 from stages.scoring.render import MAX_SOURCE_CHARACTERS, Renderer
 
 MAX_LINES = 15
