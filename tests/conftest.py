@@ -38,6 +38,11 @@ def warm_environment() -> dict[str, str]:
     return ENVIRONMENT | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
+def warm_python() -> str:
+    """What begins the project's modules there."""
+    return str(shutil.which("python", path=warm_environment()["PATH"]))
+
+
 def run(
     folder: Path, *command: str, succeeds: bool = True, cold: bool = False
 ) -> subprocess.CompletedProcess[str]:

@@ -64,8 +64,11 @@ def make(folder: Path) -> Path:
 
 
 def reproduce(folder: Path, environment: dict[str, str] | None = None) -> None:
-    """The whole graph, two stages at once: at this size most of the time goes into imports."""
-    command = [sys.executable, "-m", "stages", "repro", "--jobs", "2"]
+    """The whole graph, two stages at once: at this size most of the time goes into imports.
+
+    environment: the `python` that is found there begins them all."""
+    python = shutil.which("python", path=environment["PATH"]) if environment else None
+    command = [python or sys.executable, "-m", "stages", "repro", "--jobs", "2"]
     if subprocess.run(command, cwd=folder, env=environment).returncode:
         raise SystemExit(f"{folder}: stages repro failed; see above")
 

@@ -31,7 +31,7 @@ from stages.processes import cores
 from stages.schema_faults import faults_of
 from stages.settings import Launch, Options
 from stages.text import batches
-from tests.conftest import ENVIRONMENT
+from tests.conftest import ENVIRONMENT, warm_python
 from tests.spread import train
 from tests.test_methods import SOLUTIONS
 from tests.tiny import OPTIONS, ROWS, SETTINGS, checkpoint, folder_to_train, settings_with
@@ -72,7 +72,9 @@ def spread(folder: Path, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The cases in two processes."""
     (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     arguments = ["-m", "tests.spread", f"{folder}/cases.json", f"{folder}/results"]
-    workers.run(arguments, Launch(processes=2), "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", warm_python())
+        workers.run(arguments, Launch(processes=2), "cpu")
     found: list[dict[str, Any]] = torch.load(folder / "results", weights_only=True)
     return found
 

@@ -1,12 +1,14 @@
-"""Stages of tests, and commands that load a model, begin in a fork of a process that has imported
-PyTorch, transformers and PEFT: at nano size these imports are six of the eight seconds of a
-training, and the tests begin a hundred.
+"""DVC, the project's stages and its commands begin in a fork of a process that has imported what
+they import, PyTorch, transformers and PEFT among it: at nano size these imports are six of the
+eight seconds of a training, and two thirds of what DVC does for a stage; the tests begin a
+thousand.
 
 The fork imports the project's own code, from the folder that it runs in, and has its caller's
 environment, arguments and files. What must be a process of its own from the start (one that is
 killed, or compared with another for bytes that an own hash seed could change) is run by
 `conftest.run(…, cold=True)`."""
 
+import gc
 import json
 import logging
 import os
@@ -20,23 +22,26 @@ from typing import NoReturn
 
 from stages.backends.shared import process
 
-MODULES = ("stages.initialise", "stages.train", "stages.predict", "tests.loaded")
-VERBS = ("apply", "check", "export", "plan", "repro")
-LOADED = ("accelerate", "peft", "torch", "transformers.trainer", *(
-    f"transformers.models.{name}" for name in (
-        "auto.modeling_auto", "auto.tokenization_auto", "llama.modeling_llama", "qwen3.modeling_qwen3",
-    )
-))  # fmt: skip
+LOADED = (
+    "accelerate", "peft", "torch", "transformers.trainer", *(
+        f"transformers.models.{name}" for name in (
+            "auto.modeling_auto", "auto.tokenization_auto", "llama.modeling_llama", "qwen3.modeling_qwen3",
+        )
+    ),
+    "dvc.cli.parser", "dvc.data_cloud", "dvc.repo", "dvc.repo.reproduce", "dvc.repo.status", "dvc.stage.run",
+    "pydantic", "rapidfuzz.distance", "rensa", "rich.progress", "rich.table", "ruamel.yaml", "typer",
+)  # fmt: skip
 
 
 def begin(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the process that forks, with its socket in `folder` and a `python` that asks it, for
-    the caller's PATH. It ends with the process that began it.
+    """Start the process that forks, with its socket in `folder` and a `python` and a `dvc` that ask
+    it, for the caller's PATH. It ends with the process that began it.
 
     environment: what libraries read while they are imported."""
     python = folder / "python"
     python.write_text(f"#!{sys.executable} -SE\n{CLIENT}", encoding="utf-8")
     python.chmod(0o755)
+    (folder / "dvc").symlink_to(python)
     address = folder / "socket"
     # PyTorch reads while it is imported which instructions it may use.
     return subprocess.Popen(
@@ -47,16 +52,17 @@ def begin(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 CLIENT = f"""import json, os, signal, socket, sys, time
-python, (folder, arguments) = {sys.executable!r}, (os.path.dirname(__file__), sys.argv[1:])
-of_module = arguments[:1] == ["-m"] and arguments[1] in {MODULES!r}
-of_verb = arguments[:2] == ["-m", "stages"] and arguments[2:3] in {[[verb] for verb in VERBS]!r}
-if not (of_module or of_verb):
+python, (folder, name), arguments = {sys.executable!r}, os.path.split(__file__), sys.argv[1:]
+if name == "dvc":
+    arguments = ["-m", "dvc", *arguments]
+module = arguments[1] if arguments[:1] == ["-m"] and arguments[1:] else ""
+if module not in ("dvc", "stages", "tests.loaded", "tests.spread") and not module.startswith("stages."):
     os.execv(python, [python, *arguments])
 address = os.path.join(folder, "socket")
 while not os.path.exists(address):
     time.sleep(0.05)
 asked = {{"folder": os.getcwd(), "environment": dict(os.environ), "arguments": arguments[1:],
-    "python": os.path.abspath(__file__)}}
+    "python": os.path.join(folder, "python")}}
 with socket.socket(socket.AF_UNIX) as server:
     server.connect(address)
     socket.send_fds(server, [json.dumps(asked).encode() + b"\\n"], [0, 1, 2])
@@ -72,6 +78,7 @@ def serve(address: str) -> NoReturn:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for name in LOADED:
         __import__(name)
+    gc.freeze()  # a fork copies what its garbage collection looks at
     parent = os.getppid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as server:
@@ -106,7 +113,7 @@ def answer(caller: socket.socket) -> NoReturn:
     os.environ.update(request["environment"])
     module, *arguments = request["arguments"]
     sys.argv = [module.replace(".", "/") + ".py", *arguments]
-    sys.path[0] = request["folder"]
+    sys.path[:1] = [request["folder"], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     sys.executable = request["python"]  # what this one begins is warm too
     for name in [name for name in sys.modules if name.partition(".")[0] in ("stages", "tests")]:
         del sys.modules[name]
