@@ -1,0 +1,349 @@
+r"""LaTeX formulas -> Typst by rules of our own, so that it is drawn as LaTeX draws it.
+
+What is not known gives None, since another converter may know it: `typst_of` guesses nothing. Of
+what Typst does by itself and LaTeX does not, stages/latex/formula_atoms.py tells.
+"""
+
+import unicodedata
+from dataclasses import replace
+
+from stages.latex import math_symbols as symbols
+from stages.latex.formula_atoms import ESCAPED, LOW, Atom, Kind, written
+from stages.latex.formula_commands import COMMANDS, accent, classed, delimiter, sized
+from stages.latex.formula_text import text_atoms
+from stages.latex.formula_tokens import Unreadable, closing, tokens_of
+
+MAX_CHARACTERS = 20_000
+MAX_DEPTH = 40
+"""Of braces in each other. Each takes six of the 1,000 frames that Python allows."""
+
+OVER = {
+    "\\over": "frac({}, {})",
+    "\\atop": "mat(delim: #none, {}; {})",
+    "\\choose": "binom({}, {})",
+    "\\brace": 'mat(delim: "{{", {}; {})',
+    "\\brack": 'mat(delim: "[", {}; {})',
+}
+ENDS = {"}", "&", "\\\\", "\\cr", "\\end", "\\right"}
+KINDS: tuple[tuple[dict[str, str], Kind], ...] = (
+    (symbols.ORDINARY, "symbol"),
+    (symbols.INNER, "inner"),
+    (symbols.BINARY, "bin"),
+    (symbols.RELATION, "rel"),
+    (symbols.LARGE, "large"),
+)
+
+
+def typst_of(latex: str) -> str | None:
+    """The Typst of a formula, without dollar signs; None where something is not known.
+
+    Never raises; takes time that grows as the formula does.
+    """
+    if len(latex) > MAX_CHARACTERS or "\0" in latex:
+        return None
+    try:
+        reader = Reader(tokens_of(latex))
+        atoms = reader.list_of(top=True)
+        if reader.peek():
+            return None
+    except Unreadable:
+        return None
+    if atoms and atoms[0].lines and all(each.kind in ("comma", "symbol") for each in atoms[1:]):
+        atoms[0] = replace(atoms[0], typst=atoms[0].lines, kind="symbol")
+    return written(atoms) or None
+
+
+class Reader:
+    """Reads tokens into atoms, and remembers the font that is set."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens, self.place, self.depth = tokens, 0, 0
+        self.font, self.bold = "", False
+        self.narrow = 0  # in how many commands' arguments and cells: their matrices are smaller
+
+    def peek(self, spaces: bool = False) -> str:
+        """The next token, after white space; "" at the end."""
+        while not spaces and self.place < len(self.tokens) and self.tokens[self.place] == " ":
+            self.place += 1
+        return self.tokens[self.place] if self.place < len(self.tokens) else ""
+
+    def next(self) -> str:
+        token = self.peek()
+        self.place += 1
+        return token
+
+    def takes(self, token: str) -> bool:
+        """Whether the next token is this one, which is read then."""
+        if self.peek() == token:
+            self.place += 1
+            return True
+        return False
+
+    def list_of(self, top: bool = False, until: str = "") -> list[Atom]:
+        """The atoms up to what ends a group, which is not read. Font switches hold until there."""
+        font, bold = self.font, self.bold
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("braces in too many others")
+        lists: list[list[Atom]] = [[]]
+        marks: list[str] = []
+        while (token := self.peek()) and token != until:
+            if token in ENDS:
+                if not (top and token in ("&", "\\\\", "\\cr")):
+                    break
+                self.place += 1
+                lists[-1].append(Atom("&" if token == "&" else "\\", "break"))
+            elif token in OVER or token[1:] in symbols.STYLES:
+                self.place += 1
+                marks.append(token)
+                lists.append([])
+            elif token[1:] in symbols.SWITCHES and token[0] == "\\":
+                self.place += 1
+                self.font, self.bold = symbols.SWITCHES[token[1:]], False
+            else:
+                self._scripted(lists[-1])
+        self.depth -= 1
+        self.font, self.bold = font, bold
+        return _joined(lists, marks)
+
+    def group(self) -> list[Atom]:
+        """What the next braces hold, or the next part: a command's argument."""
+        token = self.peek()
+        if token == "{":
+            self.place += 1
+            atoms = self.list_of()
+            if not self.takes("}"):
+                raise Unreadable("a brace is not closed")
+            return atoms
+        if not token or token in ENDS or token in ("^", "_"):
+            raise Unreadable("an argument is missing")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("commands in too many others")
+        atoms = self._nucleus()
+        self.depth -= 1
+        return atoms
+
+    def argument(self) -> str:
+        self.narrow += 1
+        text = written(self.group(), argument=True)
+        self.narrow -= 1
+        return text
+
+    def optional(self) -> list[str] | None:
+        """The tokens between brackets; None where there are none."""
+        if self.peek() != "[":
+            return None
+        depth = 0
+        for place in range(self.place, len(self.tokens)):
+            token = self.tokens[place]
+            depth += (token == "{") - (token == "}")
+            if token == "]" and not depth:
+                found = self.tokens[self.place + 1 : place]
+                self.place = place + 1
+                return found
+        raise Unreadable("a bracket is not closed")
+
+    def raw(self) -> list[str]:
+        """The tokens between braces."""
+        if self.peek() != "{":
+            raise Unreadable("an argument is missing")
+        end = closing(self.tokens, self.place)
+        found = self.tokens[self.place + 1 : end]
+        self.place = end + 1
+        return found
+
+    def inner(self, tokens: list[str]) -> list[Atom]:
+        """Atoms of other tokens, in the font that is set."""
+        other = Reader(tokens)
+        other.font, other.bold, other.depth = self.font, self.bold, self.depth
+        other.narrow = self.narrow
+        atoms = other.list_of()
+        if other.peek():
+            raise Unreadable("a brace too many")
+        return atoms
+
+    def _scripted(self, before: list[Atom]) -> None:
+        """Reads a part with its scripts and adds it."""
+        grouped = self.peek() == "{"
+        atoms = [] if self.peek() in ("^", "_", "'") else self._nucleus()
+        primes, below, above = 0, None, None
+        while True:
+            token = self.peek()
+            if token == "'":
+                self.place += 1
+                primes += 1
+            elif token == "_" and below is None:
+                self.place += 1
+                below = self._script()
+            elif token == "^" and above is None:
+                self.place += 1
+                above = self._script()
+            elif token in ("\\limits", "\\nolimits") and atoms:
+                self.place += 1
+                function = "limits" if token == "\\limits" else "scripts"
+                atoms[-1] = replace(atoms[-1], typst=f"{function}({atoms[-1].typst})")
+            elif token in ("_", "^"):
+                raise Unreadable("two scripts at one place")
+            else:
+                break
+        while above and above[0].kind == "prime" and not above[0].is_scripted:
+            primes, above = primes + 1, above[1:]
+        if primes or below or above:
+            before += _with_scripts(atoms, primes, below or [], above or [])
+        elif grouped:
+            before += _grouped(atoms, bool(before))
+        else:
+            before += atoms
+
+    def _script(self) -> list[Atom]:
+        self.narrow += 1
+        atoms = self.group()
+        self.narrow -= 1
+        return atoms
+
+    def _nucleus(self) -> list[Atom]:
+        token = self.peek()
+        if token == "{":
+            return self.group()
+        self.place += 1
+        if token[0] == "\\" and len(token) > 1:
+            return self._command(token[1:])
+        return [self._character(token)]
+
+    def _character(self, token: str) -> Atom:
+        if token.isascii() and token.isalpha():
+            return Atom(token, "letter", self.font, self.bold)
+        if token.isascii() and token.isdecimal():
+            return Atom(token, "digit", self.font, self.bold)
+        if token in symbols.DELIMITERS and token not in "./<>":
+            return delimiter(symbols.DELIMITERS[token])
+        if token in ",;":
+            return Atom(token, "comma")
+        if token == "~":
+            return Atom("space", "space")
+        if token in "+-*":
+            return Atom(token, "bin")
+        if token in "<>=:":
+            return Atom(token, "rel")
+        if token in ".!?":
+            return Atom(token, "symbol")
+        if token in "/@":
+            return Atom(f"\\{token}", "symbol")
+        category = unicodedata.category(token)
+        if not token.isascii() and category[0] in "LNSP" and token not in "√∛∜":
+            if category in ("Ps", "Pe"):
+                return Atom(f"\\{token}", "open" if category == "Ps" else "close")
+            return Atom(token, "symbol" if category[0] == "L" else "tall")
+        raise Unreadable(f"the character {token!r}")
+
+    def _command(self, name: str) -> list[Atom]:
+        for table, kind in KINDS:
+            if name in table:
+                return [Atom(table[name], kind)]
+        if name in symbols.GREEK:
+            return [Atom(symbols.GREEK[name], "greek", "", self.bold)]
+        if name in symbols.CAPITAL_GREEK:
+            font = self.font if self.font in ("bf", "it") else ""
+            return [Atom(symbols.CAPITAL_GREEK[name], "greek", font, self.bold)]
+        if name == "prime":
+            return [Atom("prime", "prime")]
+        if name in symbols.SPACES:
+            return [Atom(symbols.SPACES[name], "space")]
+        if name in symbols.OPERATORS or name in symbols.LIMIT_OPERATORS:
+            return [Atom(name, "large")]
+        if f"\\{name}" in symbols.DELIMITERS:
+            return [delimiter(symbols.DELIMITERS[f"\\{name}"])]
+        if name in symbols.NOTHING:
+            return []
+        if name in symbols.FONTS:
+            if name.startswith("text") or name == "emph":
+                return text_atoms(self, self.raw(), symbols.FONTS[name])
+            return self.in_font(symbols.FONTS[name], False)
+        if name in ("boldsymbol", "bm", "pmb"):
+            return self.in_font(self.font, True)
+        if name in symbols.ACCENTS:
+            return [accent(self, name)]
+        if name in symbols.CLASSES:
+            return [classed(self, symbols.CLASSES[name])]
+        if name.rstrip("lrm") in symbols.SIZES:
+            return [sized(self, symbols.SIZES[name.rstrip("lrm")])]
+        method = COMMANDS.get(name)
+        if method is None:
+            raise Unreadable(f"the command \\{name}")
+        return method(self)
+
+    def in_font(self, font: str, bold: bool) -> list[Atom]:
+        before = self.font, self.bold
+        self.font, self.bold = font, bold
+        atoms = self.group()
+        self.font, self.bold = before
+        return atoms
+
+
+def _delimiter(sign: str) -> Atom:
+    kind: Kind = "symbol"
+    if sign in symbols.BARS:
+        kind = "bar"
+    elif sign in symbols.OPENING:
+        kind = "open"
+    elif sign in symbols.CLOSING:
+        kind = "close"
+    return Atom(sign, kind)
+
+
+def _with_scripts(
+    atoms: list[Atom], primes: int, below: list[Atom], above: list[Atom]
+) -> list[Atom]:
+    """Atoms with scripts: on the last one, or around all of a group that is high."""
+    if not atoms:
+        atoms = [Atom('""', "tall")]
+    last = atoms[-1]
+    flat = all(atom.kind in LOW and not atom.is_scripted for atom in atoms)
+    if not last.is_scripted and last.kind not in ("space", "break") and (flat or len(atoms) == 1):
+        scripted = replace(
+            last,
+            primes=primes,
+            below=written(below, script=True),
+            above=written(above, script=True),
+        )
+        return [*atoms[:-1], scripted]
+    above = [Atom("prime", "prime")] * primes + above
+    places = "".join(
+        f", {mark}: {written(script, argument=True, script=True)}"
+        for mark, script in (("b", below), ("t", above))
+        if script
+    )
+    return [Atom(f"attach({written(atoms, argument=True)}{places})", "tall")]
+
+
+def _grouped(atoms: list[Atom], follows: bool) -> list[Atom]:
+    """The atoms of a group without scripts: a sign alone in braces has no space around it, nor has
+    one that begins a group.
+    """
+    if atoms and not atoms[0].is_scripted:
+        first = atoms[0]
+        alone = len(atoms) == 1 and first.kind in ("comma", "bin", "rel")
+        if alone or (follows and first.kind == "bin"):
+            text = ESCAPED.get(first.typst, first.typst)
+            return [Atom(f'class("normal", {text})', "tall"), *atoms[1:]]
+    return atoms
+
+
+def _joined(lists: list[list[Atom]], marks: list[str]) -> list[Atom]:
+    """The parts of a list between marks, which hold to its end: styles, and the one `\\over`."""
+    over = [place for place, mark in enumerate(marks) if mark in OVER]
+    if len(over) > 1:
+        raise Unreadable("two \\over in one group")
+    if over:
+        cut = over[0] + 1
+        first = written(_joined(lists[:cut], marks[: cut - 1]), argument=True)
+        second = written(_joined(lists[cut:], marks[cut:]), argument=True)
+        return [Atom(OVER[marks[over[0]]].format(first, second), "tall")]
+    atoms = lists[-1]
+    for before, mark in zip(lists[-2::-1], reversed(marks), strict=True):
+        if any(atom.kind == "break" or atom.lines for atom in atoms):
+            raise Unreadable("lines in a style")
+        styled = Atom(f"{symbols.STYLES[mark[1:]]}({written(atoms, argument=True)})", "tall")
+        atoms = [*before, styled] if atoms else before
+    return atoms
