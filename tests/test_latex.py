@@ -159,10 +159,11 @@ CONSTRUCTS = [
     (r"\begin{theorem}[Big]\label{thm}Let $x$.\end{theorem} \ref{thm}",
      '#theorem("theorem", "Theorem", name: [Big])[\nLet $x$.\n\n] <thm>'),
     (r"\begin{lemma}a\end{lemma}", '#theorem("theorem", "Lemma")[\na\n\n]'),
-    (r"\begin{proof}Easy.\end{proof}", "#proof[\nEasy.\n\n]"),
+    (r"\begin{proof}Easy.\end{proof}", "#proof[\nEasy.\n]"),
     (r"\begin{table}\caption{C}\label{tab}\begin{tabular}{lr}\hline a & b\\\hline 1 & 2\\\hline\end{tabular}\end{table}",
      "#figure(caption: [C], kind: table)[\n#table(columns: 2, align: (left, right,), stroke: none,\ntable.hline(y: 0),"
      "\ntable.header(\n[a],\n[b],\n),\ntable.hline(y: 1),\n[1],\n[2],\ntable.hline(y: 2),\n)\n] <tab>"),
+    (r"\begin{table}\begin{tabular}{l}a\end{tabular}\caption{C}\end{table}", "#figure(caption: figure.caption(position: bottom, )[C], kind: table)["),
     (r"\begin{tabular}{|l|p{2cm}@{ }r|}a & b & \textbf{c}\\\cline{1-2} d & e & f\end{tabular}",
      "stroke: none, table.vline(x: 0), table.vline(x: 1), table.vline(x: 3),\ntable.header(\n[a],\n[b],\n[#strong[c]],\n),\ntable.hline(y: 1),\n[d],"),
     (r"\begin{figure}\includegraphics[width=3cm]{dot}\caption{D}\label{fig}\end{figure} \ref{fig}",

@@ -38,11 +38,13 @@ class Elements:
         self.title: list[Node] = []
         self.block = 0
         self.rules: list[tables.Rules] = []
+        self.captions_below = False
         self.waiting: list[tuple[Node, int]] = []
 
     def begin(self, block: int, latex: str) -> None:
         """What is walked next is of this LaTeX, in the block of this index."""
         self.block, self.rules = block, tables.rules(latex)
+        self.captions_below = latex.rfind(r"\caption") > latex.find(r"\end{tab") >= 0
 
     def walked(self, elements: Any) -> Any:
         """A list of elements, or whatever else there is in their content."""
@@ -145,8 +147,11 @@ class Elements:
         head = [raw_inline("#figure("), *self._caption(titled), raw_inline("kind: image)[")]
         return [plain(head), *inner, raw(f"] <{name}>" if name else "]")]
 
-    def _caption(self, titled: list[Node]) -> list[Node]:
-        return [raw_inline("caption: ["), *self.walked(titled), raw_inline("], ")] if titled else []
+    def _caption(self, titled: list[Node], place: str = "") -> list[Node]:
+        if not titled:
+            return []
+        opening = f"caption: figure.caption({place})[" if place else "caption: ["
+        return [raw_inline(opening), *self.walked(titled), raw_inline("], ")]
 
     def _of_div(self, element: Node) -> list[Node]:
         (label, classes, keys), content = element["c"]
@@ -158,7 +163,10 @@ class Elements:
         if {"minipage", "singlespace", "frame"} & set(classes) or not (classes or label or keys):
             return list(inner)
         if "proof" in classes:
-            return [raw("#proof["), *_without_proof_signs(inner), raw("]")]
+            inner = _without_proof_signs(inner)
+            if inner and inner[-1]["t"] == "Para":  # so that the square stands in its last line
+                inner[-1] = {**inner[-1], "t": "Plain"}
+            return [raw("#proof["), *inner, raw("]")]
         name = self.found.label(label, "block", self.block) if label else ""
         return [{"t": "Div", "c": [[name, [], []], inner]}]
 
@@ -178,8 +186,9 @@ class Elements:
         made: list[Node] = self.walked(grid)
         if not titled and not name:
             return [raw("#align(center)["), *made, raw("]")]
+        place = "position: bottom, " if self.captions_below else ""
         opening = plain(
-            [raw_inline("#figure("), *self._caption(titled), raw_inline("kind: table)[")]
+            [raw_inline("#figure("), *self._caption(titled, place), raw_inline("kind: table)[")]
         )
         return [opening, *made, raw(f"] <{name}>" if name else "]")]
 

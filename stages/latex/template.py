@@ -148,6 +148,7 @@ def preamble(look: Layout, body: str, theorems: Iterable[Theorem]) -> str:
         "#show heading.where(level: 4): it => strong(it.body) + h(1em)",
         "#show heading.where(level: 5): it => strong(it.body) + h(1em)",
         "#show figure.where(kind: table): set figure.caption(position: top)",
+        "#set table(inset: (x: 6pt, y: 3pt))",
         "#set figure(gap: 1em)",
         "#show figure: set block(above: 1.5em, below: 1.5em)",
         "#show table: set par(justify: false, first-line-indent: 0pt)",
