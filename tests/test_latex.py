@@ -159,6 +159,7 @@ CONSTRUCTS = [
     (r"\begin{theorem}[Big]\label{thm}Let $x$.\end{theorem} \ref{thm}",
      '#theorem("theorem", "Theorem", name: [Big])[\nLet $x$.\n\n] <thm>'),
     (r"\begin{lemma}a\end{lemma}", '#theorem("theorem", "Lemma")[\na\n\n]'),
+    (r"\appendix\section{M}", '#set heading(numbering: "A.1");'),
     (r"\begin{proof}Easy.\end{proof}", "#proof[\nEasy.\n]"),
     (r"\begin{table}\caption{C}\label{tab}\begin{tabular}{lr}\hline a & b\\\hline 1 & 2\\\hline\end{tabular}\end{table}",
      "#figure(caption: [C], kind: table)[\n#table(columns: 2, align: (left, right,), stroke: none,\ntable.hline(y: 0),"

@@ -76,7 +76,8 @@ TYPST = {
     "dotfill": "#box(width: 1fr, repeat[.])",
     "listoffigures": "#outline(title: [List of Figures], target: figure.where(kind: image))",
     "listoftables": "#outline(title: [List of Tables], target: figure.where(kind: table))",
-    "appendix": "#appendix()", "quad": "#h(1em)", "qquad": "#h(2em)", "enspace": "#h(0.5em)",
+    "appendix": '#counter(heading).update(0);#set heading(numbering: "A.1")',
+    "quad": "#h(1em)", "qquad": "#h(2em)", "enspace": "#h(0.5em)",
     "qed": "#h(1fr)□",
 }  # fmt: skip
 COMMAND = re.compile(r"\s*\\(?P<name>[A-Za-z@]+|.)(?P<star>\*?)", re.DOTALL)
