@@ -2,6 +2,7 @@
 dropped.
 """
 
+import gc
 import json
 from array import array
 from collections import Counter
@@ -29,6 +30,9 @@ def main(name: str) -> None:
     # The questions of the training rows in one array, and where those of each row begin.
     held_out, asked, begins = array("Q"), array("Q"), array("q")
     with ExitStack() as stack:
+        if gc.isenabled():  # no row is in a cycle; to look for one took 0.6 s of 200,000 rows
+            gc.disable()
+            stack.callback(gc.enable)
         paths = {part: Path("data/prepared", corpus.task, part, f"{name}.jsonl") for part in PARTS}
         files = {part: stack.enter_context(atomic_write(path)) for part, path in paths.items()}
         # Training rows wait on the disk until all that is held out is known: the file is read once,
