@@ -1,16 +1,23 @@
 """Answers that a task's check chooses: the first where it passes, else the likeliest that does."""
 
+from pathlib import Path
+
 import pytest
 
 from stages import checked as checked_module
 from stages import tasks
 from stages.checked import Checked, checked
+from stages.commands.begin import demo_of
+from stages.errors import UserError
+from stages.params import load_params
 from stages.records import Answer
 from stages.scoring.render import Renderer
+from stages.serving.runs import trained_run
 from stages.tasks.typst import candidates as typst
 from tests.tiny import settings_with
 
 SETTINGS = settings_with(generation={"candidates": 4})
+ROOT = Path(__file__).parents[1]
 LOOPS = "#for i in range(30000) {{ for j in range({}) {{ }} }}"
 
 
@@ -130,3 +137,23 @@ def test_a_row_that_loops_costs_two_time_limits_however_many_candidates_it_has(m
 @pytest.mark.parametrize("name", [name for name in tasks.names() if name != "typst"])
 def test_other_tasks_have_no_check(name):
     assert not tasks.has_candidates(name)
+
+
+def test_a_variant_is_asked_with_the_weights_of_its_run(tmp_path, monkeypatch):
+    params = load_params(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        trained_run(params, "typst-003-checked")
+    assert str(caught.value).startswith(
+        "models/typst-003: not trained yet; run `dvc repro train@typst-003`"
+    )
+    (tmp_path / "models/typst-003").mkdir(parents=True)
+    run = trained_run(params, "typst-003-checked")
+    assert (run.name, run.folder) == ("typst-003-checked", Path("models/typst-003"))
+    assert run.settings.generation.candidates == 8
+
+
+def test_the_demos_variants_go_and_stay_with_their_runs():
+    params = load_params(ROOT / "params.yaml")
+    assert demo_of(params, [])["variants"] == ["typst-003-checked"]
+    assert demo_of(params, ["typst"])["variants"] == []
