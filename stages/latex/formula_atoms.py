@@ -101,7 +101,7 @@ def _with_spaces(atoms: list[Atom], plain: set[int]) -> tuple[list[Atom], set[in
     """
     found: list[Atom] = []
     moved: set[int] = set()
-    last = None  # the atom before, but for spaces
+    last = earlier = None  # the two atoms before, but for spaces
     for place, atom in enumerate(atoms):
         between = bool(found) and found[-1].kind == "space"
         if last and atom.kind != "space":
@@ -121,13 +121,13 @@ def _with_spaces(atoms: list[Atom], plain: set[int]) -> tuple[list[Atom], set[in
                 found.append(THICK)
             elif last.kind == "comma":
                 found.append(THIN)
-            elif last.kind == "bin" and len(found) > 1 and found[-2].kind in _OPERANDS:
+            elif last.kind == "bin" and earlier and earlier.kind in _OPERANDS:
                 found.append(MEDIUM)
         if place in plain:
             moved.add(len(found))
         found.append(atom)
         if atom.kind != "space":
-            last = atom
+            last, earlier = atom, last
     return found, moved
 
 

@@ -247,7 +247,7 @@ COMMANDS: dict[str, Callable[["Reader"], list[Atom]]] = {
     "pod": partial(_modulo, word=""),
     **dict.fromkeys(("label",), _dropped),
     "tag": _tag,
-    **dict.fromkeys(("mbox", "hbox"), _text),
+    **dict.fromkeys(("mbox", "hbox", "makebox"), _text),
     "cancel": partial(_cancel, form="cancel({})"),
     "bcancel": partial(_cancel, form="cancel(inverted: #true, {})"),
     "xcancel": partial(_cancel, form="cancel(cross: #true, {})"),

@@ -47,7 +47,10 @@ def environment(reader: "Reader") -> list[Atom]:
     atom = _drawn(bare, columns, rows, rules)
     if reader.narrow and bare != "smallmatrix":
         # Typst makes what stands in a cell or fraction smaller there, LaTeX does not.
-        return [replace(atom, typst=f"display({atom.typst})")]
+        atom = replace(atom, typst=f"display({atom.typst})")
+    if bare == "array":
+        side = Atom("#h(0.5em)", "space")
+        return [side, atom, side]
     return [atom]
 
 

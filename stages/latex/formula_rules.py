@@ -296,11 +296,13 @@ def _with_scripts(
     atoms: list[Atom], primes: int, below: list[Atom], above: list[Atom]
 ) -> list[Atom]:
     """Atoms with scripts: on the last one, or around all of a group that is high."""
-    if not atoms:
-        atoms = [Atom('""', "tall")]
+    if not atoms or atoms[-1].kind == "space":
+        atoms = [*atoms, Atom('""', "tall")]
     last = atoms[-1]
+    if last.kind == "large" and primes:  # LaTeX sets it where the limits are
+        primes, above = 0, [Atom("prime", "prime")] * primes + above
     flat = all(atom.kind in LOW and not atom.is_scripted for atom in atoms)
-    if not last.is_scripted and last.kind not in ("space", "break") and (flat or len(atoms) == 1):
+    if not last.is_scripted and last.kind != "break" and (flat or len(atoms) == 1):
         scripted = replace(
             last,
             primes=primes,

@@ -10,6 +10,7 @@ MAX_TOKENS = 100_000
 """Of a formula whose macros are expanded."""
 
 TOKEN = re.compile(r"%[^\n]*(?:\n\s*)?|\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
+SHORT = {"\\sp": "^", "\\sb": "_", "\\bgroup": "{", "\\egroup": "}"}
 DEFINING = {"\\newcommand", "\\renewcommand", "\\providecommand", "\\def", "\\DeclareMathOperator"}
 
 
@@ -23,7 +24,7 @@ def tokens_of(latex: str) -> list[str]:
     Raises Unreadable for macros that do not end.
     """
     found = [
-        " " if token.isspace() else token
+        " " if token.isspace() else SHORT.get(token, token)
         for token in TOKEN.findall(latex)
         if not token.startswith("%")
     ]

@@ -168,14 +168,14 @@ DELIMITERS = {
         lvert \\| rvert \\| Vert ‖ lVert ‖ rVert ‖ lfloor floor.l rfloor floor.r lceil ceil.l
         rceil ceil.r backslash backslash uparrow arrow.t downarrow arrow.b updownarrow arrow.t.b
         Uparrow arrow.t.double Downarrow arrow.b.double Updownarrow arrow.t.b.double
-        ulcorner ⌜ urcorner ⌝ llcorner ⌞ lrcorner ⌟ lgroup ⟮ rgroup ⟯
+        ulcorner \\⌜ urcorner \\⌝ llcorner \\⌞ lrcorner \\⌟ lgroup \\⟮ rgroup \\⟯
         """).items()
     },
 }
 
 BARS = {"\\|", "‖"}
-OPENING = {"\\(", "\\[", "\\{", "chevron.l", "floor.l", "ceil.l", "⌜", "⌞", "⟮"}
-CLOSING = {"\\)", "\\]", "\\}", "chevron.r", "floor.r", "ceil.r", "⌝", "⌟", "⟯"}
+OPENING = {"\\(", "\\[", "\\{", "chevron.l", "floor.l", "ceil.l", "\\⌜", "\\⌞", "\\⟮"}
+CLOSING = {"\\)", "\\]", "\\}", "chevron.r", "floor.r", "ceil.r", "\\⌝", "\\⌟", "\\⟯"}
 
 ACCENTS = _named("""
 hat hat  widehat hat  check caron  widecheck caron  tilde tilde  widetilde tilde  acute acute
