@@ -84,6 +84,7 @@ def repository(inside, monkeypatch) -> Path:
     prepared("valid")
     prepared("test", "held  out")
     monkeypatch.setattr(proposals, "KeptConverters", Converters)
+    monkeypatch.setattr(proposals, "typst_of", {}.get)
     monkeypatch.setattr(tex, "Typesetter", Typesetter)
     monkeypatch.setattr(tex, "available", lambda: True)
     monkeypatch.setattr(proposals, "is_in_benchmark", lambda text: text == "benchmark")
@@ -136,6 +137,12 @@ def test_the_candidate_whose_picture_is_like_latexs_becomes_a_row(propose):
     assert all(
         isinstance(each, Example) for each in tasks.corpus("typst").read(Path("rows.jsonl"), {})
     )
+
+
+def test_our_own_rules_answer_beside_the_kept_converters(propose, monkeypatch):
+    monkeypatch.setattr(proposals, "typst_of", {"x^2": "x^2"}.get)
+    propose("typst", "f.txt", "-o", "rows.jsonl", formulas=["x^2"])
+    assert lines("rows.jsonl") == [{"latex": "x^2", "typst": "x^2"}]
 
 
 def test_what_is_held_out_known_or_the_benchmarks_is_never_proposed(propose, monkeypatch):

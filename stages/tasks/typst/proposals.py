@@ -1,7 +1,7 @@
 """typst: training rows from LaTeX formulas that nobody has translated.
 
-Candidates come from the kept converters, and from runs. One becomes a row where Typst compiles it
-and its picture is like the one that LaTeX draws of the formula.
+Candidates come from our own rules, the kept converters, and from runs. One becomes a row where
+Typst compiles it and its picture is like the one that LaTeX draws of the formula.
 """
 
 import math
@@ -13,6 +13,7 @@ from pathlib import Path
 from stages.corpus.clean import UNSOUND
 from stages.errors import UserError
 from stages.files import read_json_lines, read_lines
+from stages.latex.formula_rules import typst_of
 from stages.latex.kept_converters import MAX_FORMULA_CHARACTERS, KeptConverters
 from stages.processes import cores, in_order
 from stages.progress_lines import ProgressLines
@@ -117,7 +118,11 @@ def proposed(
 ) -> list[Proposal]:
     with KeptConverters() as converters:
         converted = converters.formulas(inputs)
-    candidates = [_candidates(own, runs) for own, runs in zip(converted, answers, strict=True)]
+    converted = [
+        {"rules": own, **kept} if (own := typst_of(each)) else kept
+        for each, kept in zip(inputs, converted, strict=True)
+    ]
+    candidates = [_candidates(made, runs) for made, runs in zip(converted, answers, strict=True)]
     every = [candidate for each in candidates for candidate in each]
     with Renderer() as renderer:
         found = renderer.render([candidate.typst for candidate in every], "math")
