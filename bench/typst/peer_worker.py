@@ -21,6 +21,12 @@ def tex2typst(document: bool) -> Callable[[str], str]:
     return tex2typst.tex2typst
 
 
+def rules(document: bool) -> Callable[[str], str | None]:
+    from stages.latex.formula_rules import typst_of
+
+    return typst_of
+
+
 def pandoc(document: bool) -> Callable[[str], str]:
     import pypandoc
 
@@ -38,7 +44,13 @@ def pandoc(document: bool) -> Callable[[str], str]:
 
 
 def main(name: str, document: bool) -> None:
-    convert = {"tylax": tylax, "tex2typst": tex2typst, "pandoc": pandoc}[name](document)
+    converters: dict[str, Callable[[bool], Callable[[str], str | None]]] = {
+        "tylax": tylax,
+        "tex2typst": tex2typst,
+        "pandoc": pandoc,
+        "rules": rules,
+    }
+    convert = converters[name](document)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         latex = json.loads(line)

@@ -27,8 +27,11 @@ RENEWED = "pandoc, names renewed"
 """Pandoc 3.9 writes names of symbols that Typst 0.15 has changed, such as `sect`: what it would be
 worth without."""
 
+OWN = "rules"
+"""stages/latex/formula_rules.py."""
+
 PROGRAMS = {RENEWED: "pandoc"}
-CONVERTERS = (INPUT, "pandoc", RENEWED, "tex2typst", "tylax", *NPM)
+CONVERTERS = (INPUT, "pandoc", RENEWED, "tex2typst", "tylax", *NPM, OWN)
 OF_DOCUMENTS = (INPUT, "pandoc", RENEWED, "tylax")
 """The others convert formulas alone."""
 
