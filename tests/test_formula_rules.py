@@ -192,14 +192,16 @@ def test_formulas_look_like_latexs(latex):
         "(" * 10_000 + ")" * 10_000,
         "[" * 20_000,
         r"\sqrt[" * 3_000,
+        r"\displaystyle x" * 1_300,
+        r"\text{" + "$x$" * 6_000 + "}",
         "$" * 20_000,
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_hostile_formulas_take_no_time(latex):
-    begin = time.perf_counter()
+    begin = time.process_time()
     typst_of(latex)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_any_text_gives_nothing_or_what_compiles():

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from stages.latex.formula_tokens import Unreadable
+from stages.latex.math_symbols import STYLES
+
 Kind = Literal[
     "letter", "greek", "digit", "symbol", "prime", "open", "close", "bar", "text", "space",
     "large", "tall", "break", "inner", "comma", "bin", "rel",
@@ -28,6 +31,14 @@ LOW: set[Kind] = {
     "space",
 }
 """What does not enlarge Typst's brackets around it. Scripts do."""
+
+OVER = {
+    "\\over": "frac({}, {})",
+    "\\atop": "mat(delim: #none, {}; {})",
+    "\\choose": "binom({}, {})",
+    "\\brace": 'mat(delim: "{{", {}; {})',
+    "\\brack": 'mat(delim: "[", {}; {})',
+}
 
 TEXTUAL = {
     "rm": "upright({})",
@@ -226,3 +237,62 @@ def _plain_brackets(atoms: Sequence[Atom]) -> set[int]:
         if atom.kind not in LOW or atom.is_scripted:
             high = place
     return found
+
+
+def with_scripts(
+    atoms: list[Atom], primes: int, below: list[Atom], above: list[Atom]
+) -> list[Atom]:
+    """Atoms with scripts: on the last one, or around all of a group that is high."""
+    if not atoms or atoms[-1].kind == "space":
+        atoms = [*atoms, Atom('""', "tall")]
+    last = atoms[-1]
+    if last.kind == "large" and primes:  # LaTeX sets it where the limits are
+        primes, above = 0, [Atom("prime", "prime")] * primes + above
+    flat = all(atom.kind in LOW and not atom.is_scripted for atom in atoms)
+    if not last.is_scripted and last.kind != "break" and (flat or len(atoms) == 1):
+        scripted = replace(
+            last,
+            primes=primes,
+            below=written(below, script=True),
+            above=written(above, script=True),
+        )
+        return [*atoms[:-1], scripted]
+    above = [Atom("prime", "prime")] * primes + above
+    places = "".join(
+        f", {mark}: {written(script, argument=True, script=True)}"
+        for mark, script in (("b", below), ("t", above))
+        if script
+    )
+    return [Atom(f"attach({written(atoms, argument=True)}{places})", "tall")]
+
+
+def grouped(atoms: list[Atom], follows: bool) -> list[Atom]:
+    """The atoms of a group without scripts: a sign alone in braces has no space around it, nor has
+    one that begins a group.
+    """
+    if atoms and not atoms[0].is_scripted:
+        first = atoms[0]
+        alone = len(atoms) == 1 and first.kind in ("comma", "bin", "rel")
+        if alone or (follows and first.kind == "bin"):
+            text = ESCAPED.get(first.typst, first.typst)
+            return [Atom(f'class("normal", {text})', "tall"), *atoms[1:]]
+    return atoms
+
+
+def joined(lists: list[list[Atom]], marks: list[str]) -> list[Atom]:
+    """The parts of a list between marks, which hold to its end: styles, and the one `\\over`."""
+    over = [place for place, mark in enumerate(marks) if mark in OVER]
+    if len(over) > 1:
+        raise Unreadable("two \\over in one group")
+    if over:
+        cut = over[0] + 1
+        first = written(joined(lists[:cut], marks[: cut - 1]), argument=True)
+        second = written(joined(lists[cut:], marks[cut:]), argument=True)
+        return [Atom(OVER[marks[over[0]]].format(first, second), "tall")]
+    atoms = lists[-1]
+    for before, mark in zip(lists[-2::-1], reversed(marks), strict=True):
+        if any(atom.kind == "break" or atom.lines for atom in atoms):
+            raise Unreadable("lines in a style")
+        styled = Atom(f"{STYLES[mark[1:]]}({written(atoms, argument=True)})", "tall")
+        atoms = [*before, styled] if atoms else before
+    return atoms

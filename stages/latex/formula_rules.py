@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import replace
 
 from stages.latex import math_symbols as symbols
-from stages.latex.formula_atoms import ESCAPED, LOW, Atom, Kind, written
+from stages.latex.formula_atoms import OVER, Atom, Kind, grouped, joined, with_scripts, written
 from stages.latex.formula_commands import COMMANDS, accent, classed, delimiter, sized
 from stages.latex.formula_text import text_atoms
 from stages.latex.formula_tokens import Unreadable, closing, tokens_of
@@ -17,13 +17,9 @@ MAX_CHARACTERS = 20_000
 MAX_DEPTH = 40
 """Of braces in each other. Each takes six of the 1,000 frames that Python allows."""
 
-OVER = {
-    "\\over": "frac({}, {})",
-    "\\atop": "mat(delim: #none, {}; {})",
-    "\\choose": "binom({}, {})",
-    "\\brace": 'mat(delim: "{{", {}; {})',
-    "\\brack": 'mat(delim: "[", {}; {})',
-}
+MAX_STYLES = 40
+"""Of a group: each holds to the group's end, so that they are written into each other."""
+
 ENDS = {"}", "&", "\\\\", "\\cr", "\\end", "\\right"}
 KINDS: tuple[tuple[dict[str, str], Kind], ...] = (
     (symbols.ORDINARY, "symbol"),
@@ -61,9 +57,9 @@ class Reader:
         self.font, self.bold = "", False
         self.narrow = 0  # in how many commands' arguments and cells: their matrices are smaller
 
-    def peek(self, spaces: bool = False) -> str:
+    def peek(self) -> str:
         """The next token, after white space; "" at the end."""
-        while not spaces and self.place < len(self.tokens) and self.tokens[self.place] == " ":
+        while self.place < len(self.tokens) and self.tokens[self.place] == " ":
             self.place += 1
         return self.tokens[self.place] if self.place < len(self.tokens) else ""
 
@@ -96,6 +92,8 @@ class Reader:
             elif token in OVER or token[1:] in symbols.STYLES:
                 self.place += 1
                 marks.append(token)
+                if len(marks) > MAX_STYLES:
+                    raise Unreadable("too many styles in one group")
                 lists.append([])
             elif token[1:] in symbols.SWITCHES and token[0] == "\\":
                 self.place += 1
@@ -104,7 +102,7 @@ class Reader:
                 self._scripted(lists[-1])
         self.depth -= 1
         self.font, self.bold = font, bold
-        return _joined(lists, marks)
+        return joined(lists, marks)
 
     def group(self) -> list[Atom]:
         """What the next braces hold, or the next part: a command's argument."""
@@ -165,7 +163,7 @@ class Reader:
 
     def _scripted(self, before: list[Atom]) -> None:
         """Reads a part with its scripts and adds it."""
-        grouped = self.peek() == "{"
+        in_braces = self.peek() == "{"
         atoms = [] if self.peek() in ("^", "_", "'") else self._nucleus()
         primes, below, above = 0, None, None
         while True:
@@ -190,9 +188,9 @@ class Reader:
         while above and above[0].kind == "prime" and not above[0].is_scripted:
             primes, above = primes + 1, above[1:]
         if primes or below or above:
-            before += _with_scripts(atoms, primes, below or [], above or [])
-        elif grouped:
-            before += _grouped(atoms, bool(before))
+            before += with_scripts(atoms, primes, below or [], above or [])
+        elif in_braces:
+            before += grouped(atoms, bool(before))
         else:
             before += atoms
 
@@ -279,73 +277,3 @@ class Reader:
         atoms = self.group()
         self.font, self.bold = before
         return atoms
-
-
-def _delimiter(sign: str) -> Atom:
-    kind: Kind = "symbol"
-    if sign in symbols.BARS:
-        kind = "bar"
-    elif sign in symbols.OPENING:
-        kind = "open"
-    elif sign in symbols.CLOSING:
-        kind = "close"
-    return Atom(sign, kind)
-
-
-def _with_scripts(
-    atoms: list[Atom], primes: int, below: list[Atom], above: list[Atom]
-) -> list[Atom]:
-    """Atoms with scripts: on the last one, or around all of a group that is high."""
-    if not atoms or atoms[-1].kind == "space":
-        atoms = [*atoms, Atom('""', "tall")]
-    last = atoms[-1]
-    if last.kind == "large" and primes:  # LaTeX sets it where the limits are
-        primes, above = 0, [Atom("prime", "prime")] * primes + above
-    flat = all(atom.kind in LOW and not atom.is_scripted for atom in atoms)
-    if not last.is_scripted and last.kind != "break" and (flat or len(atoms) == 1):
-        scripted = replace(
-            last,
-            primes=primes,
-            below=written(below, script=True),
-            above=written(above, script=True),
-        )
-        return [*atoms[:-1], scripted]
-    above = [Atom("prime", "prime")] * primes + above
-    places = "".join(
-        f", {mark}: {written(script, argument=True, script=True)}"
-        for mark, script in (("b", below), ("t", above))
-        if script
-    )
-    return [Atom(f"attach({written(atoms, argument=True)}{places})", "tall")]
-
-
-def _grouped(atoms: list[Atom], follows: bool) -> list[Atom]:
-    """The atoms of a group without scripts: a sign alone in braces has no space around it, nor has
-    one that begins a group.
-    """
-    if atoms and not atoms[0].is_scripted:
-        first = atoms[0]
-        alone = len(atoms) == 1 and first.kind in ("comma", "bin", "rel")
-        if alone or (follows and first.kind == "bin"):
-            text = ESCAPED.get(first.typst, first.typst)
-            return [Atom(f'class("normal", {text})', "tall"), *atoms[1:]]
-    return atoms
-
-
-def _joined(lists: list[list[Atom]], marks: list[str]) -> list[Atom]:
-    """The parts of a list between marks, which hold to its end: styles, and the one `\\over`."""
-    over = [place for place, mark in enumerate(marks) if mark in OVER]
-    if len(over) > 1:
-        raise Unreadable("two \\over in one group")
-    if over:
-        cut = over[0] + 1
-        first = written(_joined(lists[:cut], marks[: cut - 1]), argument=True)
-        second = written(_joined(lists[cut:], marks[cut:]), argument=True)
-        return [Atom(OVER[marks[over[0]]].format(first, second), "tall")]
-    atoms = lists[-1]
-    for before, mark in zip(lists[-2::-1], reversed(marks), strict=True):
-        if any(atom.kind == "break" or atom.lines for atom in atoms):
-            raise Unreadable("lines in a style")
-        styled = Atom(f"{symbols.STYLES[mark[1:]]}({written(atoms, argument=True)})", "tall")
-        atoms = [*before, styled] if atoms else before
-    return atoms

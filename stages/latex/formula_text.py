@@ -47,9 +47,10 @@ def text_atoms(reader: "Reader", tokens: list[str], font: str) -> list[Atom]:
         place += 1
         if token in ("$", "\\("):
             ending = "$" if token == "$" else "\\)"
-            if ending not in tokens[place:]:
-                raise Unreadable("a formula in a text does not end")
-            end = tokens.index(ending, place)
+            try:
+                end = tokens.index(ending, place)
+            except ValueError:
+                raise Unreadable("a formula in a text does not end") from None
             put()
             before, reader.font = reader.font, ""
             atoms += reader.inner(tokens[place:end])
