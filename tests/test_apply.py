@@ -175,11 +175,11 @@ def test_a_document_compiles_and_tells_what_was_made_by_what(apply, answers, tmp
     assert (code, said) == (0, "")
     typst.compile(str(tmp_path / "a.typ"))
     written = (tmp_path / "a.typ").read_text(encoding="utf-8")
-    assert "\n// note\n\nThe mean is $a/b$.\n" in written
+    assert "\n// note\n\nThe mean is $frac(a, b)$.\n" in written
     assert "$ x y $" in written
     assert told == (
         "a.tex: blocks: 2, by rule 2, left as LaTeX 0\n"
-        "a.tex: formulas: 2, by tylax 1, by the model 1, left as LaTeX 0\n"
+        "a.tex: formulas: 2, by own rules 1, by the model 1, left as LaTeX 0\n"
     )
     assert Echo.calls == [[r"\notacommand y"]]
     assert apply("typst-001", tmp_path / "a.tex")[1] == written
@@ -203,7 +203,7 @@ def test_what_nothing_converts_is_shown_as_latex_and_told(apply, answers, tmp_pa
     assert "a.tex line 6: left as LaTeX: \\notacommand y: no candidate compiles\n" in told
 
 
-@pytest.mark.parametrize(("by", "asked", "made"), [("rules", 0, "a/b"), ("model", 1, "a b")])
+@pytest.mark.parametrize(("by", "asked", "made"), [("rules", 0, "frac(a, b)"), ("model", 1, "a b")])
 def test_a_document_is_converted_by_rules_or_by_the_model_alone(
     apply, answers, tmp_path, by, asked, made
 ):
@@ -255,7 +255,7 @@ def test_a_document_by_two_runs_is_two_files(apply, answers, tmp_path):
 @pytest.mark.parametrize("suffix", [".latex", ".ltx", ".TEX"])
 def test_a_document_has_other_suffixes_too(apply, answers, tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_text(DOCUMENT, encoding="utf-8")
-    assert "\nThe mean is $a/b$." in apply("typst-001", tmp_path / f"a{suffix}")[1]
+    assert "\nThe mean is $frac(a, b)$." in apply("typst-001", tmp_path / f"a{suffix}")[1]
     code, _, told = apply("typst-001", tmp_path / f"a{suffix}", "--text", "a")
     assert code == 2
     assert f"typst: a {suffix} document is converted alone; call apply once for each" in told
