@@ -239,7 +239,19 @@ def test_answers_of_a_run_are_kept_for_its_model_alone(
     for content in ("{}", '{"run": "some"}'):
         (tmp_path / "models/some/lineage.json").write_text(content, encoding="utf-8")
         stamps |= {own_runs.stamp(), own_runs.stamp()}
-    assert len(stamps) == 3
+    (tmp_path / "stages/latex").mkdir(parents=True)
+    (tmp_path / "stages/latex/rules.py").write_text("x = 1", encoding="utf-8")
+    assert len(stamps | {own_runs.stamp()}) == 4
+
+
+def test_ours_stand_beside_each_other_converter_on_the_same_rows() -> None:
+    right, half = (np.array([(value, 1.0)] * 40) for value in (1.0, 0.5))
+    assert table.differences({"peer": half}, {"ours": right}, 0, 1) == [
+        "| more than | ours |",
+        "|---|---|",
+        "| peer | +0.500 (+0.500 to +0.500) |",
+    ]
+    assert table.differences({"peer": half}, {}, 0, 1) == []
 
 
 def test_a_document_is_converted_once_as_long_as_it_is_the_same(tmp_path: Path) -> None:

@@ -91,7 +91,10 @@ def run(options: argparse.Namespace) -> None:
     drawn = sum(each is not None for each in facts.drawn)
     referred = sum(each is not None for each in facts.fingerprints)
     with atomic_write(options.results) as file:
-        file.write(table.page(rows, found, drawn, referred, left_out, _called(options)))
+        ours = [name for name in results if name not in peers.CONVERTERS or name == peers.OWN]
+        file.write(
+            table.page(rows, found, drawn, referred, left_out, _called(options), results, ours)
+        )
     table.write_csv(options.results.with_suffix(".csv"), found)
     print(f"{options.results}, {options.results.with_suffix('.csv')}")
 
@@ -124,7 +127,8 @@ def run_documents(options: argparse.Namespace) -> None:
     counts = {kind: len(each.pictures) if each else None for kind, each in latex.items()}
     path = options.results.with_name("documents.md")
     with atomic_write(path) as file:
-        file.write(table.documents_page(counts, found, left_out, _called(options)))
+        ours = [name for name in found if name not in peers.OF_DOCUMENTS]
+        file.write(table.documents_page(counts, found, left_out, _called(options), ours))
     print(path)
 
 

@@ -42,8 +42,11 @@ def ways(runs: list[str], converters: list[str], bys: list[str] | None = None) -
 
 
 def stamp() -> str:
-    """What changes with each training, so that no older answers are taken for those of a run."""
-    content = b"".join(path.read_bytes() for path in sorted(Path("models").glob("*/lineage.json")))
+    """What changes with each training, and with the converter's code, so that no older answers are
+    taken for those of now.
+    """
+    paths = [*Path("models").glob("*/lineage.json"), *Path("stages/latex").glob("*.*")]
+    content = b"".join(path.read_bytes() for path in sorted(paths))
     return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 
@@ -72,11 +75,13 @@ def document(run: str, by: str, formulas: list[str]) -> list[Answer]:
 
 
 def paper(run: str, by: str, document: Path) -> Answer:
-    """A whole document, with what lies beside it."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, "paper.typ")
+    """A whole document, written beside its pictures, which it may show there alone."""
+    made = document.with_name(f"{document.stem}-converted.typ")
+    try:
         seconds = _apply(run, document, made, "--by", by)
         return Answer(made.read_text("utf-8"), seconds)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def cut(text: str, place: int, seconds: float) -> Answer:

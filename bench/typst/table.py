@@ -25,6 +25,9 @@ COLUMNS = ("group", "rows", "system", *(f"{name}{end}" for name in SHARES for en
 Results = dict[str, tuple[Sequence[Verdict], Sequence[float]]]
 """By system its verdicts and what each took, in the order of the rows."""
 
+Systems = dict[str, np.ndarray]
+"""By system its statistics, (N, K), of the same rows in the same order."""
+
 
 def lines(rows: Sequence[Row], results: Results) -> list[dict[str, str]]:
     """One for each group of rows and system: all, each source, each construct."""
@@ -65,6 +68,19 @@ def _share(total: int, count: int, sums: np.ndarray) -> np.ndarray:
     return shares
 
 
+def differences(others: Systems, ours: Systems, total: int, count: int) -> list[str]:
+    """A table of what each of ours has more than each other system, both on the same rows."""
+    if not others or not ours:
+        return []
+    share = partial(_share, total, count)
+    told = [f"| more than | {' | '.join(ours)} |", "|---" * (len(ours) + 1) + "|"]
+    for other, of_other in others.items():
+        found = [bootstrap.paired(own, of_other, share) for own in ours.values()]
+        cells = [f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})" for one in found]
+        told.append(f"| {other} | {' | '.join(cells)} |")
+    return told
+
+
 HEAD = """# LaTeX to Typst, beside the converters that there are
 
 `{command}`. What is measured, and how, is in [README.md](README.md).
@@ -81,7 +97,10 @@ def page(
     referred: int,
     left_out: list[str],
     command: str,
+    results: Results,
+    ours: Sequence[str],
 ) -> str:
+    """ours: the systems that stand beside each of the others."""
     head = HEAD.format(
         command=command,
         rows=len(rows),
@@ -90,6 +109,15 @@ def page(
         resamples=bootstrap.RESAMPLES,
     )
     parts = [head, shown(found, "all"), *(f"\n{each}." for each in left_out)]
+    tables = {system: statistics(*of) for system, of in results.items()}
+    more = differences(
+        {system: of for system, of in tables.items() if system not in ours},
+        {system: of for system, of in tables.items() if system in ours},
+        *SHARES["alike" if drawn else "compiles"],
+    )
+    if more:
+        what = "that look like LaTeX's picture" if drawn else "that compile"
+        parts += [f"\n## The share of rows {what}, beside each other converter\n", *more]
     for kind, of in (
         ("construct", "By the formula's most distinctive construct"),
         ("source", "By source"),
@@ -170,8 +198,11 @@ def documents_page(
     found: dict[str, list[tuple[DocumentVerdict, float]]],
     left_out: list[str],
     command: str,
+    ours: Sequence[str],
 ) -> str:
-    """pages: of each kind of document as LaTeX sets it; None where it does not."""
+    """pages: of each kind of document as LaTeX sets it; None where it does not.   ours: as of
+    `page`.
+    """
     missing = [kind for kind, count in pages.items() if count is None]
     head = DOCUMENTS_HEAD.format(
         command=command,
@@ -192,6 +223,18 @@ def documents_page(
         ]
         parts.append(f"| {system} | {' | '.join(cells)} |")
     parts += [f"\n{each}." for each in left_out]
+    tables = {
+        system: np.array([(of.pages, 1.0) for of, _ in each if of.pages is not None])
+        for system, each in found.items()
+    }
+    more = differences(
+        {system: of for system, of in tables.items() if system not in ours and len(of)},
+        {system: of for system, of in tables.items() if system in ours and len(of)},
+        0,
+        1,
+    )
+    if more:
+        parts += ["\n## The likeness of pages, beside each other converter\n", *more]
     parts += ["\n## By document: words, and pages; – where it does not compile\n"]
     parts += [f"| | pages | {' | '.join(found)} |", "|---" * (len(found) + 2) + "|"]
     for place, (kind, count) in enumerate(pages.items()):
