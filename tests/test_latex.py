@@ -172,7 +172,7 @@ CONSTRUCTS = [
     (r"\begin{figure}\includegraphics{gone}\end{figure}", '#no-image("gone")'),
     (r"\begin{verbatim}$x$ #y\end{verbatim}", "```\n$x$ #y\n```"),
     (r"\begin{lstlisting}[language=Python]" + "\nx = 1\n" + r"\end{lstlisting}", "```python\nx = 1\n```"),
-    (r"\half{x} is $\half{x}$ in $\RR$.", "is $x/2$ in $RR$."),
+    (r"\half{x} is $\half{x}$ in $\RR$.", "is $frac(x, 2)$ in $bb(R)$."),
     (r"\cite{k}, \cite[p. 2]{k,l}, \cite{gone}",
      "\\[#link(<cite:k>)[1]\\], \\[#link(<cite:k>)[1], #link(<cite:l>)[L2], p. 2\\], \\[*gone?*\\]"),
     (r"\ref{gone}", "*??*"),
