@@ -122,7 +122,7 @@ def test_pictures_are_those_of_typst_written_by_hand():
 NAMES = [
     f"\\{name}"
     for table in (
-        math_symbols.GREEK, math_symbols.CAPITAL_GREEK, math_symbols.ORDINARY, math_symbols.INNER,
+        math_symbols.GREEK, math_symbols.CAPITAL_GREEK, math_symbols.SLANTED_GREEK, math_symbols.ORDINARY, math_symbols.INNER,
         math_symbols.BINARY, math_symbols.RELATION, math_symbols.LARGE, math_symbols.SPACES,
     )
     for name in table

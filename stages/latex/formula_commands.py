@@ -175,7 +175,10 @@ def _modulo(reader: "Reader", word: str) -> list[Atom]:
 
 
 def _dropped(reader: "Reader") -> list[Atom]:
-    reader.group() if reader.peek() != "{" else reader.raw()
+    if reader.peek() == "{":
+        reader.raw()
+    else:
+        reader.next()
     return []
 
 

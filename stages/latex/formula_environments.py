@@ -56,7 +56,7 @@ def environment(reader: "Reader") -> list[Atom]:
 
 def _drawn(bare: str, columns: str, rows: list[Row], rules: list[int]) -> Atom:
     if bare in MATRICES:
-        cells = "; ".join(_row(row, len(rows)) for row in rows)
+        cells = "; ".join(_row(row) for row in rows)
         matrix = f"mat(delim: {MATRICES[bare]}, {COLUMN_GAP}, {cells})"
         return Atom(f"script({matrix})" if bare == "smallmatrix" else matrix, "tall")
     if bare in ("array", "subarray"):
@@ -111,7 +111,7 @@ def _cell(atoms: Sequence[Atom], argument: bool = True) -> str:
     return written(atoms, argument) if atoms else ""
 
 
-def _row(row: Row, rows: int) -> str:
+def _row(row: Row) -> str:
     """A row of a matrix; an empty cell at its end needs something, or it would not be there."""
     cells = [_cell(cell) for cell in row]
     if not cells[-1]:

@@ -23,6 +23,7 @@ MAX_STYLES = 40
 ENDS = {"}", "&", "\\\\", "\\cr", "\\end", "\\right"}
 KINDS: tuple[tuple[dict[str, str], Kind], ...] = (
     (symbols.ORDINARY, "symbol"),
+    (symbols.SLANTED_GREEK, "symbol"),
     (symbols.INNER, "inner"),
     (symbols.BINARY, "bin"),
     (symbols.RELATION, "rel"),

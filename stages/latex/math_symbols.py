@@ -29,6 +29,8 @@ Gamma Gamma  Delta Delta  Theta Theta  Lambda Lambda  Xi Xi  Pi Pi  Sigma Sigma 
 Phi Phi  Psi Psi  Omega Omega
 """)
 
+SLANTED_GREEK = {f"var{name}": f"italic({name})" for name in CAPITAL_GREEK}
+
 ORDINARY = _named("""
 surd \\√  infty infinity  partial partial  nabla nabla  hbar ℏ  hslash ℏ  ell ell  wp ℘  Re Re
 Im Im  aleph aleph  beth beth  gimel gimel  imath dotless.i  jmath dotless.j  emptyset emptyset
