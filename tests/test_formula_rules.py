@@ -79,7 +79,7 @@ UNKNOWN = (
     r"\unknown x", "a^b^c", "{a", "a}", r"\left(a", r"\frac{a}", r"\begin{tikz}\end{tikz}", "#", "$",
     r"\begin{matrix}a\end{pmatrix}", "\\", r"\newcommand", r"\def\a{\a\a}\a", r"\text{\ref{a}}",
     "a\0b", r"\hspace{lots}", r"\input{secret}", r"\write18{ls}", r"\begin{array}{p{3cm}}a\end{array}",
-    r"a \over b \over c", "\x1b", r"\left", r"\big", "^", r"\sqrt[3", r"\verb|a|",
+    r"a \over b \over c", "\x1b", r"\begin{pmatrix}a\\\hline b\end{pmatrix}", r"\substack{a&b}", r"\left", r"\big", "^", r"\sqrt[3", r"\verb|a|",
 )  # fmt: skip
 
 

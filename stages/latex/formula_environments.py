@@ -44,6 +44,8 @@ def environment(reader: "Reader") -> list[Atom]:
     rows, rules = _rows(reader)
     reader.narrow -= 1
     _end(reader, name)
+    if rules and bare != "array":
+        raise Unreadable("a line in what is no array")
     atom = _drawn(bare, columns, rows, rules)
     if reader.narrow and bare != "smallmatrix":
         # Typst makes what stands in a cell or fraction smaller there, LaTeX does not.
@@ -74,7 +76,9 @@ def substack(reader: "Reader") -> list[Atom]:
     rows, _ = _rows(reader)
     if not reader.takes("}"):
         raise Unreadable("a brace is not closed")
-    return [Atom(" \\ ".join(_cell(row[0], True) for row in rows if row), "tall")]
+    if any(len(row) > 1 for row in rows):
+        raise Unreadable("columns in a script")
+    return [Atom(" \\ ".join(_cell(row[0]) for row in rows), "tall")]
 
 
 def _end(reader: "Reader", name: str) -> None:
