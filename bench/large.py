@@ -93,7 +93,7 @@ def make(folder: Path, rows: int, base: Path) -> None:
         "runs": {"lm-001": run | once},
         "compare": ["lm"],
     }
-    params |= {key: {} for key in ("synthetic", "sources", "bases")}
+    params |= {key: {} for key in ("synthetic", "sources", "bases", "variants")}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "stages.configure"]

@@ -62,6 +62,7 @@ def ours(folder: Path, size: int) -> Work:
         "bases": {},
         "compare": [],
         "runs": {},
+        "variants": {},
     }
     (folder / "params.yaml").write_text(
         yaml.safe_dump({key: value for key, value in params.items() if key in Params.model_fields})

@@ -36,6 +36,16 @@ class Outcome:
         return self.corpus, self.row["id"]
 
 
+def evaluation_of(run: str) -> str:
+    """The stage that scores a run, or a variant of one."""
+    return f"evaluate-variant@{run}" if is_variant(run) else f"evaluate@{run}"
+
+
+def is_variant(run: str) -> bool:
+    """By its name, which is TASK-NNN-WORD."""
+    return run.count("-") > 1
+
+
 def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
     """Every row of the task's test sets, set after set, as a run answered it.
 
@@ -47,8 +57,8 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
     for path in (scored, made):
         if not path.is_file():
             raise UserError(
-                f"{path}: not there; run `dvc repro evaluate@{run}`, or `dvc pull {scored} {made}` "
-                "where a remote has it"
+                f"{path}: not there; run `dvc repro {evaluation_of(run)}`, or `dvc pull {scored} "
+                f"{made}` where a remote has it"
             )
     try:
         records = [json.loads(line) for _, line in read_lines(scored)]
@@ -60,7 +70,7 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
         }
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{scored}, {made}: damaged ({error}); run `dvc repro evaluate@{run}`"
+            f"{scored}, {made}: damaged ({error}); run `dvc repro {evaluation_of(run)}`"
         ) from None
     rows = {
         (corpus, row["id"]): row
@@ -70,7 +80,7 @@ def of_run(task: str, run: str, folder: Path = Path()) -> list[Outcome]:
     if not set(keys) == set(answers) <= set(rows):
         raise UserError(
             f"{scored}: not of the same rows as {made} and data/prepared/{task}/test; run `dvc "
-            f"repro evaluate@{run}`"
+            f"repro {evaluation_of(run)}`"
         )
     statistics = np.array([record["statistics"] for record in records])
     scores = of_each(task, [rows[key] for key in keys], [answers[key] for key in keys], statistics)

@@ -225,7 +225,7 @@ def test_github_trains_what_changed_and_posts_what_became_of_it(branch, tmp_path
     assert "gec-002 of <code>origin/main</code>" in told
     assert "changed <code>settings&#46;learning&#95;rate</code>" in told
     assert re.search(r"trained on gec-002 \([0-9]+ rows\): beside gec-002 there 0 new rows, [0-9]+ gone", told)  # fmt: skip
-    assert "11 as on <code>origin/main</code>" in told
+    assert "12 as on <code>origin/main</code>" in told
     assert "This repository names no DVC remote: nothing was pulled." in told
     assert "What came out is not what is committed" in told
     assert told.endswith("[The page with every row](http://p)\n")
@@ -240,7 +240,7 @@ def test_the_command_of_the_page_on_pull_requests_runs(branch):
     for block in blocks:
         do(branch, block, {})
     told = (branch / "build/report/comment.md").read_text(encoding="utf-8")
-    assert "12 as on <code>main</code>" in told
+    assert "13 as on <code>main</code>" in told
 
 
 @pytest.mark.timeout(900)
@@ -257,5 +257,5 @@ def test_gitlab_on_a_fork_without_the_remote_tells_what_is_committed(branch):
     told = (branch / "build/report/comment.md").read_text(encoding="utf-8")
     assert "REPORT_TOKEN is not set, as on a fork: nothing is posted" in said
     assert "not to be had here, as on a fork, which cannot read the remote: 1. Nothing was trained" in told  # fmt: skip
-    assert f"12 as on <code>{base}</code>" in told
+    assert f"13 as on <code>{base}</code>" in told
     assert (branch / "dvc.lock").read_bytes() == lock

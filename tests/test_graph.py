@@ -176,7 +176,7 @@ def test_what_a_stage_loads_by_name_is_seen_in_its_calls():
         for node in meaning.parsed(ROOT / "stages/tasks/__init__.py").body
         if isinstance(node, ast.FunctionDef)
     }
-    assert loaders == imports.LOADERS["tasks"] | {"names"}
+    assert loaders == imports.LOADERS["tasks"] | {"names", "has_candidates"}
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_every_package_that_is_imported_is_found_by_the_name_of_its_distribution
         } & known.keys() - {"stages"}:
             distribution, version = imports.installed(name)
             assert version == metadata.version(distribution).partition("+")[0]
-            assert distribution.lower() in {
+            assert distribution.lower().replace("_", "-") in {
                 other.lower().replace("_", "-") for other in known[name]
             }, name
             checked += 1
@@ -470,6 +470,7 @@ def test_answers_of_other_versions_are_not_taken_for_those_of_these(inside, monk
     )
     Path("model").write_text("weights")
     config = {
+        "task": "gec",
         "base": "model",
         "settings": next(
             made.settings["settings"]
@@ -498,10 +499,11 @@ class Model:
 
 def test_a_stage_depends_on_its_one_file_of_settings_and_code():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert set(stages) == set(STAGES)
+    assert set(stages) == {*STAGES, "predict-variant", "evaluate-variant"}
     assert stages.pop("configure")["deps"] == ["stages", "requirements.txt"]
     for name, entry in stages.items():
-        decided = f"build/config/{name}/${{{'item' if name == 'compare' else 'key'}}}.json"
+        key, stage = "item" if name == "compare" else "key", name.removesuffix("-variant")
+        decided = f"build/config/{stage}/${{{key}}}.json"
         assert [dep for dep in entry["do"]["deps"] if dep.startswith(("stages", "build"))] == [
             decided
         ]
@@ -644,12 +646,13 @@ def test_the_whole_graph_runs_and_leaves_what_it_promises(whole_graph):
         encoding="utf-8", newline=""
     ) as file:
         chain = list(csv.DictReader(file))
-    assert [entry["run"] for entry in chain] == ["typst-001", "typst-002", "typst-003"]
-    assert [entry["parent"] for entry in chain] == ["", "typst-001", "typst-002"]
+    runs = ["typst-001", "typst-002", "typst-003", "typst-003-checked"]
+    assert [entry["run"] for entry in chain] == runs
+    assert [entry["parent"] for entry in chain] == ["", *runs[:3]]
     matrix = (
         (whole_graph / "metrics/compare/typst/matrix.csv").read_text(encoding="utf-8").splitlines()
     )
-    assert len(matrix) == 1 + 9
+    assert len(matrix) == 1 + 12
 
 
 def test_a_finished_graph_is_up_to_date(clone):
@@ -936,7 +939,8 @@ def test_a_version_added_with_new_is_trained_and_rescores_the_chain(clone):
     assert {name for name in names if name.startswith("train")} == {"train@typst-004"}
     assert {name for name in names if name.startswith("compare")} == {"compare@typst"}
     assert {name for name in names if name.startswith("evaluate")} == {
-        f"evaluate@typst-00{n}" for n in range(1, 5)
+        "evaluate-variant@typst-003-checked",
+        *(f"evaluate@typst-00{n}" for n in range(1, 5)),
     }
     lineage = json.loads((clone / "models/typst-004/lineage.json").read_text(encoding="utf-8"))
     assert lineage["parent"]["path"] == "models/typst-003"

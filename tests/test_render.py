@@ -222,7 +222,6 @@ def test_answers_that_loop_are_bounded_together_and_cost_no_other_its_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(confined_workers, "PATIENCE", 2)
     loops = [
         f"#for i in range(90000) {{ for j in range(90000) {{ let x = {n} }} }}" for n in range(12)
     ]
@@ -234,7 +233,7 @@ def test_answers_that_loop_are_bounded_together_and_cost_no_other_its_picture(
         "_line",
         lambda self, given: (seconds.append(given), line(self, given))[1],
     )
-    with Renderer() as renderer:
+    with Renderer(patience=2) as renderer:
         found = renderer.render(sources, "document")
     assert found[::2] == [None] * 12
     assert all(found[1::2])

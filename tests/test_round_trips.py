@@ -53,7 +53,7 @@ def test_what_is_learned_is_what_the_corpus_says(task, form, name, asked, answer
     path = Path("unread.jsonl")
     read = reader._examples(1, json.loads(json.dumps(record)))
     (example,) = clean.readable(read, clean.Report(path))
-    row = prepared_row(reader.show, Corpus(task=task, file=str(path)), example)
+    row = prepared_row(reader.show, Corpus(task=task, file=str(path)), example, 0)
     (encoded,) = chat.encode(fast, row, 5000)
     if task == "reward":
         begins = [encoded.given, *(end + 1 for end in encoded.step_ends)]

@@ -866,7 +866,7 @@ def test_what_prepare_writes_is_read_back_without_loss(inside, task):
     raw.write_text("\n".join(lines) + "\n", encoding="utf-8")
     corpus = Corpus(task=task, file=str(raw))
     once = [
-        prepared_row(reader.show, corpus, example)
+        prepared_row(reader.show, corpus, example, clean.digests(example)[0])
         for example in clean.readable(reader.read(raw, {}), clean.Report(raw))
     ]
     assert len(once) >= 40
@@ -874,7 +874,7 @@ def test_what_prepare_writes_is_read_back_without_loss(inside, task):
     again.write_text("\n".join(json.dumps(row) for row in once), encoding="utf-8")
     report = clean.Report(again)
     twice = [
-        prepared_row(reader.show, corpus, example)
+        prepared_row(reader.show, corpus, example, clean.digests(example)[0])
         for example in clean.readable(reader.read(again, {}), report)
     ]
     assert twice == once
@@ -1007,7 +1007,7 @@ def test_what_prepare_writes_of_any_form_is_read_back_without_loss(tmp_path, tas
         path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
         corpus, report = Corpus(task=task, file=str(path)), clean.Report(path)
         rows = [
-            prepared_row(reader.show, corpus, example)
+            prepared_row(reader.show, corpus, example, clean.digests(example)[0])
             for example in clean.readable(reader.read(path, {}), report)
         ]
         assert not report.bad

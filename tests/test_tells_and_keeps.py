@@ -80,6 +80,7 @@ STAND_INS = {
     "progress": {"Progress": Progress},
     "workers": {
         "is_spread": nothing,
+        "heed_interrupt": nothing,
         "ended_together": nullcontext,
     },
     "kept_tokens": {"tokenised": tokenised},

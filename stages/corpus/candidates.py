@@ -122,14 +122,19 @@ class Reader:
         )
 
     def _row(self, part: split.Part, example: Example, mark: int) -> Prepared:
-        shown = self.show(clean.with_instruction(example, self.corpus.instruction))
-        row: Row = {
-            "id": f"{mark:016x}",
-            "category": example.category,
-            "source": example.source,
-            **shown,
-        }
+        row = prepared(self.show, self.corpus, example, mark)
         return part, example.category, as_line(row).encode(), tuple(clean.question_digests(row))
+
+
+def prepared(show: Callable[[Example], Shown], corpus: Corpus, example: Example, mark: int) -> Row:
+    """mark: the first of clean.digests, which names the row."""
+    shown = show(clean.with_instruction(example, corpus.instruction))
+    return {
+        "id": f"{mark:016x}",
+        "category": example.category,
+        "source": example.source,
+        **shown,
+    }
 
 
 def distinct(

@@ -125,12 +125,13 @@ def _outcomes(task: str, run: str, copy: Copy) -> tuple[list[Outcome], str]:
         return outcomes.of_run(task, run, copy.folder), ""
     except UserError:
         if not copy.revision:
-            return [], f"no rows: run `dvc repro evaluate@{run}`"
+            return [], f"no rows: run `dvc repro {outcomes.evaluation_of(run)}`"
     needed = (f"data/scored/{task}/{run}.", f"data/predictions/{run}.", f"data/prepared/{task}/")
     lost = ", ".join(path for path in copy.missing if path.startswith(needed))
     return [], (
         f"no rows: {lost or run} of {copy.revision} in neither the cache nor a remote; `dvc push` "
-        f"where it was made, or `git checkout {copy.revision}` and `dvc repro evaluate@{run}`"
+        f"where it was made, or `git checkout {copy.revision}` and `dvc repro "
+        f"{outcomes.evaluation_of(run)}`"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from stages import version_changes
 from stages.corpus.changes import Version
 from stages.errors import UserError
-from stages.outcomes import Outcome
+from stages.outcomes import Outcome, is_variant
 from stages.page.revisions import Copy
 
 
@@ -64,8 +64,10 @@ class Versions:
         """against: the label of the run before.   corpora: labels of its corpus and of the own one.
 
         sizes of both, counts of rows, and categories, what gained most first; or why there is none
-        of this, as `lacks`. {} for a run of the workspace that is not trained.
+        of this, as `lacks`. {} for a run of the workspace that is not trained, and for a variant.
         """
+        if is_variant(after.run):
+            return {}
         if lacking := [run for run in (before, after) if not run.lineage]:
             if not (revision := lacking[0].copy.revision):
                 return {}

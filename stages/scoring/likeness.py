@@ -141,14 +141,14 @@ class _Parts:
             middle = (across.start + across.stop - 1) // 2
             y = round(rows.start + down) - AROUND - REACH
             x = round(columns[middle]) - (middle - across.start) - AROUND - REACH
-            there = other._cut(y, x, height + 2 * REACH, width + 2 * REACH)
+            there = other.cut(y, x, height + 2 * REACH, width + 2 * REACH)
             score = _best(ink, near, there)
             if score < GOOD:
-                score = max(score, other._resized(part, rows.start + down, x + AROUND + REACH))
+                score = max(score, other.resized(part, rows.start + down, x + AROUND + REACH))
             found.append(score)
         return found
 
-    def _cut(self, y: int, x: int, height: int, width: int) -> Any:
+    def cut(self, y: int, x: int, height: int, width: int) -> Any:
         """A part of the blurred ink, with nothing outside."""
         cut = np.zeros((height, width), np.float32)
         top, left = max(0, y), max(0, x)
@@ -156,7 +156,7 @@ class _Parts:
         cut[top - y : top - y + there.shape[0], left - x : left - x + there.shape[1]] = there
         return cut
 
-    def _resized(self, part: Any, y: float, x: float) -> float:
+    def resized(self, part: Any, y: float, x: float) -> float:
         """How well a part that would begin at (y, x) is found among those near, drawn as large."""
         height, width = part.shape
         best = 0.0
