@@ -187,6 +187,15 @@ def test_a_document_is_cut_at_the_paragraphs_between_its_formulas() -> None:
     assert own_runs.cut(text, 0, 0.1) == peers.Answer("a/b", 0.1, "math")
     assert own_runs.cut(text, 1, 0.1) == peers.Answer("```latex\n\\foo\n```", 0.1, "document")
     assert own_runs.cut(text, 2, 0.1).text is None
+    displayed = (
+        f"{own_runs.SEPARATOR.format('s')}\n#unnumbered[$ a/b $]\n{own_runs.SEPARATOR.format(0)}"
+    )
+    assert own_runs.cut(displayed, 0, 0.1) == peers.Answer("a/b", 0.1, "math")
+    left = displayed.replace("#unnumbered", "#latex-left")
+    found = own_runs.cut(left, 0, 0.1)
+    assert found.text is not None
+    assert "\n#let latex-left(it)" in found.text
+    assert found.text.endswith("\n\n#latex-left[$ a/b $]")
 
 
 def test_a_run_is_asked_by_the_command_of_its_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.typst.peers import Answer
+from stages.latex import template
 from stages.tasks.typst.corpus import is_document
 
 Ask = Callable[[list[str]], Iterable[Answer]]
@@ -85,18 +86,16 @@ def paper(run: str, by: str, document: Path) -> Answer:
 
 
 def cut(text: str, place: int, seconds: float) -> Answer:
-    """What stands for a formula in the document's Typst."""
+    """What stands for a formula in the document's Typst, with the helpers that it calls."""
     before = SEPARATOR.format(place - 1 if place else "s")
     found = re.search(rf"{before}(.*?){SEPARATOR.format(place)}", text, re.DOTALL)
     if not found:
         return Answer(None, seconds)
     part = found[1].strip()
-    formula = re.fullmatch(r"\$([^$]*)\$", part)
-    return (
-        Answer(formula[1].strip(), seconds, "math")
-        if formula
-        else Answer(part, seconds, "document")
-    )
+    formula = re.fullmatch(r"\$([^$]*)\$|#unnumbered\[\$([^$]*)\$\]", part)
+    if formula:
+        return Answer((formula[1] or formula[2] or "").strip(), seconds, "math")
+    return Answer(f"{template.alone(part)}\n\n{part}".strip(), seconds, "document")
 
 
 def _apply(run: str, given: Path, made: Path, *more: str) -> float:
