@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload, first_rows
+from stages.entries import Run
 from stages.params import load_params
 from stages.records import Row, read_rows
-from stages.settings import Options, Run
+from stages.settings import Options
 
 ROWS, HELD_OUT, BATCH, THREADS = 1500, 200, 16, 2
 

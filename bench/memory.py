@@ -23,8 +23,9 @@ import torch
 from stages.backends.pytorch import attention, trainer
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import memory, model_folders
+from stages.entries import Run
 from stages.params import load_params
-from stages.settings import Options, Run, Settings
+from stages.settings import Options, Settings
 from stages.text import tokenizer
 
 LLAMA_3 = {"model_type": "llama", "vocab_size": 128256, "num_key_value_heads": 8, "rope_theta": 5e5}

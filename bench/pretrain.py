@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.turns import Work, Workload, first_rows
 from stages import stage_config
+from stages.entries import Run
 from stages.records import read_rows
-from stages.settings import Run, Settings
+from stages.settings import Settings
 from stages.text.chat import Encoded
 
 ROWS, HELD_OUT, THREADS = 8_000, 500, 2

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.turns import Work, Workload
+from stages.entries import Run
 from stages.params import load_params
-from stages.settings import Options, Run
+from stages.settings import Options
 from stages.text.chat import encode
 
 SMALL = ("qwen3-1m", "qwen3-250m")

@@ -4,27 +4,20 @@ A request that loops, crashes its worker or eats memory costs its own time limit
 Where many of them do, each is given a shorter time, so that they do not take hours together.
 """
 
-import contextlib
-import json
 import os
 import queue
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from stages.processes import cores
 from stages.progress_lines import ProgressLines
+from stages.worker_process import Stopped, Worker
 
 PROJECT = Path(__file__).parents[1]
-
-START_SECONDS = 60.0
-"""The time limit for the worker's start, which takes 0.1 s on an idle machine."""
 
 REQUESTS_AT_ONCE = 64
 """Requests in one line. A line for each took 3 ms a Typst source on two busy cores; this takes
@@ -50,7 +43,10 @@ class ConfinedWorkers:
         self._root = tempfile.TemporaryDirectory(prefix="confined-")
         Path(self._root.name).chmod(0o500)
         command = [sys.executable, "-P", "-m", module, self._root.name, str(timeout_seconds)]
-        self._workers = [_Worker([*command, *arguments], self._root.name) for _ in range(cores())]
+        self._workers = [
+            Worker([*command, *arguments], Path(self._root.name), _environment())
+            for _ in range(cores())
+        ]
 
     def __enter__(self) -> "ConfinedWorkers":
         return self
@@ -89,7 +85,7 @@ class ConfinedWorkers:
         advance: Callable[[int], None],
     ) -> list[Any]:
         """The answer to each request within so many seconds, or Stopped."""
-        free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             free.put(worker)
 
@@ -115,109 +111,18 @@ class ConfinedWorkers:
         return found
 
 
-class Stopped(Enum):
-    """In place of the answer to a request that its worker did not survive."""
-
-    there = 0
-
-
-class _Worker:
-    """A process that answers. It is started with the first request, and again after each one that
-    it did not survive.
-    """
-
-    def __init__(self, command: list[str], root: str) -> None:
-        self._command, self._root = command, root
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._is_ended = False
-
-    def end(self) -> None:
-        self._is_ended = True
-        self._stop()
-
-    def answers(self, requests: Sequence[Any], seconds: float) -> list[Any]:
-        """The answers to requests, each within so many seconds."""
-        found: list[Any] = []
-        while len(found) < len(requests) and not self._is_ended:
-            process = self._process
-            if not process or process.poll() is not None:
-                process = self._start()
-            assert process.stdin is not None
-            # The worker reads the whole line before it answers the first request.
-            process.stdin.write(json.dumps(requests[len(found) :]) + "\n")
-            process.stdin.flush()
-            for _ in requests[len(found) :]:
-                line = self._line(seconds)
-                if not line:
-                    self._stop()
-                    found.append(Stopped.there)
-                    break
-                found.append(json.loads(line))
-        return found
-
-    def _start(self) -> subprocess.Popen[str]:
-        self._stop()
-        # What is fetched would come through a proxy at the discard port, where nothing answers.
-        nowhere = "http://127.0.0.1:9"
-        proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
-        environment = {
-            **os.environ,
-            **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
-            "NO_PROXY": "",
-            "no_proxy": "",
-            "PYTHONPATH": os.pathsep.join(
-                [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-            # Each thread takes address space: with one, the limit does not depend on the cores.
-            "RAYON_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-        }
-        # In a session of its own the worker gets no Ctrl-C: the parent does, and stops it.
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            env=environment,
-            cwd=self._root,
-            start_new_session=True,
-        )
-        self._process, self._lines = process, queue.Queue()
-        listener = threading.Thread(target=_listen, args=(process.stdout, self._lines), daemon=True)
-        listener.start()
-        if not self._line(START_SECONDS):
-            self._stop()
-            _, _, _, module, _, *arguments = self._command
-            shown = " ".join([sys.executable, "-m", module, ".", *arguments])
-            raise RuntimeError(f"a confined worker does not start; `{shown}` shows why")
-        return process
-
-    def _line(self, seconds: float) -> str:
-        """The worker's next line; "" if none comes in time, or if the worker has ended."""
-        try:
-            return self._lines.get(timeout=seconds)
-        except queue.Empty:
-            return ""
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-
-
-def _listen(lines: IO[str], answers: "queue.Queue[str]") -> None:
-    """Put a worker's lines into a queue, and "" when it has ended.
-
-    A queue can be read with a time limit; a pipe cannot.
-    """
-    with lines:
-        for line in lines:
-            answers.put(line)
-    answers.put("")
+def _environment() -> dict[str, str]:
+    # What is fetched would come through a proxy at the discard port, where nothing answers.
+    nowhere = "http://127.0.0.1:9"
+    proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
+    return {
+        **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
+        "NO_PROXY": "",
+        "no_proxy": "",
+        "PYTHONPATH": os.pathsep.join(
+            [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+        # Each thread takes address space: with one, the limit does not depend on the cores.
+        "RAYON_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }

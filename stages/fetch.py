@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stages import command_line, stage_config
+from stages.entries import Source
 from stages.errors import UserError
 from stages.files import write_lines
-from stages.settings import Source
 
 
 def main(name: str) -> None:

@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parents[1]
 DECIDES_NOTHING = {
     "stages.command_line": "hands a stage the key that it is called with",
     "stages.settings": "each config holds the values themselves",
+    "stages.entries": "as stages.settings",
     "stages.progress_lines": "tells how far long work is",
     "stages.backends.shared.memory": "refuses what memory is too small for, and computes nothing "
     "of a training that fits",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from stages import command_line, stage_config
 from stages.backends.shared import model_folders, process
+from stages.entries import Base
 from stages.records import RowFile
-from stages.settings import Base
 from stages.text import tokenizer
 
 

@@ -5,18 +5,8 @@ from typing import Any
 
 from pydantic import Field
 
-from stages.settings import (
-    Answering,
-    Base,
-    Corpus,
-    Options,
-    Run,
-    Source,
-    Split,
-    Strict,
-    Synthetic,
-    Variant,
-)
+from stages.entries import Base, Corpus, Run, Source, Split, Synthetic, Variant
+from stages.settings import Answering, Options, Strict
 
 
 class Params(Strict):

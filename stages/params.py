@@ -7,11 +7,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from stages.entries import RUN_KEYS, Run
 from stages.errors import UserError, nearest
 from stages.layers import Params
 from stages.references import broken_references
 from stages.schema_faults import DEFAULTS, faults_of
-from stages.settings import RUN_KEYS, Options, Run
+from stages.settings import Options
 
 PARAMS = Path("params.yaml")
 MERGED = (

@@ -15,8 +15,8 @@ import numpy as np
 from stages import command_line, stage_config, tasks
 from stages.corpus import clean, duplicates, split
 from stages.corpus.candidates import distinct
+from stages.entries import Corpus, Split
 from stages.files import atomic_write, write_json
-from stages.settings import Corpus, Split
 
 PARTS: tuple[split.Part, ...] = ("train", "valid", "test")
 

@@ -9,9 +9,10 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from stages import backends, tasks
+from stages.entries import VARIANT_KEYS, Run
 from stages.errors import nearest
 from stages.layers import Params
-from stages.settings import VARIANT_KEYS, Options, Run
+from stages.settings import Options
 from stages.text import chat_templates
 
 NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9]{3}")

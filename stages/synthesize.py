@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 
 from stages import command_line, stage_config, tasks
+from stages.entries import Synthetic
 from stages.files import atomic_write
-from stages.settings import Synthetic
 
 
 def main(name: str) -> None:

@@ -16,9 +16,10 @@ from stages import backends, command_line, stage_config
 from stages.backends.shared import checkpoints, model_folders, workers
 from stages.backends.shared.fingerprint import fingerprint, md5
 from stages.backends.shared.place import own_place
+from stages.entries import Run
 from stages.files import as_json, atomic_write, require_writable, write_json
 from stages.records import RowFile
-from stages.settings import Run, Settings
+from stages.settings import Settings
 
 
 def main(

@@ -13,8 +13,9 @@ import torch
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared.place import own_place
+from stages.entries import Run
 from stages.errors import UserError
-from stages.settings import Run, Settings
+from stages.settings import Settings
 
 
 def train(case: dict[str, Any]) -> dict[str, Any]:

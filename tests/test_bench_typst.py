@@ -27,6 +27,7 @@ from bench.typst import (
 from stages.errors import UserError
 from stages.scoring import tex
 from stages.tasks.typst.benchmark_half import is_in_benchmark
+from stages.worker_process import Worker
 
 ROOT = Path(__file__).parents[1]
 NO_LATEX = f"LaTeX is not installed: {tex.INSTALL}"
@@ -157,8 +158,7 @@ def test_a_peer_that_is_absent_is_left_out_with_a_sentence(
 
 WORKER = """import json, sys, time
 print(json.dumps("ready"), flush=True)
-for line in sys.stdin:
-    latex = json.loads(line)
+for latex in (latex for line in sys.stdin for latex in json.loads(line)):
     if latex == "hang": time.sleep(100)
     if latex == "crash": sys.exit(1)
     print(json.dumps([None if latex == "refuse" else f"$ {latex} sect $", 0.5]), flush=True)
@@ -173,7 +173,7 @@ def test_a_converter_that_hangs_or_crashes_costs_that_answer_only(
     monkeypatch.setattr(peers, "SECONDS", 1.0)
     for name, wanted in (("pandoc", "sect"), (peers.RENEWED, "inter")):
         converter = peers.Converter(name, tmp_path)
-        converter._command = [sys.executable, str(script)]
+        converter._worker = Worker([sys.executable, str(script)], tmp_path, {})
         with converter:
             found = [*converter.answers(["a", "hang", "b", "crash", "refuse", "c"])]
         texts = [answer.text for answer in found]

@@ -305,7 +305,7 @@ torch.cuda.mem_get_info = lambda *_: (2**36, 2**36)
 torch.cuda.set_device = lambda *_: None
 base, verb = sys.argv[1:]
 from stages.backends.shared import cards
-from stages.settings import Run
+from stages.entries import Run
 choose_one, cards.choose_one = cards.choose_one, lambda: None
 from tests.tiny import ROWS, SETTINGS  # which chooses one for the tests
 cards.choose_one = choose_one

@@ -24,10 +24,10 @@ from stages.backends.shared.training_plan import encode_parts
 from stages.commands import check
 from stages.commands.read_corpus import read_corpus
 from stages.corpus import clean
+from stages.entries import Run
 from stages.errors import UserError
 from stages.params import load_params
 from stages.records import read_rows
-from stages.settings import Run
 from stages.text import batches, chat, chat_templates, rendering, time_limit, tokenizer
 from stages.text.chat import IGNORE
 from stages.text.rendering import THINKING

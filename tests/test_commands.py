@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from stages.commands import check
+from stages.entries import Corpus
 from stages.errors import UserError
 from stages.params import load_params
-from stages.settings import Corpus
 from tests import nano
 from tests.conftest import run
 

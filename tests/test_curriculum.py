@@ -14,10 +14,10 @@ import yaml
 from stages import configure, mix, prepare
 from stages.corpus import augment, clean, duplicates, near_duplicates
 from stages.corpus.examples import Example
+from stages.entries import Augment
 from stages.errors import UserError
 from stages.params import load_params
 from stages.records import read_rows
-from stages.settings import Augment
 from tests.test_settings import GOOD
 
 LINES = [

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.operations import BY_VENDOR
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import portable_products, process
-from stages.settings import Run
+from stages.entries import Run
 from tests.tiny import ROWS, checkpoint, settings_with
 
 TRAIN = """
@@ -23,7 +23,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from stages import backends
-from stages.settings import Run, Settings
+from stages.entries import Run
+from stages.settings import Settings
 
 exact, base, threads = sys.argv[1:]
 backend = backends.load("pytorch", exact)

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from stages import configure, fetch, settings
+from stages import configure, entries, fetch
 from stages.errors import UserError
 from tests.conftest import run
 from tests.test_settings import GOOD
@@ -142,4 +142,4 @@ def test_dvc_fetches_it_as_a_stage(clone, tmp_path):
     assert len(
         (clone / "data/polish/train_003.jsonl").read_text(encoding="utf-8").splitlines()
     ) == len(RECORDS)
-    assert settings.Source.model_validate(source)
+    assert entries.Source.model_validate(source)

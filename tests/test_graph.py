@@ -743,7 +743,7 @@ EDITS = {
     "the bookkeeping of checkpoints": (more("stages/backends/shared/checkpoints.py"), of()),
     "the description of an option": (line("stages/settings.py", 'description="rank"', 'description="dimensions"'), of()),
     "a default in the code": (line("stages/settings.py", "weight_decay: float = Field(0.0", "weight_decay: float = Field(0.5"), of("train")),
-    "a default of corpora in the code": (line("stages/settings.py", "        0.2, ge=0, le=1, description=\"share of the rows that may", "        0.3, ge=0, le=1, description=\"share of the rows that may"), of("prepare")),
+    "a default of corpora in the code": (line("stages/entries.py", "        0.2, ge=0, le=1, description=\"share of the rows that may", "        0.3, ge=0, le=1, description=\"share of the rows that may"), of("prepare")),
     "an option that is off": (line("stages/settings.py", "    backend: str", "    another: int = 0\n    backend: str"), of()),
     "the other backend": (more("stages/backends/mlx/loop.py"), of()),
     "the loss": (more("stages/backends/pytorch/cross_entropy.py"), of("train", "predict")),
@@ -790,7 +790,8 @@ EDITS = {
 def test_an_edit_here_reruns_there(configs, tmp_path, edit, stale):
     folder = copied(tmp_path)
     edit(folder)
-    own = (folder / "stages/settings.py").read_bytes() != (ROOT / "stages/settings.py").read_bytes()
+    types = ("stages/settings.py", "stages/entries.py")
+    own = any((folder / name).read_bytes() != (ROOT / name).read_bytes() for name in types)
     now = configured_in(folder, anew=own)
     assert now.keys() == configs.keys()
     assert {name for name in now if now[name] != configs[name]} == stale(set(configs))

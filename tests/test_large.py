@@ -21,10 +21,10 @@ from stages.backends.shared import checkpoints, kept_tokens
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import EncodePart, encode_parts
 from stages.corpus import candidates, source_files
+from stages.entries import Run
 from stages.errors import UserError
 from stages.files import digest, write_lines
 from stages.records import RowFile, read_rows
-from stages.settings import Run
 from stages.text import token_files
 from stages.text.chat import Encoded
 from tests.test_prepare import enter, jsonl

@@ -9,7 +9,8 @@ import pytest
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared.tokenizers import load_tokenizer
-from stages.settings import EarlyStopping, Run
+from stages.entries import Run
+from stages.settings import EarlyStopping
 from stages.text.chat import encode
 from tests.tiny import ROWS, SETTINGS, checkpoint
 

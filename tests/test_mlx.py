@@ -19,9 +19,10 @@ from stages.backends.pytorch import models
 from stages.backends.pytorch.loss import summed_nats
 from stages.backends.shared import adapters, mlx_adapters, model_folders, progress
 from stages.backends.shared.tokenizers import load_tokenizer
+from stages.entries import Run
 from stages.errors import UserError
 from stages.params import load_params
-from stages.settings import EarlyStopping, Run
+from stages.settings import EarlyStopping
 from stages.text import batches
 from stages.text.chat import encode
 from tests.conftest import run

@@ -19,9 +19,10 @@ from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import memory, model_folders
 from stages.backends.shared.outline import outline as outline_of
 from stages.backends.shared.remedies import remedies
+from stages.entries import Run
 from stages.errors import UserError
 from stages.params import load_params
-from stages.settings import Run, Settings
+from stages.settings import Settings
 from tests.conftest import run
 from tests.tiny import ROWS, SETTINGS, checkpoint, settings_with
 

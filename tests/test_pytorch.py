@@ -16,9 +16,10 @@ from stages.backends.pytorch import models
 from stages.backends.pytorch.loss import row_nats, summed_nats, token_nats
 from stages.backends.shared import adapters, checkpoints, model_folders, training_plan
 from stages.backends.shared.tokenizers import load_tokenizer
+from stages.entries import Run
 from stages.errors import UserError
 from stages.files import digest
-from stages.settings import EarlyStopping, Run
+from stages.settings import EarlyStopping
 from stages.text import batches
 from stages.text.chat import encode
 from tests.tiny import CONTRARY, ROWS, SETTINGS, TEXTS, checkpoint, grow, lora, settings_with

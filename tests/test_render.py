@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import confined_workers
+from stages import confined_workers, worker_process
 from stages.records import Prediction, Row
 from stages.scoring import render, render_worker
 from stages.scoring.render import Renderer
@@ -184,13 +184,13 @@ def test_a_worker_whose_parent_is_gone_does_not_loop_for_ever(tmp_path: Path) ->
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Sources as workers are given them."""
     asked: list[str] = []
-    answers = confined_workers._Worker.answers
+    answers = worker_process.Worker.answers
 
-    def counted(self: confined_workers._Worker, requests: list, seconds: float) -> list:
+    def counted(self: worker_process.Worker, requests: list, seconds: float) -> list:
         asked.extend(source for _, source in requests)
         return answers(self, requests, seconds)
 
-    monkeypatch.setattr(confined_workers._Worker, "answers", counted)
+    monkeypatch.setattr(worker_process.Worker, "answers", counted)
     return asked
 
 
@@ -227,9 +227,9 @@ def test_answers_that_loop_are_bounded_together_and_cost_no_other_its_picture(
     ]
     sources = [text for n, loop in enumerate(loops) for text in (loop, f"x_{n}")]
     seconds: list[float] = []
-    line = confined_workers._Worker._line
+    line = worker_process.Worker._line
     monkeypatch.setattr(
-        confined_workers._Worker,
+        worker_process.Worker,
         "_line",
         lambda self, given: (seconds.append(given), line(self, given))[1],
     )

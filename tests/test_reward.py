@@ -15,12 +15,12 @@ from stages import prepare
 from stages.commands.read_corpus import read_corpus
 from stages.corpus import clean, duplicates
 from stages.corpus.examples import BadLine, Example
+from stages.entries import Corpus
 from stages.errors import UserError
 from stages.grammar import arithmetic
 from stages.params import load_params
 from stages.records import Prediction, read_rows
 from stages.scoring import calibration
-from stages.settings import Corpus
 from stages.tasks.reward import corpus, score, synthetic
 from tests.test_prepare import enter
 

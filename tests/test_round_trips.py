@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stages import tasks
 from stages.corpus import clean
 from stages.corpus.candidates import prepared as prepared_row
-from stages.settings import Corpus
+from stages.entries import Corpus
 from stages.text import chat, tokenizer
 from stages.text.chat import IGNORE
 from stages.text.spoken import Speech

@@ -17,8 +17,8 @@ from stages.backends.shared import adapted, adapters, memory, model_folders
 from stages.backends.shared.outline import outline
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.commands import export
+from stages.entries import Run
 from stages.errors import UserError
-from stages.settings import Run
 from tests.tiny import ROWS, SETTINGS, checkpoint, grow, lora
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])

@@ -5,8 +5,8 @@ import pytest
 from stages.backends.mlx import backend as mlx
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared.learning_rate import learning_rates
+from stages.entries import Run
 from stages.errors import UserError
-from stages.settings import Run
 from tests.tiny import ROWS, SETTINGS, checkpoint
 
 SCHEDULES = [

@@ -17,10 +17,10 @@ from stages.commands.read_corpus import named_columns, read_corpus
 from stages.corpus import clean, formats, source_files
 from stages.corpus.candidates import prepared as prepared_row
 from stages.corpus.examples import BadLine
+from stages.entries import Corpus
 from stages.errors import UserError
 from stages.params import load_params
 from stages.records import target
-from stages.settings import Corpus
 from tests.test_curriculum import enter
 
 ROWS = [

@@ -16,8 +16,9 @@ from stages import train
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.pytorch import trainer
 from stages.backends.shared import adapters, checkpoints, progress, stopping
+from stages.entries import Run
 from stages.errors import UserError
-from stages.settings import EarlyStopping, Run
+from stages.settings import EarlyStopping
 from tests.tiny import CONTRARY, ROWS, SETTINGS, checkpoint, grow
 
 

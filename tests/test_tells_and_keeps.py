@@ -28,7 +28,7 @@ STAGES = (
 MODULES = [
     name
     for name in imports.DECIDES_NOTHING
-    if name not in ("stages.command_line", "stages.settings")
+    if name not in ("stages.command_line", "stages.settings", "stages.entries")
 ]
 
 SILENT = '''

@@ -22,8 +22,8 @@ from stages.backends.pytorch import models
 from stages.backends.pytorch.loss import isolates_packed_rows, row_nats, summed_nats
 from stages.backends.shared import adapters, model_folders
 from stages.backends.shared.tokenizers import load_tokenizer
+from stages.entries import Run
 from stages.errors import UserError
-from stages.settings import Run
 from stages.text import batches, chat, tokenizer
 from stages.text.chat import IGNORE
 from tests.tiny import ROWS, SETTINGS, TEXTS, checkpoint, grow

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import first_steps
 from stages.backends.shared.first_steps import weights_md5
-from stages.settings import Run
+from stages.entries import Run
 from tests.conftest import run
 from tests.tiny import ROWS, SETTINGS, checkpoint
 

@@ -8,9 +8,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 
 from stages.backends.pytorch import backend as pytorch
 from stages.backends.shared import cards, model_folders, process
+from stages.entries import Run
 from stages.files import write_json, write_lines
 from stages.layers import merge
-from stages.settings import Launch, Lora, Options, Run, Settings
+from stages.settings import Launch, Lora, Options, Settings
 from stages.text import tokenizer
 
 TEXTS = [

@@ -19,12 +19,14 @@ const load = {
 const convert = await load[process.argv[2]]();
 console.log(JSON.stringify("ready"));
 for await (const line of createInterface({ input: process.stdin })) {
-  const begin = performance.now();
-  let answer = null;
-  try {
-    answer = convert(JSON.parse(line));
-  } catch (error) {
-    console.error(String(error));
+  for (const latex of JSON.parse(line)) {
+    const begin = performance.now();
+    let answer = null;
+    try {
+      answer = convert(latex);
+    } catch (error) {
+      console.error(String(error));
+    }
+    console.log(JSON.stringify([answer, (performance.now() - begin) / 1000]));
   }
-  console.log(JSON.stringify([answer, (performance.now() - begin) / 1000]));
 }

@@ -53,13 +53,13 @@ def main(name: str, document: bool) -> None:
     convert = converters[name](document)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        latex = json.loads(line)
-        answer, begin = None, time.perf_counter()
-        try:
-            answer = convert(latex)
-        except BaseException as error:  # a panic of Rust is none of Exception
-            print(error, file=sys.stderr)
-        print(json.dumps([answer, time.perf_counter() - begin]), flush=True)
+        for latex in json.loads(line):
+            answer, begin = None, time.perf_counter()
+            try:
+                answer = convert(latex)
+            except BaseException as error:  # a panic of Rust is none of Exception
+                print(error, file=sys.stderr)
+            print(json.dumps([answer, time.perf_counter() - begin]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
 """What LaTeX is converted to Typst with: the converters that there are, and runs of one's own."""
 
-import contextlib
-import json
 import os
-import queue
 import re
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from stages.tasks.typst.references import RENAMED
+from stages.worker_process import Stopped, Worker
 
 SECONDS = 10.0
 """Of a formula; a converter that takes longer is started again for the next."""
@@ -107,43 +103,32 @@ class Converter:
         self._name, self._document = name, document
         program = PROGRAMS.get(name, name)
         self._seconds = DOCUMENT_SECONDS if document else SECONDS
-        self._command = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), program]
+        command = [sys.executable, str(Path(__file__).with_name("peer_worker.py")), program]
         if name in NPM:
-            script = node_folder / "peer_worker.mjs"
+            script = node_folder.absolute() / "peer_worker.mjs"
             shutil.copyfile(Path(__file__).with_name("peer_worker.mjs"), script)
-            self._command = ["node", str(script), name]
+            command = ["node", str(script), name]
         if document:
-            self._command.append("document")
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
+            command.append("document")
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        self._worker = Worker(command, node_folder, environment)
 
     def __enter__(self) -> "Converter":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._worker.end()
 
     def answers(self, sources: list[str]) -> Iterator[Answer]:
         for source in sources:
             if self._name == INPUT:
                 yield Answer(source, 0.0)
                 continue
-            if self._process is None:
-                self._begin()
-            assert self._process
-            assert self._process.stdin
-            answer = ""
-            try:
-                self._process.stdin.write(json.dumps(source) + "\n")
-                self._process.stdin.flush()
-                answer = self._lines.get(timeout=self._seconds)
-            except (queue.Empty, BrokenPipeError):
-                pass
-            if not answer:  # it crashed, or takes too long
-                self._end()
+            (answer,) = self._worker.answers([source], self._seconds)
+            if answer is Stopped.there:
                 yield Answer(None, self._seconds)
                 continue
-            text, seconds = json.loads(answer)
+            text, seconds = answer
             if text is not None and not self._document:
                 text = self._bare(text)
             if text is not None and self._name == RENEWED:
@@ -157,40 +142,6 @@ class Converter:
         inside = re.fullmatch(r"\$([^$]*)\$", text)
         text = inside[1].strip() if inside else text
         return f"{MITEX_NAMES} {text}" if self._name == "mitex" else text
-
-    def _begin(self) -> None:
-        self._lines = queue.Queue()
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        threading.Thread(
-            target=self._listen, args=(self._process, self._lines), daemon=True
-        ).start()
-        if not self._lines.get(timeout=60):
-            raise SystemExit(f"{' '.join(self._command)}: does not start")
-
-    @staticmethod
-    def _listen(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
-        assert process.stdout
-        with process.stdout:
-            for line in process.stdout:
-                lines.put(line)
-        lines.put("")
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process:
-            process.kill()
-            process.wait()
-            assert process.stdin
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
 
 
 def absent(name: str, node_folder: Path) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stages import contracts
 from stages.backends.shared import process
+from stages.entries import Run
 from stages.errors import UserError
 from stages.records import Answer, Row
-from stages.settings import Answering, Run, Settings
+from stages.settings import Answering, Settings
 
 if TYPE_CHECKING:
     from stages.backends.shared.answering import Reader

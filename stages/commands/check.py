@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from stages import backends, settings, stage_config
+from stages import backends, entries, settings, stage_config
 from stages.commands.read_corpus import read_corpus
 from stages.errors import UserError
 from stages.layers import Params
@@ -156,7 +156,7 @@ def packages() -> str:
     return f"{len(wanted)} packages as in requirements.txt"
 
 
-def corpus_of(name: str, corpus: settings.Corpus, params: Params, kinds: dict[str, Row]) -> str:
+def corpus_of(name: str, corpus: entries.Corpus, params: Params, kinds: dict[str, Row]) -> str:
     """Whether a corpus can be read, and its file is named by its number and has a row in the table
     of versions; another corpus of that file needs none.
     """
@@ -219,7 +219,7 @@ def launch_of(run_settings: settings.Options) -> str:
     return f"{workers.all_processes(launch, device)} processes, {each}, strategy {launch.strategy}"
 
 
-def parent_of(spec: settings.Run, run_settings: settings.Options) -> str:
+def parent_of(spec: entries.Run, run_settings: settings.Options) -> str:
     """Whether the run can go on from its parent."""
     from stages.backends.shared import adapters
     from stages.backends.shared.tokenizers import add_tokens, load_tokenizer

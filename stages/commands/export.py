@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stages import settings
+from stages import entries
 from stages.backends.shared import process
 from stages.errors import UserError
 from stages.files import atomic_folder, read_json, write_json
@@ -147,7 +147,7 @@ def mlx(model: Path, base: str, output: Path) -> None:
     write_json(output / model_folders.ADAPTER_CONFIG, mlx_config | named)
 
 
-def model_card(run: str, spec: settings.Run, licence: str) -> str:
+def model_card(run: str, spec: entries.Run, licence: str) -> str:
     """What it is, from what it came, and how well it does, in the form that hubs read."""
     lineage = read_json(Path("models", run, "lineage.json"))
     scored = Path("metrics/evaluate", spec.task, f"{run}.json")

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml.comments import CommentedMap
 
-from stages import settings, tasks
+from stages import entries, tasks
 from stages.commands import begun
 from stages.commands.edited_params import edited_params
 from stages.commands.named_artifacts import GRAPH, name_artifact
@@ -58,7 +58,7 @@ def new(
         ),
     ] = False,
     malformed: Annotated[
-        settings.Malformed, typer.Option(help="what an unreadable line does")
+        entries.Malformed, typer.Option(help="what an unreadable line does")
     ] = "stop",
     max_drop_fraction: Annotated[
         float | None,
@@ -72,7 +72,7 @@ def new(
         ),
     ] = None,
     unknown_keys: Annotated[
-        settings.UnknownKeys,
+        entries.UnknownKeys,
         typer.Option(help="what a key of the records does that nothing has a use for"),
     ] = "tell",
     base: Annotated[
@@ -136,7 +136,7 @@ def new(
     if unknown_keys != "tell":
         corpus["unknown_keys"] = unknown_keys
     corpus |= {kind: True} if kind in ("test_only", "valid_only") else {}
-    found = read_corpus(params, settings.Corpus(task=task, file=str(file), **corpus))
+    found = read_corpus(params, entries.Corpus(task=task, file=str(file), **corpus))
     report, checker = found.report, tasks.references(task)
     unscorable = checker.told(found.references) if checker else ""
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from stages import settings, tasks
+from stages import entries, tasks
 from stages.corpus import clean, duplicates, split
 from stages.errors import UserError
 from stages.layers import Params
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     references: list[Row]
 
 
-def read_corpus(params: Params, corpus: settings.Corpus) -> Found:
+def read_corpus(params: Params, corpus: entries.Corpus) -> Found:
     """Read the whole file as `prepare` will, before anything is written; raises UserError as it
     would.
     """

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from stages.corpus.examples import Example
+from stages.entries import Augment
 from stages.records import Message
-from stages.settings import Augment
 
 
 def copies(example: Example, augment: Augment) -> Iterator[Example]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from stages.corpus import augment, clean, duplicates, near_duplicates, source_files, split
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.source_files import Span
+from stages.entries import Corpus, Split
 from stages.files import as_line
 from stages.processes import cores, in_order
 from stages.records import Row, Shown
-from stages.settings import Corpus, Split
 
 BYTES_OF_A_PROCESS = 2**25
 """Of the raw file: short rows of so many bytes take 8 s, and a process half a second to begin."""

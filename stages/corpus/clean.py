@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from stages.corpus.examples import BadLine, Described, Example
 from stages.corpus.split import as_seen
+from stages.entries import Corpus
 from stages.errors import UserError
 from stages.files import digest
 from stages.records import Message, Row, answer_text, learned_turns
-from stages.settings import Corpus
 
 S = TypeVar("S", bound=Described)
 

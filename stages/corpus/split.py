@@ -5,7 +5,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from stages.settings import Corpus, Split
+from stages.entries import Corpus, Split
 
 Part = Literal["train", "valid", "test"]
 

@@ -13,9 +13,10 @@ signs, so that it cannot close the formula around it.
 import re
 from collections.abc import Sequence
 
-from stages.confined_workers import PATIENCE, ConfinedWorkers, Stopped
+from stages.confined_workers import PATIENCE, ConfinedWorkers
 from stages.scoring import render_worker
 from stages.scoring.render_worker import Mode, Wanted
+from stages.worker_process import Stopped
 
 MAX_SOURCE_CHARACTERS = 20_000
 

@@ -33,9 +33,10 @@ from stages.backends.shared.precision import SIZE, Precision, slow
 from stages.backends.shared.progress import Progress
 from stages.backends.shared.tokenizers import load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
+from stages.entries import Run
 from stages.errors import UserError
 from stages.records import Row
-from stages.settings import Answering, Lora, Run, Settings
+from stages.settings import Answering, Lora, Settings
 from stages.text.chat import Encoded, end_of_turn
 from stages.text.spoken import Speech
 from stages.text.token_files import lengths

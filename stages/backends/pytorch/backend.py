@@ -31,9 +31,10 @@ from stages.backends.shared.fingerprint import fingerprint
 from stages.backends.shared.precision import Precision, choose, native, settled
 from stages.backends.shared.tokenizers import add_tokens, load_tokenizer
 from stages.backends.shared.training_plan import encode_parts
+from stages.entries import Run
 from stages.errors import UserError
 from stages.records import Row
-from stages.settings import Answering, Run, Settings
+from stages.settings import Answering, Settings
 from stages.text.chat import Encoded, end_of_turn
 from stages.text.spoken import Speech
 from stages.text.token_files import lengths

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from stages.backends.shared.fingerprint import fingerprint, md5
+from stages.entries import Run
 from stages.errors import UserError
 from stages.files import write_json
-from stages.settings import Run
 from stages.stage_config import CONFIG
 
 SEAL = "checksums.json"

@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from stages.entries import Base
 from stages.errors import UserError
 from stages.files import read_json
-from stages.settings import Base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

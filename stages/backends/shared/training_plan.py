@@ -8,9 +8,10 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from stages.backends.shared import kept_tokens
+from stages.entries import Run
 from stages.errors import UserError
 from stages.records import Row, target
-from stages.settings import Run, Settings
+from stages.settings import Settings
 from stages.text import batches
 from stages.text.chat import Encoded, encode
 from stages.text.token_files import lengths
