@@ -27,6 +27,26 @@ HASTY_SECONDS, PATIENCE = 0.3, 40
 """What a request is given at first, and how many of those that take longer are given all their
 time: a model that writes loops costs 0.4 s an answer then, shared by the cores."""
 
+NO_NETWORK = {
+    **{
+        name: "http://127.0.0.1:9"
+        for protocol in ("HTTP", "HTTPS", "ALL")
+        for name in (f"{protocol}_PROXY", f"{protocol.lower()}_proxy")
+    },
+    "NO_PROXY": "",
+    "no_proxy": "",
+}
+"""The environment of a process that fetches nothing: by a proxy at the discard port, where nothing
+answers."""
+
+ENVIRONMENT = {
+    **NO_NETWORK,
+    "PYTHONPATH": os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    # Each thread takes address space: with one, the limit does not depend on the cores.
+    "RAYON_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+
 
 class ConfinedWorkers:
     """Processes that answer side by side; used as a context manager, which stops them."""
@@ -44,7 +64,7 @@ class ConfinedWorkers:
         Path(self._root.name).chmod(0o500)
         command = [sys.executable, "-P", "-m", module, self._root.name, str(timeout_seconds)]
         self._workers = [
-            Worker([*command, *arguments], Path(self._root.name), _environment())
+            Worker([*command, *arguments], Path(self._root.name), ENVIRONMENT)
             for _ in range(cores())
         ]
 
@@ -109,20 +129,3 @@ class ConfinedWorkers:
                     worker.end()
                 raise
         return found
-
-
-def _environment() -> dict[str, str]:
-    # What is fetched would come through a proxy at the discard port, where nothing answers.
-    nowhere = "http://127.0.0.1:9"
-    proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
-    return {
-        **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
-        "NO_PROXY": "",
-        "no_proxy": "",
-        "PYTHONPATH": os.pathsep.join(
-            [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        ),
-        # Each thread takes address space: with one, the limit does not depend on the cores.
-        "RAYON_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",
-    }

@@ -187,6 +187,7 @@ def test_a_document_is_cut_at_the_paragraphs_between_its_formulas() -> None:
     assert own_runs.cut(text, 0, 0.1) == peers.Answer("a/b", 0.1, "math")
     assert own_runs.cut(text, 1, 0.1) == peers.Answer("```latex\n\\foo\n```", 0.1, "document")
     assert own_runs.cut(text, 2, 0.1).text is None
+    assert own_runs.displayed("a % half\n\nb % end") == "\\[\na % half\nb % end\n\\]"
     displayed = (
         f"{own_runs.SEPARATOR.format('s')}\n#unnumbered[$ a/b $]\n{own_runs.SEPARATOR.format(0)}"
     )
@@ -210,7 +211,7 @@ def test_a_run_is_asked_by_the_command_of_its_users(monkeypatch: pytest.MonkeyPa
             ]
             made.write_text("\n".join(lines), encoding="utf-8")
         else:
-            made.write_text(text.replace("\\[", "$").replace("\\]", "$"), encoding="utf-8")
+            made.write_text(text.replace("\\[\n", "$").replace("\n\\]", "$"), encoding="utf-8")
         return 3.0
 
     monkeypatch.setattr(own_runs, "_apply", apply)

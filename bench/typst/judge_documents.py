@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from bench.typst import document_worker
+from stages.confined_workers import NO_NETWORK
 from stages.scoring import tex
 from stages.scoring.likeness import Picture, unpacked
 
@@ -56,21 +57,11 @@ def of_typst(text: str, beside: Path) -> Pages | None:
         (folder / "paper.typ").write_text(text, encoding="utf-8")
         limits = f'ulimit -v {MEMORY_MB * 1024} 2>/dev/null; ulimit -t {CPU_SECONDS}; exec "$@"'
         command = [sys.executable, "-P", document_worker.__file__, "paper.typ"]
-        nowhere = {
-            f"{kind}_{end}": "http://127.0.0.1:9"
-            for kind in ("HTTP", "HTTPS", "ALL")
-            for end in ("PROXY",)
-        }
-        environment = {
-            **os.environ,
-            **nowhere,
-            **{key.lower(): value for key, value in nowhere.items()},
-        }
         try:
             done = subprocess.run(
                 ["sh", "-c", limits, "sh", *command],
                 cwd=folder,
-                env={**environment, "RAYON_NUM_THREADS": "1"},
+                env={**os.environ, **NO_NETWORK, "RAYON_NUM_THREADS": "1"},
                 capture_output=True,
                 timeout=SECONDS,
             )

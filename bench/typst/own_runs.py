@@ -18,7 +18,6 @@ from stages.tasks.typst.corpus import is_document
 Ask = Callable[[list[str]], Iterable[Answer]]
 
 SEPARATOR = "rownumber{}ends"
-DISPLAYED = "\\[%s\\]"
 DOCUMENT = "\\documentclass{article}\n\\usepackage{amsmath,amssymb}\n\\begin{document}\n%s\n\\end{document}\n"
 
 
@@ -64,7 +63,7 @@ def lines(run: str, formulas: list[str]) -> list[Answer]:
 def document(run: str, by: str, formulas: list[str]) -> list[Answer]:
     """Each formula as a displayed one of a document, whose Typst is cut at the paragraphs between."""
     parts = [
-        f"{formula if is_document(formula) else DISPLAYED % formula}\n\n{SEPARATOR.format(place)}"
+        f"{formula if is_document(formula) else displayed(formula)}\n\n{SEPARATOR.format(place)}"
         for place, formula in enumerate(formulas)
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +72,12 @@ def document(run: str, by: str, formulas: list[str]) -> list[Answer]:
         seconds = _apply(run, given, made, "--by", by) / len(formulas)
         text = made.read_text("utf-8")
     return [cut(text, place, seconds) for place in range(len(formulas))]
+
+
+def displayed(formula: str) -> str:
+    """On lines of its own, as it may end in a comment; without blank ones, at which LaTeX ends it."""
+    lines = [line for line in formula.split("\n") if line.strip()]
+    return "\n".join(["\\[", *lines, "\\]"])
 
 
 def paper(run: str, by: str, document: Path) -> Answer:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stages.confined_workers import NO_NETWORK
 from stages.latex import compile_worker
 
 MEMORY_MB = 6144
@@ -38,12 +39,6 @@ def problem(text: str, folder: Path) -> str | None:
     Raises Unfinished where it takes more time or memory than it may.
     """
     seconds = SECONDS + SECONDS_A_MEGABYTE * len(text) / 2**20
-    nowhere = "http://127.0.0.1:9"  # nothing answers at the discard port, so no package is fetched
-    proxies = [f"{protocol}_PROXY" for protocol in ("HTTP", "HTTPS", "ALL")]
-    environment = {
-        **os.environ,
-        **dict.fromkeys((*proxies, *(proxy.lower() for proxy in proxies)), nowhere),
-    }
     command = [sys.executable, "-P", compile_worker.__file__, str(folder.resolve())]
     try:
         ran = subprocess.run(
@@ -53,7 +48,7 @@ def problem(text: str, folder: Path) -> str | None:
             encoding="utf-8",
             errors="replace",
             timeout=seconds,
-            env=environment,
+            env={**os.environ, **NO_NETWORK},
             start_new_session=True,
         )
         answer = json.loads(ran.stdout)

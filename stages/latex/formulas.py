@@ -53,8 +53,8 @@ def chosen(latex: str, candidates: dict[str, str], pictures: dict[str, bytes | N
         return base == "pandoc" and bool(NORM.search(latex)), ORDER.index(base), int(further or 1)
 
     drawn = {name: pictures[typst] for name, typst in candidates.items() if pictures[typst]}
-    own = drawn.get(MODEL)
-    believed = [name for name, picture in drawn.items() if picture == own] if own else []
+    of_model = drawn.get(MODEL)
+    believed = [name for name, picture in drawn.items() if of_model and picture == of_model]
     first = min(believed if len(believed) > 1 else drawn, key=place, default=None)
     if first is None:
         return None
