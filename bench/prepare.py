@@ -5,7 +5,8 @@ Sentences of 10 to 30 words out of 20,000; one in ten repeats an earlier one, on
 earlier one with one word replaced by another, of which about half lie above the similarity asked
 for. The other side is `datasets` with the usual functions and datasketch's MinHash, 128 hashes of
 character 5-grams at a similarity of 0.8, as ours. What is taken for a near-duplicate is an estimate
-on both sides; theirs drops what shares a band, ours compares the hashes then, and keeps more."""
+on both sides; theirs drops what shares a band, ours compares the hashes then, and keeps more.
+The million is also prepared by as many processes as there are cores beside one."""
 
 import json
 import random
@@ -81,6 +82,13 @@ def ours(folder: Path, size: int) -> Work:
     return work
 
 
+def in_one_process(folder: Path, size: int) -> Work:
+    import os
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return ours(folder, size)
+
+
 def theirs(folder: Path, size: int) -> Work:
     """datasets and datasketch."""
     import unicodedata
@@ -145,4 +153,15 @@ WORKLOADS = {
         tolerance={"rows kept": 0.02, "near-duplicates": 0.5},
     )
     for size in SIZES
+} | {
+    "prepare-processes": Workload(
+        f"`prepare` of a corpus of {SIZES[-1]:,} lines by a process for each core",
+        "lines",
+        make,
+        {
+            "a process for each core": partial(ours, size=SIZES[-1]),
+            "one process": partial(in_one_process, size=SIZES[-1]),
+        },
+        {"one process": 1.7},
+    )
 }

@@ -110,5 +110,11 @@ def run_entry(params: Params, name: str) -> Run:
     return run
 
 
+def scored_task(params: Params, name: str) -> str:
+    """Of a run or a variant of one; raises UserError where there is neither."""
+    variant = params.variants.get(name)
+    return variant.task if variant else run_entry(params, name).task
+
+
 def _without(layer: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in layer.items() if key not in keys}

@@ -7,6 +7,7 @@ import json
 from array import array
 from collections import Counter
 from contextlib import ExitStack
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from stages import command_line, stage_config, tasks
 from stages.corpus import clean, duplicates, split
-from stages.corpus.candidates import distinct
+from stages.corpus.candidates import chosen
 from stages.entries import Corpus, Split
 from stages.files import atomic_write, write_json
 
@@ -38,25 +39,26 @@ def main(name: str) -> None:
         # Training rows wait on the disk until all that is held out is known: the file is read once,
         # and no row stays in memory.
         waiting = stack.enter_context(TemporaryFile(dir=paths["train"].parent))
-        chosen = distinct(task, corpus, shares, report, paths["train"].parent)
-        for candidate in clean.select_examples(chosen, corpus, report):
-            for part, category, line, questions in candidate.rows:
-                counts[part, category] += 1
-                (waiting if part == "train" else files[part].buffer).write(line)
+        found = chosen(task, corpus, shares, report, paths["train"].parent)
+        for content, is_chosen in found:
+            for part, of_part in content.rows.items():
+                rows = of_part.where(is_chosen)
+                counts.update((part, content.categories[at]) for at in rows.of.tolist())
+                (waiting if part == "train" else files[part].buffer).write(rows.lines.data)
+                ends = np.cumsum(rows.asked)
                 if part == "train":
-                    begins.append(len(asked))
-                    asked.extend(questions)
+                    begins.frombytes((len(asked) + ends - rows.asked).tobytes())
+                    asked.frombytes(rows.questions.tobytes())
                 else:
-                    held_out.append(questions[-1])
-        waiting.seek(0)
+                    held_out.frombytes(rows.questions[ends - 1].tobytes())
         leaks = duplicates.isin_sorted(asked, np.unique(held_out))
-        of_rows = np.logical_or.reduceat(leaks, begins) if begins else leaks
-        for line, leaking in zip(waiting, of_rows, strict=True):
-            if leaking:
-                report.drop("asked in a held-out row")
-                counts["train", json.loads(line)["category"]] -= 1
-            else:
-                files["train"].buffer.write(line)
+        leaking = np.logical_or.reduceat(leaks, begins) if begins else leaks
+        waiting.seek(0)
+        for line in compress(waiting, leaking):
+            report.drop("asked in a held-out row")
+            counts["train", json.loads(line)["category"]] -= 1
+        waiting.seek(0)
+        files["train"].buffer.writelines(compress(waiting, ~leaking))
         report.require_acceptable(corpus)
 
     totals = {

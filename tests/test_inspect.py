@@ -52,6 +52,20 @@ def test_categories_come_by_what_they_lost_and_rows_by_their_score(scored, capsy
     assert "0.000  水[-を-]{+が+}飲む。" in told
 
 
+def test_a_variant_is_shown_beside_its_run_and_drafts_nothing(scored, capsys):
+    variant = {"task": "gec", "model_of": "gec-001", "generation": {"max_new_tokens": 8}}
+    params = GOOD | {"variants": {"gec-001-short": variant}}
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for kind in ("scored/gec", "predictions"):
+        made = Path("data", kind, "gec-002.jsonl").read_bytes()
+        Path("data", kind, "gec-001-short.jsonl").write_bytes(made)
+    told = said(capsys, inspect.inspect, "gec-001-short", worse_than="gec-001")
+    assert "change from gec-001" in told
+    assert "0.000  水[-を-]{+が+}飲む。" in told
+    with pytest.raises(UserError, match=r"^gec-001-short: has no weights of its own; it answers"):
+        inspect.inspect("gec-001-short", draft=Path("draft.jsonl"))
+
+
 def test_hostile_and_long_text_stays_text_and_is_cut(scored, capsys):
     told = said(capsys)
     assert "\x1b" not in told

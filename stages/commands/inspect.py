@@ -13,12 +13,14 @@ from stages.commands import own_files, shown_outcomes
 from stages.errors import UserError, nearest
 from stages.layers import Params
 from stages.outcomes import ByKey, Outcome
-from stages.params import load_params, run_entry
+from stages.params import load_params, run_entry, scored_task
 from stages.records import target
 
 
 def inspect(
-    run: Annotated[str, typer.Argument(help="a run of params.yaml that has been evaluated")],
+    run: Annotated[
+        str, typer.Argument(help="a run of params.yaml, or a variant, that has been evaluated")
+    ],
     worse_than: Annotated[
         str, typer.Option(help="rows that this run of the same task answered better")
     ] = "",
@@ -73,25 +75,26 @@ def inspect(
       python -m stages new typst draft.jsonl --note "delimiters, mended by hand"
     """
     params = load_params()
-    spec = run_entry(params, run)
-    scored = outcomes.once(outcomes.of_run(spec.task, run))
+    task = scored_task(params, run)
+    scored = outcomes.once(outcomes.of_run(task, run))
     parent = _parent(params, run)
     if draft:
+        run_entry(params, run)
         if worse_than or better_than or test_set or contains or as_csv or as_jsonl:
             raise UserError("--draft: takes --category, --rows and --empty, and no other option")
-        failing = outcomes.by_category(spec.task, scored, {})
+        failing = outcomes.by_category(task, scored, {})
         for line in drafts.write(draft, run, params, failing, category or [], rows, empty):
             typer.echo(line, err=True)
         return
     others = dict[str, ByKey]()
     try:
         if parent:
-            others[parent] = _of_other(params, spec.task, parent, scored)
+            others[parent] = _of_other(params, task, parent, scored)
     except UserError as error:
         typer.echo(f"without the change from {parent}: {error}", err=True)
         parent = ""
     for other in {worse_than, better_than} - {"", *others}:
-        others[other] = _of_other(params, spec.task, other, scored)
+        others[other] = _of_other(params, task, other, scored)
     _known("--category", category or [], {outcome.row["category"] for outcome in scored})
     _known("--test-set", [test_set] if test_set else [], {outcome.corpus for outcome in scored})
     chosen = [
@@ -119,14 +122,16 @@ def inspect(
     if not (as_csv or as_jsonl):
         console = Console()
         before = others.get(parent, {})
-        shown_outcomes.print_figures(console, spec.task, run, scored, parent, before)
+        shown_outcomes.print_figures(console, task, run, scored, parent, before)
         if not against:
             chosen = [outcome for outcome in chosen if outcome.score < 1]
         shown_outcomes.print_rows(console, run, chosen, others, rows, len(scored))
 
 
 def _parent(params: Params, run: str) -> str:
-    """The run that it continues from, or "" where that is none of its task."""
+    """The run that it continues from, "" where that is none of its task; of a variant, its run."""
+    if run in params.variants:
+        return params.variants[run].model_of
     parent = params.runs[run].parent.removeprefix("models/")
     task = params.runs[run].task
     return parent if parent in params.runs and params.runs[parent].task == task else ""
@@ -134,7 +139,7 @@ def _parent(params: Params, run: str) -> str:
 
 def _of_other(params: Params, task: str, run: str, scored: list[Outcome]) -> ByKey:
     """What another run made of the same rows."""
-    other = run_entry(params, run).task
+    other = scored_task(params, run)
     if other != task:
         raise UserError(f"{run}: a run of {other}; name one of {task}, which answers the same rows")
     found = {outcome.key: outcome for outcome in outcomes.of_run(task, run)}

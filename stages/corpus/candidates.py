@@ -3,7 +3,8 @@ is decided later whether they are. Parts of a large file are read by several pro
 """
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from stages.corpus import augment, clean, duplicates, near_duplicates, source_fi
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.source_files import Span
 from stages.entries import Corpus, Split
+from stages.errors import UserError
 from stages.files import as_line
 from stages.processes import cores, in_order
 from stages.records import Row, Shown
@@ -24,39 +26,49 @@ BYTES_OF_A_PROCESS = 2**25
 """Of the raw file: short rows of so many bytes take 8 s, and a process half a second to begin."""
 
 
-Prepared = tuple[split.Part, str, bytes, tuple[int, ...]]
-"""A row to be written: its part, its category, its line, and its clean.question_digests."""
+class Rows(NamedTuple):
+    """R rows of one part of the split, by column: millions are written without a look at each.
 
-
-class Candidate(NamedTuple):
-    """An undamaged example, of which rows are written where it is chosen: the fields of Example
-    that this is decided by, its clean.digests, and its rows.
+    of: (R,), the place of each one's candidate.   lines: all of them, one after the other.
+    sizes: (R,), the bytes of each.   questions: (Q,), the clean.question_digests of all.
+    asked: (R,), how many each has.
     """
 
-    line: int
-    source: str
-    target: str
-    category: str
-    test_only: str
-    digests: tuple[int, int]
-    rows: tuple[Prepared, ...]
+    of: NDArray[np.int64]
+    lines: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    questions: NDArray[np.uint64]
+    asked: NDArray[np.int64]
+
+    def where(self, is_chosen: NDArray[np.bool_]) -> "Rows":
+        """Those of the candidates that are chosen."""
+        here = is_chosen[self.of]
+        return Rows(
+            self.of[here],
+            self.lines[np.repeat(here, self.sizes)],
+            self.sizes[here],
+            self.questions[np.repeat(here, self.asked)],
+            self.asked[here],
+        )
 
 
-class Packed(NamedTuple):
-    """Candidates as the process that made them has pickled them, by column: another process looks
-    at one only where it is chosen, and unpacks it once.   kept: the places of those that are.
+class Content(NamedTuple):
+    """What is written of N candidates that follow each other, and what decides whether it is.
+
+    texts: pickled, what near-duplicates are found by, where the corpus asks for it: another process
+    looks at few of them.   categories, excluded: (N,), the category of each, and why the corpus's
+    options exclude it.   refused: of those that end it all, the place and what is wrong.
     """
 
-    columns: bytes
-    kept: list[int]
-
-    def candidates(self) -> list[Candidate]:
-        found = [*map(Candidate, *pickle.loads(self.columns))]
-        return [found[at] for at in self.kept]
+    texts: bytes
+    categories: list[str]
+    excluded: list[str]
+    refused: dict[int, str]
+    rows: dict[split.Part, Rows]
 
 
 class Block(NamedTuple):
-    """What one process has made of N candidates that follow each other.
+    """What one process has made of N candidates: undamaged examples.
 
     digests: (N, 2), their clean.digests.   keys: (N, bands), their near_duplicates.band_keys, where
     the corpus asks for them.
@@ -64,7 +76,11 @@ class Block(NamedTuple):
 
     digests: NDArray[np.uint64]
     keys: NDArray[np.uint64] | None
-    columns: bytes
+    content: Content
+
+
+Firsts = tuple[Content, NDArray[np.int64]]
+"""Of a block, and the places of those that say what none before them says."""
 
 
 class Task(Protocol):
@@ -88,42 +104,53 @@ class Reader:
     corpus: Corpus
     shares: Split
 
-    def of_span(self, span: Span) -> tuple[clean.Report, Block | None]:
-        """What was read of the span, and its candidates, if there are any."""
-        report = clean.Report(Path(self.corpus.file))
+    def of_span(self, span: Span) -> tuple[clean.Report, list[Block]]:
+        """What was read of the span, and its candidates."""
+        report = clean.Report(Path(self.corpus.file), tells=False)
         read = self.read(report.path, self.corpus.columns, span)
-        found = [self.candidate(example) for example in clean.readable(read, report)]
-        if not found:
-            return report, None
-        keys = None
-        if self.corpus.near_duplicates:
-            bands = near_duplicates.fewest_bands(self.corpus.near_duplicates)
-            batches = near_duplicates.batched(found)
-            keys = np.concatenate([near_duplicates.band_keys(batch, bands) for batch in batches])
-        digests = np.array([candidate.digests for candidate in found], np.uint64)
-        columns = pickle.dumps([*zip(*found, strict=True)], pickle.HIGHEST_PROTOCOL)
-        return report, Block(digests, keys, columns)
+        return report, [*self.blocks(clean.readable(read, report))]
 
-    def candidate(self, example: Example) -> Candidate:
-        part = split.part_of(self.corpus, self.group_key(example), self.shares)
-        digests = clean.digests(example)
-        rows = [self._row(part, example, digests[0])]
-        if self.corpus.augment and part == "train":
-            for copy in augment.copies(example, self.corpus.augment):
-                rows.append(self._row(part, copy, clean.digests(copy)[0]))
-        return Candidate(
-            example.line,
-            example.source,
-            example.target,
-            example.category,
-            example.test_only,
-            digests,
-            tuple(rows),
-        )
+    def blocks(self, examples: Iterable[Example]) -> Iterator[Block]:
+        for batch in near_duplicates.batched(examples):
+            digests, texts, keys = [clean.digests(example) for example in batch], b"", None
+            if self.corpus.near_duplicates:
+                compared = near_duplicates.texts(batch)
+                bands = near_duplicates.fewest_bands(self.corpus.near_duplicates)
+                keys = near_duplicates.band_keys(compared, bands)
+                texts = pickle.dumps(compared, pickle.HIGHEST_PROTOCOL)
+            faults = [clean.refused(example, self.corpus) for example in batch]
+            content = Content(
+                texts,
+                [example.category for example in batch],
+                [clean.excluded(example, self.corpus) for example in batch],
+                {at: fault for at, fault in enumerate(faults) if fault},
+                self._rows(batch, [mark for mark, _ in digests]),
+            )
+            yield Block(np.array(digests, np.uint64), keys, content)
 
-    def _row(self, part: split.Part, example: Example, mark: int) -> Prepared:
+    def _rows(self, examples: Sequence[Example], marks: Sequence[int]) -> dict[split.Part, Rows]:
+        made = defaultdict[split.Part, list[tuple[int, bytes, list[int]]]](list)
+        for at, (example, mark) in enumerate(zip(examples, marks, strict=True)):
+            part = split.part_of(self.corpus, self.group_key(example), self.shares)
+            made[part].append((at, *self._row(example, mark)))
+            if self.corpus.augment and part == "train":
+                for copy in augment.copies(example, self.corpus.augment):
+                    made[part].append((at, *self._row(copy, clean.digests(copy)[0])))
+        return {part: _by_column(*zip(*rows, strict=True)) for part, rows in made.items()}
+
+    def _row(self, example: Example, mark: int) -> tuple[bytes, list[int]]:
         row = prepared(self.show, self.corpus, example, mark)
-        return part, example.category, as_line(row).encode(), tuple(clean.question_digests(row))
+        return as_line(row).encode(), clean.question_digests(row)
+
+
+def _by_column(of: Sequence[int], lines: Sequence[bytes], asked: Sequence[list[int]]) -> Rows:
+    return Rows(
+        np.array(of),
+        np.frombuffer(b"".join(lines), np.uint8),
+        np.array([len(line) for line in lines]),
+        np.fromiter(chain.from_iterable(asked), np.uint64),
+        np.array([len(questions) for questions in asked]),
+    )
 
 
 def prepared(show: Callable[[Example], Shown], corpus: Corpus, example: Example, mark: int) -> Row:
@@ -137,40 +164,76 @@ def prepared(show: Callable[[Example], Shown], corpus: Corpus, example: Example,
     }
 
 
-def distinct(
+def chosen(
     task: Task, corpus: Corpus, shares: Split, report: clean.Report, folder: Path
-) -> Iterator[Candidate]:
-    """The candidates of a corpus's file in its order, without duplicates, and without
-    near-duplicates where the corpus says so; the report counts what was read and dropped. They are
-    the same, whatever the number of processes.
+) -> Iterator[tuple[Content, NDArray[np.bool_]]]:
+    """The candidates of a corpus's file in its order, and which of them are written: those without
+    a duplicate before them, nor a near-duplicate where the corpus says so, that its options admit.
+    They are the same, whatever the number of processes. The report counts what was read, dropped
+    and passed over.
 
-    folder: for what waits on the disk.
+    folder: for what waits on the disk. Raises UserError where a record may only be tested on and
+    the corpus is also for training.
     """
+    kept = 0
+    for content, is_chosen in _distinct(task, corpus, shares, report, folder):
+        for at in np.flatnonzero(is_chosen).tolist():
+            if at in content.refused:
+                raise UserError(content.refused[at])
+            reason = content.excluded[at]
+            if not reason and corpus.max_samples and kept == corpus.max_samples:
+                reason = clean.BEYOND
+            if reason:
+                report.pass_over(reason)
+                is_chosen[at] = False
+            else:
+                kept += 1
+        yield content, is_chosen
+
+
+def _distinct(
+    task: Task, corpus: Corpus, shares: Split, report: clean.Report, folder: Path
+) -> Iterator[tuple[Content, NDArray[np.bool_]]]:
+    firsts = _firsts(_blocks(task, corpus, shares, report), report)
+    if not corpus.near_duplicates:
+        for (content, places), _ in firsts:
+            yield content, _mask(content, places)
+        return
+    for (content, places), is_kept in near_duplicates.kept_of_blocks(
+        firsts, _compared, corpus.near_duplicates, report, folder
+    ):
+        yield content, _mask(content, places[is_kept])
+
+
+def _blocks(task: Task, corpus: Corpus, shares: Split, report: clean.Report) -> Iterator[Block]:
     reader = Reader(task.read, task.show, task.group_key, corpus, shares)
-    path, near = report.path, corpus.near_duplicates
-    alone = task.reads_lines_alone(path, corpus.columns)
-    processes = min(cores(), path.stat().st_size // BYTES_OF_A_PROCESS) if alone else 1
-    if processes < 2:
-        spans: Iterable[Span | None] = source_files.spans(path) if alone else [None]
-        read = chain.from_iterable(task.read(path, corpus.columns, span) for span in spans)
-        found = map(reader.candidate, clean.readable(read, report))
-        firsts = duplicates.deduplicate(found, report, lambda candidate: candidate.digests)
-        if not near:
-            return firsts
-        return near_duplicates.drop_near_duplicates(firsts, near, report, folder)
-    blocks = _firsts(in_order(reader.of_span, source_files.spans(path), processes), report)
-    if not near:
-        return chain.from_iterable(packed.candidates() for packed, _ in blocks)
-    return near_duplicates.drop_from_blocks(blocks, Packed.candidates, near, report, folder)
+    path = report.path
+    if not task.reads_lines_alone(path, corpus.columns):
+        yield from reader.blocks(clean.readable(task.read(path, corpus.columns), report))
+        return
+    processes = max(1, min(cores(), path.stat().st_size // BYTES_OF_A_PROCESS))
+    for of_span, blocks in in_order(reader.of_span, source_files.spans(path), processes):
+        report.add(of_span)
+        yield from blocks
 
 
 def _firsts(
-    found: Iterable[tuple[clean.Report, Block | None]], report: clean.Report
-) -> Iterator[tuple[Packed, NDArray[np.uint64] | None]]:
-    """The candidates that say what none before them says, with their keys."""
+    blocks: Iterable[Block], report: clean.Report
+) -> Iterator[tuple[Firsts, NDArray[np.uint64] | None]]:
+    """With the keys of the firsts."""
     seen = duplicates.Seen()
-    for of_span, block in found:
-        report.add(of_span)
-        if block:
-            kept = seen.firsts(block.digests, report)
-            yield Packed(block.columns, kept), None if block.keys is None else block.keys[kept]
+    for digests, keys, content in blocks:
+        places = seen.firsts(digests, report)
+        yield (content, places), None if keys is None else keys[places]
+
+
+def _compared(firsts: Firsts) -> list[str]:
+    content, places = firsts
+    texts = pickle.loads(content.texts)
+    return [texts[at] for at in places.tolist()]
+
+
+def _mask(content: Content, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    is_one = np.zeros(len(content.categories), np.bool_)
+    is_one[places] = True
+    return is_one

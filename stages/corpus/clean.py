@@ -5,16 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from stages.corpus.examples import BadLine, Described, Example
+from stages.corpus.examples import BadLine, Example
 from stages.corpus.split import as_seen
 from stages.entries import Corpus
 from stages.errors import UserError
 from stages.files import digest
 from stages.records import Message, Row, answer_text, learned_turns
-
-S = TypeVar("S", bound=Described)
 
 # U+FFFD, the control characters (category Cc) except tab and line ends, and what Unicode says is no
 # character.
@@ -26,6 +24,7 @@ UNSOUND = re.compile(
 LISTED_LINES = 20  # unreadable lines that an error names
 LISTED_KEYS = 20  # keys without a use that are named
 PROGRESS_EVERY_RECORDS = 100_000  # records between two progress messages
+BEYOND = "beyond max_samples"
 
 
 class Report:
@@ -33,11 +32,11 @@ class Report:
 
     passed_over: the number that the corpus's options exclude, by reason.
     forms: how many records have which form.   unused: how many have a key without a use, by key.
-    bad: the first unreadable lines.
+    bad: the first unreadable lines.   tells: whether it says on the terminal how far it is.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tells: bool = True) -> None:
+        self.path, self.tells = path, tells
         self.read = 0
         self.dropped: Counter[str] = Counter()
         self.passed_over: Counter[str] = Counter()
@@ -135,7 +134,7 @@ def readable(lines: Iterable[Example | BadLine], report: Report) -> Iterator[Exa
     """The examples that a task read; the report counts unreadable lines and damaged texts."""
     for item in lines:
         report.read += 1
-        if report.read % PROGRESS_EVERY_RECORDS == 0:
+        if report.tells and report.read % PROGRESS_EVERY_RECORDS == 0:
             print(f"{report.path}: {report.read:,} records read", flush=True)
         if isinstance(item, Example):
             if fault := _unsound(item):
@@ -157,30 +156,45 @@ def digests(example: Example) -> tuple[int, int]:
     return mark, digest(*said, str(example.labels)) if example.labels else mark
 
 
-def select_examples(examples: Iterable[S], corpus: Corpus, report: Report) -> Iterator[S]:
+def select_examples(
+    examples: Iterable[Example], corpus: Corpus, report: Report
+) -> Iterator[Example]:
     """The examples that the corpus's options admit: its categories, max_characters and max_samples.
 
     Raises UserError where a record may only be tested on and the corpus is also for training.
     """
     kept = 0
     for example in examples:
-        if example.test_only and not corpus.test_only:
-            raise UserError(
-                f"{report.path} line {example.line}: {example.test_only}; "
-                "set `test_only: true` for this corpus in params.yaml, or give `new` --test-only"
-            )
-        if corpus.categories and example.category not in corpus.categories:
-            report.pass_over("of another category")
-        elif (
-            corpus.max_characters
-            and len(example.source) + len(example.target) > corpus.max_characters
-        ):
-            report.pass_over("longer than max_characters")
-        elif corpus.max_samples and kept == corpus.max_samples:
-            report.pass_over("beyond max_samples")
+        if fault := refused(example, corpus):
+            raise UserError(fault)
+        reason = excluded(example, corpus)
+        if not reason and corpus.max_samples and kept == corpus.max_samples:
+            reason = BEYOND
+        if reason:
+            report.pass_over(reason)
         else:
             kept += 1
             yield example
+
+
+def refused(example: Example, corpus: Corpus) -> str:
+    """A sentence for a record that may only be tested on, of a corpus that is also for training."""
+    if not example.test_only or corpus.test_only:
+        return ""
+    return (
+        f"{corpus.file} line {example.line}: {example.test_only}; "
+        "set `test_only: true` for this corpus in params.yaml, or give `new` --test-only"
+    )
+
+
+def excluded(example: Example, corpus: Corpus) -> str:
+    """Why the corpus's options exclude an example, whatever the others are."""
+    if corpus.categories and example.category not in corpus.categories:
+        return "of another category"
+    longest = corpus.max_characters
+    if longest and len(example.source) + len(example.target) > longest:
+        return "longer than max_characters"
+    return ""
 
 
 def with_instruction(example: Example, instruction: str) -> Example:

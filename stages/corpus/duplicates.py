@@ -16,42 +16,44 @@ from stages.records import Row
 T = TypeVar("T")
 
 LOOKUP_BATCH_EXAMPLES = 1_000  # examples whose hashes are looked up in one call
-NEWEST_HASHES = 2**15  # hashes that are collected in a set before they join the sorted array
+NEWEST_HASHES = 2**15  # hashes that are collected before they join the many
 
 
 class Seen:
     """The hashes of all that came before.
 
-    They are kept as a sorted array, which takes a tenth of a set's memory; only the newest are in a
-    set. They join the array when they are NEWEST_HASHES and 1/32 of it: sorting stays rare.
+    They are in two sorted arrays, which take a tenth of a set's memory: the newest join the others
+    when they are NEWEST_HASHES and 1/32 of them, so that sorting many stays rare.
     """
 
     def __init__(self) -> None:
-        self.sorted, self.newest = np.empty(0, np.uint64), set[int]()
+        self.sorted, self.newest = np.empty(0, np.uint64), np.empty(0, np.uint64)
 
-    def firsts(self, digests: NDArray[np.uint64], report: Report) -> list[int]:
-        """The places, among the next examples, of those of which all that is said comes for the
+    def firsts(self, digests: NDArray[np.uint64], report: Report) -> NDArray[np.int64]:
+        """The places, among the next N examples, of those of which all that is said comes for the
         first time. Where a solution came with other labels, the report says so.
 
         digests: (N, 2), `digests` of the examples.
         """
         marks, labelled = digests.T
-        known = isin_sorted(marks, self.sorted).tolist()
-        same = isin_sorted(labelled, self.sorted).tolist()
-        firsts = []
-        for at, (mark, whole) in enumerate(zip(marks.tolist(), labelled.tolist(), strict=True)):
-            if known[at] or mark in self.newest:
-                is_same = same[at] or whole in self.newest
-                report.drop("duplicate" if is_same else "solution with other labels before")
-            else:
-                self.newest.update((mark, whole))
-                firsts.append(at)
-        if len(self.newest) >= max(NEWEST_HASHES, len(self.sorted) // 32):
-            newest = np.fromiter(self.newest, np.uint64, len(self.newest))
-            self.sorted = np.concatenate((self.sorted, newest))
-            self.sorted.sort()
-            self.newest.clear()
+        distinct, places = np.unique(marks, return_index=True)  # the first of each
+        firsts: NDArray[np.int64] = np.sort(places[~self._has(distinct)])
+        self._add(digests[firsts])
+        for is_same in self._has(np.delete(labelled, firsts)).tolist():
+            report.drop("duplicate" if is_same else "solution with other labels before")
         return firsts
+
+    def _has(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return isin_sorted(hashes, self.sorted) | isin_sorted(hashes, self.newest)
+
+    def _add(self, hashes: NDArray[np.uint64]) -> None:
+        hashes = np.sort(hashes, axis=None)  # np.unique took ten times as long
+        fresh = hashes[np.append(True, hashes[1:] != hashes[:-1])] if len(hashes) else hashes
+        self.newest = np.sort(np.append(self.newest, fresh))
+        if len(self.newest) >= max(NEWEST_HASHES, len(self.sorted) // 32):
+            self.sorted = np.concatenate((self.sorted, self.newest))
+            self.sorted.sort()
+            self.newest = self.newest[:0]
 
 
 def deduplicate(
@@ -64,7 +66,7 @@ def deduplicate(
     seen, coming = Seen(), iter(examples)
     while batch := list(itertools.islice(coming, LOOKUP_BATCH_EXAMPLES)):
         digests = np.array([digests_of(example) for example in batch], np.uint64)
-        yield from (batch[at] for at in seen.firsts(digests, report))
+        yield from (batch[at] for at in seen.firsts(digests, report).tolist())
 
 
 def without_questions(rows: Iterable[Row], held_out: NDArray[np.uint64]) -> Iterator[Row]:

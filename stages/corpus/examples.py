@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from stages.records import Message, Shown
 
@@ -59,21 +59,6 @@ class Example:
         if self.tools:
             shown["tools"] = list(self.tools)
         return shown
-
-
-class Described(Protocol):
-    """The fields of Example by which it is decided whether it is kept."""
-
-    @property
-    def line(self) -> int: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def category(self) -> str: ...
-    @property
-    def test_only(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

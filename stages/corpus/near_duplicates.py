@@ -11,6 +11,7 @@ import heapq
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TypeVar
@@ -20,12 +21,10 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashDeduplicator
 
 from stages.corpus.clean import Report
-from stages.corpus.duplicates import isin_sorted
-from stages.corpus.examples import Described
+from stages.corpus.examples import Example
 from stages.progress_lines import ProgressLines
 
 B = TypeVar("B")
-S = TypeVar("S", bound=Described)
 
 # Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
 # hashes it is 0.04 at s = 0.8.
@@ -35,12 +34,11 @@ LEAST_RECALL = 0.9  # the least share of pairs at the threshold that must have a
 # The texts hashed in one call: at most so many, and about so many characters in all, because an
 # n-gram takes 70 bytes.
 BATCH_EXAMPLES, BATCH_CHARACTERS = 1_000, 2**20
-LOOKUP_BLOCK_KEYS = 2**16  # keys that are looked up in one call
 
 
 def drop_near_duplicates(
-    examples: Iterable[S], threshold: float, report: Report, folder: Path
-) -> Iterator[S]:
+    examples: Iterable[Example], threshold: float, report: Report, folder: Path
+) -> Iterator[Example]:
     """The examples, in their order, without those that resemble an example that was kept before.
 
     threshold: the Jaccard similarity, of the sets of character 5-grams of source and target, from
@@ -48,33 +46,34 @@ def drop_near_duplicates(
     temporary files with all examples and, for each, eight bytes a band.
     """
     bands = fewest_bands(threshold)
-    keyed = ((batch, band_keys(batch, bands)) for batch in batched(examples))
-    return drop_from_blocks(keyed, list, threshold, report, folder)
+    keyed = ((batch, band_keys(texts(batch), bands)) for batch in batched(examples))
+    for batch, kept in kept_of_blocks(keyed, texts, threshold, report, folder):
+        yield from compress(batch, kept)
 
 
-def drop_from_blocks(
+def kept_of_blocks(
     blocks: Iterable[tuple[B, NDArray[np.uint64] | None]],
-    unpacked: Callable[[B], list[S]],
+    texts_of: Callable[[B], Sequence[str]],
     threshold: float,
     report: Report,
     folder: Path,
-) -> Iterator[S]:
-    """As drop_near_duplicates, of examples in blocks with their band_keys: a block waits on the
-    disk as it is, and what is `unpacked` of it is looked at once.
+) -> Iterator[tuple[B, NDArray[np.bool_]]]:
+    """As drop_near_duplicates, of texts in blocks with their band_keys: each block, which waits on
+    the disk as it is, and (N,) whether each of its texts is kept.
     """
     bands = fewest_bands(threshold)
     with ExitStack() as stack:
         waiting, *keys = (stack.enter_context(TemporaryFile(dir=folder)) for _ in range(1 + bands))
-        count = 0
-        for block, of_block in blocks:
-            assert of_block is not None
+        sizes = []
+        for block, its_keys in blocks:
+            assert its_keys is not None
             pickle.dump(block, waiting, pickle.HIGHEST_PROTOCOL)
-            for file, column in zip(keys, of_block.T, strict=True):
+            for file, column in zip(keys, its_keys.T, strict=True):
                 file.write(column.tobytes())
-            count += len(of_block)
-        if not count:
+            sizes.append(len(its_keys))
+        if not sizes:
             return
-        last = last_partners(keys, count)
+        last = last_partners(keys, sum(sizes))
 
         waiting.seek(0)
         index = RMinHashDeduplicator(
@@ -82,24 +81,26 @@ def drop_from_blocks(
         )
         expiring: list[tuple[int, int]] = []  # a heap: (last partner, row) of each indexed row
         first = 0
-        lines = stack.enter_context(ProgressLines("near-duplicates", count, "examples"))
-        while first < count:
-            batch = unpacked(pickle.load(waiting))
-            candidates = [at for at in range(len(batch)) if last[first + at] >= 0]
-            entries = zip(candidates, ngrams([batch[at] for at in candidates]), strict=True)
-            new = index.add_pairs([(str(first + at), its_ngrams) for at, its_ngrams in entries])
-            dropped = {at for at, is_new in zip(candidates, new, strict=True) if not is_new}
-            for at, example in enumerate(batch):
-                if at in dropped:
-                    report.drop("near-duplicate")
+        lines = stack.enter_context(ProgressLines("near-duplicates", len(last), "examples"))
+        for size in sizes:
+            block = pickle.load(waiting)
+            candidates = np.flatnonzero(last[first : first + size] >= 0).tolist()
+            is_kept = np.ones(size, np.bool_)
+            if candidates:
+                compared = texts_of(block)
+                grams = ngrams([compared[at] for at in candidates])
+                pairs = zip(candidates, grams, strict=True)
+                is_kept[candidates] = index.add_pairs([(str(first + at), its) for at, its in pairs])
+            for at in candidates:
+                if is_kept[at]:
+                    heapq.heappush(expiring, (last[first + at], first + at))
                 else:
-                    yield example
-            for at in dropped.symmetric_difference(candidates):
-                heapq.heappush(expiring, (last[first + at], first + at))
-            first += len(batch)
-            lines.advance(len(batch))
+                    report.drop("near-duplicate")
+            first += size
+            lines.advance(size)
             while expiring and expiring[0][0] < first:
                 index.remove(str(heapq.heappop(expiring)[1]))
+            yield block, is_kept
 
 
 def fewest_bands(threshold: float) -> int:
@@ -116,9 +117,9 @@ def fewest_bands(threshold: float) -> int:
     )
 
 
-def batched(examples: Iterable[S]) -> Iterator[list[S]]:
+def batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
     """Lists of BATCH_EXAMPLES examples, or of fewer that have BATCH_CHARACTERS together."""
-    batch, characters = list[S](), 0
+    batch, characters = list[Example](), 0
     for example in examples:
         batch.append(example)
         characters += len(example.source) + len(example.target)
@@ -129,26 +130,30 @@ def batched(examples: Iterable[S]) -> Iterator[list[S]]:
         yield batch
 
 
-def ngrams(examples: Sequence[Described]) -> list[list[str]]:
-    """The character n-grams of each example's source and target; of a shorter text, the text."""
-    texts = [f"{example.source}\n{example.target}" for example in examples]
+def texts(examples: Sequence[Example]) -> list[str]:
+    """What is compared of each example."""
+    return [f"{example.source}\n{example.target}" for example in examples]
+
+
+def ngrams(compared: Sequence[str]) -> list[list[str]]:
+    """The character n-grams of each text; of a shorter text, the text."""
     return [
-        [text[at : at + NGRAM] for at in range(max(1, len(text) - NGRAM + 1))] for text in texts
+        [text[at : at + NGRAM] for at in range(max(1, len(text) - NGRAM + 1))] for text in compared
     ]
 
 
-def band_keys(examples: Sequence[Described], bands: int) -> NDArray[np.uint64]:
-    """(N, bands), 64-bit keys of the bands of N signatures: equal bands have equal keys.
+def band_keys(compared: Sequence[str], bands: int) -> NDArray[np.uint64]:
+    """(N, bands), 64-bit keys of the bands of N texts' signatures: equal bands have equal keys.
 
     Different bands have equal keys with probability 2^-63; their rows are then compared, and found
     different. A key is the sum, modulo 2^64, of the band's hashes times random odd numbers.
     """
     signatures = np.array(
-        RMinHash.digests_from_token_sets(ngrams(examples), SIGNATURE_HASHES, SEED), dtype=np.uint64
+        RMinHash.digests_from_token_sets(ngrams(compared), SIGNATURE_HASHES, SEED), dtype=np.uint64
     )
     hashes = SIGNATURE_HASHES // bands
     odd = np.random.default_rng(SEED).integers(2**63, size=hashes, dtype=np.uint64) * 2 + 1
-    banded = signatures.reshape(len(examples), bands, hashes)
+    banded = signatures.reshape(len(compared), bands, hashes)
     keys: NDArray[np.uint64] = (banded * odd).sum(axis=2)
     return keys
 
@@ -163,17 +168,15 @@ def last_partners(keys: Sequence[IO[bytes]], count: int) -> NDArray[np.int64]:
     for file in keys:
         file.seek(0)
         row_keys = np.fromfile(file, dtype=np.uint64)
-        ordered = np.sort(row_keys)
-        shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-        del ordered
-        rows = np.concatenate(
-            [
-                at + np.flatnonzero(isin_sorted(row_keys[at : at + LOOKUP_BLOCK_KEYS], shared))
-                for at in range(0, count, LOOKUP_BLOCK_KEYS)
-            ]
-        )
-        groups = np.searchsorted(shared, row_keys[rows])
-        ends = np.zeros(len(shared), dtype=np.int64)
-        np.maximum.at(ends, groups, rows)
-        last[rows] = np.maximum(last[rows], ends[groups])
+        order = np.argsort(row_keys)
+        row_keys = row_keys[order]
+        begins = np.append(True, row_keys[1:] != row_keys[:-1])  # of rows with one key
+        del row_keys
+        shared = ~(begins & np.append(begins[1:], True))
+        rows, groups = order[shared], np.flatnonzero(begins[shared])
+        del order
+        if len(rows):
+            ends = np.maximum.reduceat(rows, groups)
+            sizes = np.diff(groups, append=len(rows))
+            last[rows] = np.maximum(last[rows], np.repeat(ends, sizes))
     return last
