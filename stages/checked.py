@@ -5,14 +5,16 @@ The first answer stays where it passes, so that most rows cost nothing, and wher
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages import tasks
 from stages.backends import Answerer
-from stages.backends.shared.answering import Reader
 from stages.backends.shared.beam_search import Candidates
 from stages.records import Answer, Row
 from stages.settings import Answering
+
+if TYPE_CHECKING:
+    from stages.backends.shared.answering import Reader  # which loads PyTorch
 
 MOST_STOPPED = 2
 """Answers of a row that may run into the check's time limit: then the row keeps its first answer,
@@ -38,7 +40,7 @@ class Checked:
         chosen = self._chosen(asked, [answer.answer for answer in answers])
         return [answer._replace(answer=text) for answer, text in zip(answers, chosen, strict=True)]
 
-    def respond(self, rows: Sequence[Row], reader: Reader | None = None) -> list[str]:
+    def respond(self, rows: Sequence[Row], reader: "Reader | None" = None) -> list[str]:
         """Nothing of an answer is told before it is checked."""
         held = _Held(reader) if reader else None
         return self._chosen(rows, self.answerer.respond(rows, held))
@@ -92,7 +94,7 @@ class Checked:
 class _Held:
     """A reader that is told how far answers are, and nothing of what they say."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: "Reader") -> None:
         self.reader = reader
         self.prompt = reader.prompt
 
