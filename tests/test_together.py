@@ -643,9 +643,17 @@ def test_all_that_stands_on_a_renumbered_version_is_named(author, tmp_path):
     for number in (4, 5):
         own_formulas(tmp_path / "formulas.jsonl", number)
         run(author, "python", "-m", "stages", "new", "typst", f"{tmp_path}/formulas.jsonl")
+    params = author / "params.yaml"
+    variant = (
+        "  typst-004-checked: {task: typst, model_of: typst-004, generation: {candidates: 4}}\n"
+    )
+    text = params.read_text(encoding="utf-8").replace("\nvariants:\n", f"\nvariants:\n{variant}")
+    params.write_text(text, encoding="utf-8")
     committed(author, "two versions")
     said = run(author, "python", "-m", "stages", "renumber", "typst-004").stdout
-    assert said.endswith("; dvc repro evaluate@typst-006 evaluate@typst-005\n")
+    ends = "evaluate@typst-006 evaluate@typst-005 evaluate-variant@typst-006-checked\n"
+    assert said.endswith(f"; dvc repro {ends}")
+    assert variant.replace("typst-004", "typst-006") in params.read_text(encoding="utf-8")
 
 
 def test_a_side_that_is_no_yaml_is_not_merged_in_silence(inside):

@@ -42,10 +42,11 @@ def renumber(
     number = max(free_number(params, corpus.task), *(_free_on(ref, corpus.task) for ref in _refs()))
     new, to = f"{corpus.task}-{number:03d}", path.with_name(f"train_{number:03d}{path.name[9:]}")
     naming = [pointer_of(path), path.with_name("README.md"), GRAPH, PARAMS]
+    variants = [name for name in params.variants if name.startswith(f"{version}-")]
+    names = {version: new, path.name: to.name}
+    names |= {name: name.replace(version, new, 1) for name in variants}
     texts = {
-        file: _renamed(file.read_text(encoding="utf-8"), {version: new, path.name: to.name})
-        for file in naming
-        if file.is_file()
+        file: _renamed(file.read_text(encoding="utf-8"), names) for file in naming if file.is_file()
     }
     runs = _made_again(validate(texts[PARAMS], PARAMS), new)
     for file, text in texts.items():
@@ -65,13 +66,20 @@ def renumber(
 
 
 def _made_again(params: Params, version: str) -> list[str]:
-    """The last stages of the runs that learn of the version, and of those that stand on them."""
+    """The last stages of the runs that learn of the version, of those that stand on them, and of
+    their variants.
+    """
     learn = {
         run
         for run, spec in params.runs.items()
         if version in (run, spec.corpus, spec.validation, *spec.mix)
     }
-    return [f"evaluate@{run}" for run in params.runs if learn & {run, *ancestors(params, run)}]
+    runs = [run for run in params.runs if learn & {run, *ancestors(params, run)}]
+    others = [name for name, variant in params.variants.items() if variant.model_of in runs]
+    return [
+        *(f"evaluate@{run}" for run in runs),
+        *(f"evaluate-variant@{name}" for name in others),
+    ]
 
 
 def _renamed(text: str, names: dict[str, str]) -> str:

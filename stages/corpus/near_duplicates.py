@@ -137,9 +137,10 @@ def texts(examples: Sequence[Example]) -> list[str]:
 
 def ngrams(compared: Sequence[str]) -> list[list[str]]:
     """The character n-grams of each text; of a shorter text, the text."""
-    return [
-        [text[at : at + NGRAM] for at in range(max(1, len(text) - NGRAM + 1))] for text in compared
-    ]
+    longest = max(map(len, compared), default=0)
+    # Made once for all texts: a quarter of the time of n-grams went into places.
+    places = [slice(at, at + NGRAM) for at in range(max(1, longest - NGRAM + 1))]
+    return [[text[place] for place in places[: max(1, len(text) - NGRAM + 1)]] for text in compared]
 
 
 def band_keys(compared: Sequence[str], bands: int) -> NDArray[np.uint64]:
