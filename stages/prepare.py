@@ -27,7 +27,8 @@ def main(name: str) -> None:
     corpus, shares = Corpus.model_validate(config["corpus"]), Split.model_validate(config["split"])
     task = tasks.corpus(corpus.task)
 
-    report, counts = clean.Report(Path(corpus.file)), Counter[tuple[str, str]]()
+    report = clean.Report(Path(corpus.file))
+    counts = {part: Counter[str]() for part in PARTS}  # of rows, by category
     # The questions of the training rows in one array, and where those of each row begin.
     held_out, asked, begins = array("Q"), array("Q"), array("q")
     with ExitStack() as stack:
@@ -43,7 +44,7 @@ def main(name: str) -> None:
         for content, is_chosen in found:
             for part, of_part in content.rows.items():
                 rows = of_part.where(is_chosen)
-                counts.update((part, content.categories[at]) for at in rows.of.tolist())
+                counts[part].update(map(content.categories.__getitem__, rows.of.tolist()))
                 (waiting if part == "train" else files[part].buffer).write(rows.lines.data)
                 ends = np.cumsum(rows.asked)
                 if part == "train":
@@ -56,17 +57,11 @@ def main(name: str) -> None:
         waiting.seek(0)
         for line in compress(waiting, leaking):
             report.drop("asked in a held-out row")
-            counts["train", json.loads(line)["category"]] -= 1
+            counts["train"][json.loads(line)["category"]] -= 1
         waiting.seek(0)
         files["train"].buffer.writelines(compress(waiting, ~leaking))
         report.require_acceptable(corpus)
 
-    totals = {
-        part: sum(count for (where, _), count in counts.items() if where == part) for part in PARTS
-    }
-    categories = {
-        category: count for (part, category), count in sorted((+counts).items()) if part == "train"
-    }
     write_json(
         Path("metrics/prepare", f"{name}.json"),
         {
@@ -75,8 +70,8 @@ def main(name: str) -> None:
             "passed_over": dict(report.passed_over),
             "forms": dict(report.forms),
             "unused_keys": dict(sorted(report.unused.most_common(clean.LISTED_KEYS))),
-            "rows": totals,
-            "train_categories": categories,
+            "rows": {part: count.total() for part, count in counts.items()},
+            "train_categories": dict(sorted((+counts["train"]).items())),
         },
     )
 
