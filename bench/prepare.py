@@ -6,7 +6,7 @@ earlier one with one word replaced by another, of which about half lie above the
 for. The other side is `datasets` with the usual functions and datasketch's MinHash, 128 hashes of
 character 5-grams at a similarity of 0.8, as ours. What is taken for a near-duplicate is an estimate
 on both sides; theirs drops what shares a band, ours compares the hashes then, and keeps more.
-The million is also prepared by as many processes as there are cores beside one."""
+The million is also prepared by a process for each core, beside one process."""
 
 import json
 import random

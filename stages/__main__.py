@@ -41,7 +41,7 @@ def application(words: Sequence[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         callback=lambda: None,  # without one, a single verb would be the whole program
     )
-    for verb in VERBS.keys() & words[:1] or VERBS:
+    for verb in words[:1] if words and words[0] in VERBS else VERBS:
         name = verb.replace("-", "_")
         function = getattr(import_module(f"stages.commands.{name}"), name)
         app.command(short_help=VERBS[verb])(function)

@@ -70,8 +70,8 @@ _work: Callable[[Any], Any]
 def _begin(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
-    # Garbage is looked for after each part alone, and not among what is imported: within a part few
-    # objects are in cycles, and to look for them there took 5 % of a million lines' preparation.
+    # Garbage is looked for after each part alone, whose cycles wait that long, and not among what
+    # is imported: to look for it all the time took 5 % of a million lines' preparation.
     gc.disable()
     gc.freeze()
     belong_to_parent()

@@ -259,7 +259,7 @@ def test_a_row_is_remembered_only_until_its_last_possible_double_has_passed(tmp_
 
 
 def test_exact_duplicates_are_those_that_a_set_finds(monkeypatch, tmp_path):
-    monkeypatch.setattr(duplicates, "NEWEST_HASHES", 50)
+    monkeypatch.setattr(duplicates, "LOOKUP_BATCH_EXAMPLES", 50)
     rng, noted = random.Random(0), clean.Report(tmp_path)
     examples = [Example(line, str(rng.randrange(4_000)), "x", "") for line in range(6_500)]
     first: dict[str, int] = {}

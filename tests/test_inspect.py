@@ -64,6 +64,14 @@ def test_a_variant_is_shown_beside_its_run_and_drafts_nothing(scored, capsys):
     assert "0.000  水[-を-]{+が+}飲む。" in told
     with pytest.raises(UserError, match=r"^gec-001-short: has no weights of its own; it answers"):
         inspect.inspect("gec-001-short", draft=Path("draft.jsonl"))
+    for path in (
+        Path("data/scored/gec/gec-001-short.jsonl"),
+        Path("data/predictions/gec-001-short.jsonl"),
+    ):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if f'"id": "{ROWS[0]["id"]}"' not in line))
+    with pytest.raises(UserError, match="run `dvc repro evaluate-variant@gec-001-short`"):
+        inspect.inspect("gec-001", worse_than="gec-001-short")
 
 
 def test_hostile_and_long_text_stays_text_and_is_cut(scored, capsys):

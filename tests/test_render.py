@@ -1,6 +1,7 @@
 """What counts as the same picture, and that a hostile source harms nothing and delays little."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -313,3 +314,20 @@ def test_what_marks_do_not_understand_is_compared_byte_for_byte(renderer: Render
     assert first
     assert second
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'"),
+        ("raise SystemExit(3)", "exit code 3"),
+        ("import time; time.sleep(60)", "no line within 1 seconds"),
+    ],
+)
+def test_a_worker_that_does_not_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
+) -> None:
+    monkeypatch.setattr(worker_process, "START_SECONDS", 1.0)
+    worker = worker_process.Worker([sys.executable, "-c", code], tmp_path, {})
+    with pytest.raises(RuntimeError, match=f": does not start: .*{re.escape(says)}$"):
+        worker.answers(["x"], 1)

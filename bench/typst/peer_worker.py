@@ -1,5 +1,5 @@
-"""A converter as a program: each line of its standard input a JSON string of LaTeX, each line that
-it writes [Typst or null, seconds]. `document` as the second argument: of whole documents.
+"""A converter as a program: each line of its standard input a JSON list of LaTeX texts, and for each
+text a line that it writes: [Typst or null, seconds]. `document` as the second argument: of whole documents.
 """
 
 import json

@@ -22,10 +22,10 @@ def inspect(
         str, typer.Argument(help="a run of params.yaml, or a variant, that has been evaluated")
     ],
     worse_than: Annotated[
-        str, typer.Option(help="rows that this run of the same task answered better")
+        str, typer.Option(help="rows that this run or variant of the same task answered better")
     ] = "",
     better_than: Annotated[
-        str, typer.Option(help="rows that this run of the same task answered worse")
+        str, typer.Option(help="rows that this run or variant of the same task answered worse")
     ] = "",
     category: Annotated[
         list[str] | None, typer.Option(help="rows of this category; may be given several times")
@@ -146,7 +146,7 @@ def _of_other(params: Params, task: str, run: str, scored: list[Outcome]) -> ByK
     if lacking := {outcome.corpus for outcome in scored if outcome.key not in found}:
         raise UserError(
             f"{run}: has not answered all rows of {', '.join(sorted(lacking))}; run `dvc repro "
-            f"evaluate@{run}`"
+            f"{outcomes.evaluation_of(run)}`"
         )
     return found
 

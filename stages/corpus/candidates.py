@@ -17,7 +17,6 @@ from stages.corpus import augment, clean, duplicates, near_duplicates, source_fi
 from stages.corpus.examples import BadLine, Example
 from stages.corpus.source_files import Span
 from stages.entries import Corpus, Split
-from stages.errors import UserError
 from stages.files import as_line
 from stages.processes import cores, in_order
 from stages.records import Row, Shown
@@ -43,6 +42,8 @@ class Rows(NamedTuple):
     def where(self, is_chosen: NDArray[np.bool_]) -> "Rows":
         """Those of the candidates that are chosen."""
         here = is_chosen[self.of]
+        if here.all():
+            return self
         return Rows(
             self.of[here],
             self.lines[np.repeat(here, self.sizes)],
@@ -175,19 +176,12 @@ def chosen(
     folder: for what waits on the disk. Raises UserError where a record may only be tested on and
     the corpus is also for training.
     """
-    kept = 0
+    selection = clean.Selection(corpus, report)
     for content, is_chosen in _distinct(task, corpus, shares, report, folder):
-        for at in np.flatnonzero(is_chosen).tolist():
-            if at in content.refused:
-                raise UserError(content.refused[at])
-            reason = content.excluded[at]
-            if not reason and corpus.max_samples and kept == corpus.max_samples:
-                reason = clean.BEYOND
-            if reason:
-                report.pass_over(reason)
-                is_chosen[at] = False
-            else:
-                kept += 1
+        if corpus.max_samples or content.refused or any(content.excluded):
+            for at in np.flatnonzero(is_chosen).tolist():
+                fault, reason = content.refused.get(at, ""), content.excluded[at]
+                is_chosen[at] = selection.admits(fault, reason)
         yield content, is_chosen
 
 

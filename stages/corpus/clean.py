@@ -24,7 +24,6 @@ UNSOUND = re.compile(
 LISTED_LINES = 20  # unreadable lines that an error names
 LISTED_KEYS = 20  # keys without a use that are named
 PROGRESS_EVERY_RECORDS = 100_000  # records between two progress messages
-BEYOND = "beyond max_samples"
 
 
 class Report:
@@ -156,6 +155,28 @@ def digests(example: Example) -> tuple[int, int]:
     return mark, digest(*said, str(example.labels)) if example.labels else mark
 
 
+class Selection:
+    """What a corpus's options admit of its examples, which come in their order."""
+
+    def __init__(self, corpus: Corpus, report: Report) -> None:
+        self.corpus, self.report, self.kept = corpus, report, 0
+
+    def admits(self, fault: str, reason: str) -> bool:
+        """Whether the next example is one of the corpus; else the report counts why not.
+
+        fault, reason: `refused` and `excluded` of it. Raises UserError for a fault.
+        """
+        if fault:
+            raise UserError(fault)
+        if not reason and self.corpus.max_samples and self.kept == self.corpus.max_samples:
+            reason = "beyond max_samples"
+        if reason:
+            self.report.pass_over(reason)
+            return False
+        self.kept += 1
+        return True
+
+
 def select_examples(
     examples: Iterable[Example], corpus: Corpus, report: Report
 ) -> Iterator[Example]:
@@ -163,17 +184,9 @@ def select_examples(
 
     Raises UserError where a record may only be tested on and the corpus is also for training.
     """
-    kept = 0
+    selection = Selection(corpus, report)
     for example in examples:
-        if fault := refused(example, corpus):
-            raise UserError(fault)
-        reason = excluded(example, corpus)
-        if not reason and corpus.max_samples and kept == corpus.max_samples:
-            reason = BEYOND
-        if reason:
-            report.pass_over(reason)
-        else:
-            kept += 1
+        if selection.admits(refused(example, corpus), excluded(example, corpus)):
             yield example
 
 

@@ -16,18 +16,18 @@ from stages.records import Row
 T = TypeVar("T")
 
 LOOKUP_BATCH_EXAMPLES = 1_000  # examples whose hashes are looked up in one call
-NEWEST_HASHES = 2**15  # hashes that are collected before they join the many
 
 
 class Seen:
     """The hashes of all that came before.
 
-    They are in two sorted arrays, which take a tenth of a set's memory: the newest join the others
-    when they are NEWEST_HASHES and 1/32 of them, so that sorting many stays rare.
+    They are in sorted arrays, which take a tenth of a set's memory. Of two that follow each other
+    the first is more than twice as long, so that N hashes are in log2(N) arrays at most, and each
+    is sorted as often.
     """
 
     def __init__(self) -> None:
-        self.sorted, self.newest = np.empty(0, np.uint64), np.empty(0, np.uint64)
+        self.arrays: list[NDArray[np.uint64]] = []
 
     def firsts(self, digests: NDArray[np.uint64], report: Report) -> NDArray[np.int64]:
         """The places, among the next N examples, of those of which all that is said comes for the
@@ -44,16 +44,19 @@ class Seen:
         return firsts
 
     def _has(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return isin_sorted(hashes, self.sorted) | isin_sorted(hashes, self.newest)
+        found = np.zeros(len(hashes), np.bool_)
+        for array in self.arrays:
+            found |= isin_sorted(hashes, array)
+        return found
 
     def _add(self, hashes: NDArray[np.uint64]) -> None:
         hashes = np.sort(hashes, axis=None)  # np.unique took ten times as long
-        fresh = hashes[np.append(True, hashes[1:] != hashes[:-1])] if len(hashes) else hashes
-        self.newest = np.sort(np.append(self.newest, fresh))
-        if len(self.newest) >= max(NEWEST_HASHES, len(self.sorted) // 32):
-            self.sorted = np.concatenate((self.sorted, self.newest))
-            self.sorted.sort()
-            self.newest = self.newest[:0]
+        if not len(hashes):
+            return
+        added = hashes[np.append(True, hashes[1:] != hashes[:-1])]
+        while self.arrays and len(self.arrays[-1]) <= 2 * len(added):
+            added = np.sort(np.append(self.arrays.pop(), added))
+        self.arrays.append(added)
 
 
 def deduplicate(
