@@ -93,5 +93,7 @@ def _end_with_parent() -> None:
 def _done(part: Any) -> bytes:
     """As bytes, which take a tenth of the memory while they wait."""
     done = pickle.dumps(_work(part), pickle.HIGHEST_PROTOCOL)
-    gc.collect()
+    # A collection of all generations would also empty the lists of freed objects that Python keeps
+    # for new ones: with it a million lines took 8 % longer.
+    gc.collect(1)
     return done

@@ -105,29 +105,29 @@ class Reader:
     corpus: Corpus
     shares: Split
 
-    def of_span(self, span: Span) -> tuple[clean.Report, list[Block]]:
-        """What was read of the span, and its candidates."""
+    def of_span(self, span: Span) -> tuple[clean.Report, Block | None]:
+        """What was read of the span, and its candidates, if there are any."""
         report = clean.Report(Path(self.corpus.file), tells=False)
         read = self.read(report.path, self.corpus.columns, span)
-        return report, [*self.blocks(clean.readable(read, report))]
+        examples = [*clean.readable(read, report)]
+        return report, self.block(examples) if examples else None
 
-    def blocks(self, examples: Iterable[Example]) -> Iterator[Block]:
-        for batch in near_duplicates.batched(examples):
-            digests, texts, keys = [clean.digests(example) for example in batch], b"", None
-            if self.corpus.near_duplicates:
-                compared = near_duplicates.texts(batch)
-                bands = near_duplicates.fewest_bands(self.corpus.near_duplicates)
-                keys = near_duplicates.band_keys(compared, bands)
-                texts = pickle.dumps(compared, pickle.HIGHEST_PROTOCOL)
-            faults = [clean.refused(example, self.corpus) for example in batch]
-            content = Content(
-                texts,
-                [example.category for example in batch],
-                [clean.excluded(example, self.corpus) for example in batch],
-                {at: fault for at, fault in enumerate(faults) if fault},
-                self._rows(batch, [mark for mark, _ in digests]),
-            )
-            yield Block(np.array(digests, np.uint64), keys, content)
+    def block(self, examples: Sequence[Example]) -> Block:
+        digests, texts, keys = [clean.digests(example) for example in examples], b"", None
+        if self.corpus.near_duplicates:
+            compared = near_duplicates.texts(examples)
+            bands = near_duplicates.fewest_bands(self.corpus.near_duplicates)
+            keys = near_duplicates.band_keys(compared, bands)
+            texts = pickle.dumps(compared, pickle.HIGHEST_PROTOCOL)
+        faults = [clean.refused(example, self.corpus) for example in examples]
+        content = Content(
+            texts,
+            [example.category for example in examples],
+            [clean.excluded(example, self.corpus) for example in examples],
+            {at: fault for at, fault in enumerate(faults) if fault},
+            self._rows(examples, [mark for mark, _ in digests]),
+        )
+        return Block(np.array(digests, np.uint64), keys, content)
 
     def _rows(self, examples: Sequence[Example], marks: Sequence[int]) -> dict[split.Part, Rows]:
         made = defaultdict[split.Part, list[tuple[int, bytes, list[int]]]](list)
@@ -203,12 +203,14 @@ def _blocks(task: Task, corpus: Corpus, shares: Split, report: clean.Report) -> 
     reader = Reader(task.read, task.show, task.group_key, corpus, shares)
     path = report.path
     if not task.reads_lines_alone(path, corpus.columns):
-        yield from reader.blocks(clean.readable(task.read(path, corpus.columns), report))
+        read = clean.readable(task.read(path, corpus.columns), report)
+        yield from map(reader.block, near_duplicates.batched(read))
         return
     processes = max(1, min(cores(), path.stat().st_size // BYTES_OF_A_PROCESS))
-    for of_span, blocks in in_order(reader.of_span, source_files.spans(path), processes):
+    for of_span, block in in_order(reader.of_span, source_files.spans(path), processes):
         report.add(of_span)
-        yield from blocks
+        if block:
+            yield block
 
 
 def _firsts(

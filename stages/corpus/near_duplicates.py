@@ -25,6 +25,7 @@ from stages.corpus.examples import Example
 from stages.progress_lines import ProgressLines
 
 B = TypeVar("B")
+T = TypeVar("T")
 
 # Of a similarity s, n hashes give an estimate with the standard error sqrt(s (1 - s) / n): with 128
 # hashes it is 0.04 at s = 0.8.
@@ -121,10 +122,14 @@ def fewest_bands(threshold: float) -> int:
 
 def batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
     """Lists of BATCH_EXAMPLES examples, or of fewer that have BATCH_CHARACTERS together."""
-    batch, characters = list[Example](), 0
-    for example in examples:
-        batch.append(example)
-        characters += len(example.source) + len(example.target)
+    return _together(examples, lambda example: len(example.source) + len(example.target))
+
+
+def _together(items: Iterable[T], characters_of: Callable[[T], int]) -> Iterator[list[T]]:
+    batch, characters = list[T](), 0
+    for item in items:
+        batch.append(item)
+        characters += characters_of(item)
         if len(batch) == BATCH_EXAMPLES or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -154,14 +159,14 @@ def band_keys(compared: Sequence[str], bands: int) -> NDArray[np.uint64]:
     Different bands have equal keys with probability 2^-63; their rows are then compared, and found
     different. A key is the sum, modulo 2^64, of the band's hashes times random odd numbers.
     """
-    signatures = np.array(
-        RMinHash.digests_from_token_sets(ngrams(compared), SIGNATURE_HASHES, SEED), dtype=np.uint64
-    )
     hashes = SIGNATURE_HASHES // bands
     odd = np.random.default_rng(SEED).integers(2**63, size=hashes, dtype=np.uint64) * 2 + 1
-    banded = signatures.reshape(len(compared), bands, hashes)
-    keys: NDArray[np.uint64] = (banded * odd).sum(axis=2)
-    return keys
+    keys = [np.empty((0, bands), np.uint64)]
+    for batch in _together(compared, len):
+        signatures = RMinHash.digests_from_token_sets(ngrams(batch), SIGNATURE_HASHES, SEED)
+        banded = np.array(signatures, dtype=np.uint64).reshape(len(batch), bands, hashes)
+        keys.append((banded * odd).sum(axis=2))
+    return np.concatenate(keys)
 
 
 def last_partners(keys: Sequence[IO[bytes]], count: int) -> NDArray[np.int64]:
