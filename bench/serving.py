@@ -62,7 +62,7 @@ def run_of(folder: Path, model: str) -> TrainedRun:
     demo = trained_run(load_params(), DEMO)
     if model != "large":
         return demo
-    return Untuned("large", demo.task, str(folder / "base"), predict.options(1024))
+    return Untuned("large", "large", demo.task, str(folder / "base"), predict.options(1024))
 
 
 def questions(folder: Path, model: str) -> list[str]:

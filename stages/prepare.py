@@ -53,14 +53,14 @@ def main(name: str) -> None:
                 else:
                     held_out.frombytes(rows.questions[ends - 1].tobytes())
         leaks = duplicates.isin_sorted(asked, np.unique(held_out))
-        leaking = np.logical_or.reduceat(leaks, begins) if begins else leaks
+        of_rows = np.logical_or.reduceat(leaks, begins) if begins else leaks
         waiting.seek(0)
-        for line, leaks_one in zip(waiting, leaking, strict=True):
-            if leaks_one:
+        for line, is_leaking in zip(waiting, of_rows, strict=True):
+            if is_leaking:
                 report.drop("asked in a held-out row")
                 counts["train"][json.loads(line)["category"]] -= 1
         waiting.seek(0)
-        files["train"].buffer.writelines(compress(waiting, ~leaking))
+        files["train"].buffer.writelines(compress(waiting, ~of_rows))
         report.require_acceptable(corpus)
 
     write_json(

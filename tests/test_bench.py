@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -152,6 +153,16 @@ def test_an_unknown_workload_is_told_with_those_there_are():
     )
     assert done.returncode == 2
     assert "fintune: no such workload; there are finetune, pretrain, predict" in done.stderr
+
+
+def test_a_base_without_an_adapter_is_served_as_a_run(inside):
+    from bench import serving
+
+    shutil.copy(ROOT / "params.yaml", inside)
+    Path("models", serving.DEMO).mkdir(parents=True)
+    run = serving.run_of(inside, "large")
+    assert (run.name, run.task, run.folder) == ("large", "typst", inside / "base")
+    assert run.settings.max_length_tokens == 1024
 
 
 def test_the_corpus_of_prepare_has_what_it_is_said_to_have(inside, monkeypatch):

@@ -79,7 +79,7 @@ def inspect(
     scored = outcomes.once(outcomes.of_run(task, run))
     parent = _parent(params, run)
     if draft:
-        run_entry(params, run)
+        run_entry(params, run)  # a variant was trained on no rows
         if worse_than or better_than or test_set or contains or as_csv or as_jsonl:
             raise UserError("--draft: takes --category, --rows and --empty, and no other option")
         failing = outcomes.by_category(task, scored, {})

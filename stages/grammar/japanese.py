@@ -8,6 +8,8 @@ A sentence itself shows which register and tense it must have:
 - after 先生、 or another form of address every predicate is polite (丁寧体);
 - after a polite clause (…ましたから、 …ですが、) the main clause is polite too;
 - a predicate that modifies a noun, or stands before 前に, 後で, ので or と思う, is plain (普通体).
+
+The file is long because it is one grammar, whose patterns are made of each other.
 """
 
 import random
