@@ -157,8 +157,10 @@ def test_an_unknown_workload_is_told_with_those_there_are():
 
 def test_a_base_without_an_adapter_is_served_as_a_run(inside):
     from bench import serving
+    from stages import configure
 
     shutil.copy(ROOT / "params.yaml", inside)
+    configure.main()
     Path("models", serving.DEMO).mkdir(parents=True)
     run = serving.run_of(inside, "large")
     assert (run.name, run.task, run.folder) == ("large", "typst", inside / "base")
